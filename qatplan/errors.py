@@ -1,0 +1,48 @@
+"""Errors a user can cause: one sentence each, an exit code, and the evidence that was gathered before it happened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class QatplanError(Exception):
+    """A problem that is the user's to solve; `exit_code` is what the command line ends with.
+
+    `evidence` holds whatever was already computed (a partial result, the offending rows), so that nothing is lost.
+    """
+
+    exit_code: int = 1
+
+    def __init__(self, message: str, *, evidence: Any = None) -> None:
+        super().__init__(message)
+        self.evidence = evidence
+
+
+class UsageError(QatplanError):
+    """A command, option, specification or number that is not allowed."""
+
+    exit_code = 2
+
+
+class MissingExtra(QatplanError):
+    """An optional dependency is not installed."""
+
+    exit_code = 2
+
+
+class DataError(QatplanError):
+    """A file or table that cannot be used."""
+
+    exit_code = 3
+
+
+class NotTrustworthy(QatplanError):
+    """A fit or a plan that exists but must not be relied upon; `evidence` is the object itself."""
+
+    exit_code = 4
+
+
+class SweepIncomplete(QatplanError):
+    """A sweep that ended before every run was recorded."""
+
+    exit_code = 5

@@ -1,0 +1,173 @@
+"""Counts, bytes and durations: read what people write ("1.5B", "4GiB", "2h") and print it back.
+
+Counts and bytes have separate parsers on purpose: the B of "1.5B" is a billion, the B of "4GB" is a byte, and each
+parser refuses the other's notation instead of guessing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+
+from qatplan.errors import UsageError
+
+_NUMBER = r"([+-]?(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)"
+_QUANTITY = re.compile(rf"\s*{_NUMBER}\s*([^\d\s]\S*)?\s*")
+_STEP = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]+)\s*")
+
+_COUNT_SCALES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+_COUNT_NOUNS = re.compile(r"\s+(?:tokens?|params?|parameters?)\s*$", re.IGNORECASE)
+_BYTE_SCALES = {
+    "bytes": 1,
+    "byte": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+_DURATION_SCALES = {
+    "ms": Fraction(1, 1000),
+    "s": Fraction(1),
+    "sec": Fraction(1),
+    "m": Fraction(60),
+    "min": Fraction(60),
+    "h": Fraction(3600),
+    "d": Fraction(86400),
+}
+
+
+def parse_count(value: str | int | float) -> float:
+    """Number of parameters, tokens or operations: `300M`, `1.5B`, `2e9`, `300B tokens`; K, M, B, T are powers of 1000.
+
+    Raises UsageError for a byte unit (`4GB`), a bit rate, a negative or a non-finite number.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _finite(float(value), str(value), "a count")
+    text = str(value)
+    number, suffix = _split(_COUNT_NOUNS.sub("", text), text, "a count such as 300M, 1.5B or 2e9")
+    scale = _COUNT_SCALES.get(suffix.lower())
+    if scale is None:
+        if suffix.lower() in _BYTE_SCALES:
+            raise UsageError(f"'{text}' is a number of bytes where a count is expected; write for instance 4B or 4e9.")
+        if suffix.lower() == "g":
+            raise UsageError(f"'{text}' is ambiguous: write {text.strip()[:-1].strip()}B for billions.")
+        raise UsageError(f"'{text}' is not a count: '{suffix}' is none of K, M, B, T.")
+    return _finite(float(number * scale), text, "a count")
+
+
+def parse_bytes(value: str | int | float) -> int:
+    """Number of bytes, whole: `4GiB` (powers of 1024), `3.5GB` (powers of 1000), `500MiB`, or a plain number of bytes.
+
+    Raises UsageError for a count (`1.5B`), for bits (`4Gb`), a negative number or a fraction of a byte.
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        _finite(float(value), str(value), "a number of bytes")
+        number, suffix, text = Fraction(value), "", str(value)
+    else:
+        text = str(value)
+        number, suffix = _split(text, text, "a number of bytes such as 4GiB, 3.5GB or 500MiB")
+    if suffix.lower() in ("b", "k", "m", "g", "t"):
+        raise UsageError(f"'{text}' does not say which bytes: write for instance 4GiB (2^30) or 4GB (10^9).")
+    if re.fullmatch(r"[KMGT]i?b", suffix):
+        raise UsageError(f"'{text}' reads as bits: write {suffix[:-1]}B for bytes.")
+    scale = _BYTE_SCALES.get(suffix.lower() or "bytes")
+    if scale is None:
+        raise UsageError(f"'{text}' is not a number of bytes: '{suffix}' is none of KB, MB, GB, TB and KiB to TiB.")
+    total = number * scale
+    if total < 0:
+        raise UsageError(f"'{text}' is negative; a number of bytes is 0 or more.")
+    # A written fraction such as 3.5GB is whole; 1.3GiB is not, and the nearest byte below is what fits in it.
+    if suffix.lower() in ("", "byte", "bytes") and total.denominator != 1:
+        raise UsageError(f"'{text}' is a fraction of a byte.")
+    return math.floor(total)
+
+
+def parse_duration(value: str) -> float:
+    """Seconds: `90s`, `2h`, `1h30m`, `1.5d`, `250ms`. Raises UsageError without a unit and for negative numbers."""
+    text = str(value)
+    total, position = Fraction(0), 0
+    while position < len(text):
+        step = _STEP.match(text, position)
+        scale = _DURATION_SCALES.get(step.group(2).lower()) if step else None
+        if step is None or scale is None:
+            break
+        total += Fraction(step.group(1).rstrip(".")) * scale
+        position = step.end()
+    if position == 0 or position < len(text):
+        raise UsageError(f"'{text}' is not a duration; write for instance 90s, 15m, 2h or 1h30m.")
+    return float(total)
+
+
+def format_count(value: float, *, digits: int = 3) -> str:
+    """`1.5B` for 1.5e9: at least `digits` significant digits, then K, M, B or T; beyond those, an exponent."""
+    return _format(value, [("", 1.0), ("K", 1e3), ("M", 1e6), ("B", 1e9), ("T", 1e12)], digits)
+
+
+def format_bytes(value: float, *, digits: int = 3) -> str:
+    """`4 GiB` for 2**32: at least `digits` significant digits, powers of 1024."""
+    scales = [(" bytes", 1.0), (" KiB", 2.0**10), (" MiB", 2.0**20), (" GiB", 2.0**30), (" TiB", 2.0**40)]
+    return _format(value, scales, digits, base=1024.0)
+
+
+def format_duration(seconds: float) -> str:
+    """`250ms`, `12.5s`, `3m20s`, `2h05m`, `3d4h`: the two leading units, rounded."""
+    if not math.isfinite(seconds) or seconds < 0:
+        raise UsageError(f"{seconds} is not a duration: it must be finite and not negative.")
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.3g}ms" if seconds else "0s"
+    if seconds < 59.95:
+        return f"{seconds:.3g}s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    minutes = round(seconds / 60)
+    if minutes < 24 * 60:
+        return f"{minutes // 60}h{minutes % 60:02d}m"
+    hours = round(seconds / 3600)
+    return f"{hours // 24}d{hours % 24}h"
+
+
+def _split(text: str, shown: str, expected: str) -> tuple[Fraction, str]:
+    """The exact number and the suffix written in `text`; Fractions keep 1.1B exactly 1,100,000,000."""
+    if "," in text:
+        raise UsageError(f"'{shown}' has a comma: write the number without separators, or with a decimal point.")
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise UsageError(f"'{shown}' is not {expected}.")
+    # An exponent beyond any meaning would make an enormous exact integer.
+    exponent = re.search(r"[eE]([+-]?\d+)$", match.group(1))
+    if exponent and abs(int(exponent.group(1)[:6])) > 300:
+        raise UsageError(f"'{shown}' is not {expected}: its exponent is out of range.")
+    digits = match.group(1).replace("_", "").lower().replace(".e", "e").rstrip(".")
+    return Fraction(digits), match.group(2) or ""
+
+
+def _finite(number: float, text: str, kind: str) -> float:
+    if not math.isfinite(number) or number < 0:
+        raise UsageError(f"'{text}' is not {kind}: it must be finite and not negative.")
+    return number
+
+
+def _format(value: float, scales: list[tuple[str, float]], digits: int, base: float = 1000.0) -> str:
+    if not math.isfinite(value):
+        raise UsageError(f"{value} cannot be shown as a quantity: it must be finite.")
+    if digits < 1:
+        raise UsageError(f"digits is {digits}; it must be 1 or more.")
+    if abs(value) < base and value == int(value):
+        return f"{int(value)}{scales[0][0]}"
+    for suffix, scale in scales:
+        shown = f"{value / scale:.{digits}g}"
+        if "e+" in shown:
+            shown = f"{value / scale:.0f}"
+        # Compare after rounding, so that 999,999 reads 1M and never 1000K.
+        if abs(float(shown)) < base:
+            return shown + suffix
+    if base == 1000.0:
+        return f"{value:.{digits}g}"
+    suffix, scale = scales[-1]
+    return f"{value / scale:.{digits}g}{suffix}"

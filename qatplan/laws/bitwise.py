@@ -1,0 +1,112 @@
+"""The interface of laws that carry their own parameters for every bit width, named such as `eff_4` or `k_1.58`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from qatplan.errors import UsageError
+from qatplan.laws.inputs import Floats, Inputs
+from qatplan.laws.law import Law, Parameter, check_names
+
+FULL_PRECISION = math.inf
+"""Stands for full precision among bit widths; its suffix is `fp`."""
+
+
+def suffix(bits: float) -> str:
+    """`4`, `1.58` or `fp`."""
+    return "fp" if math.isinf(bits) else f"{bits:g}"
+
+
+def widths_of(x: Inputs) -> tuple[float, ...]:
+    """The bit widths that occur, ascending, without full precision."""
+    return tuple(float(b) for b in np.unique(x.bits[x.quantized]))
+
+
+class BitwiseLaw(Law):
+    """Leaves have scalar fields for `SHARED`, and per stem of `EACH` a tuple aligned with the field `bit_widths`."""
+
+    SHARED: ClassVar[tuple[Parameter, ...]]
+    EACH: ClassVar[tuple[Parameter, ...]]
+    bit_widths: tuple[float, ...]
+
+    @abstractmethod
+    def used(self) -> tuple[Parameter, ...]:
+        """The members of `EACH` that this law has; a stem that is left out is an empty tuple."""
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Shared parameters, then those of each bit width in turn."""
+        each = [
+            dataclasses.replace(
+                p,
+                name=f"{p.name}_{suffix(b)}",
+                symbol=f"{p.symbol}({suffix(b)})",
+                exponent=p.exponent,
+                meaning=f"{p.meaning}, {'full precision' if math.isinf(b) else f'{b:g} bits'}",
+            )
+            for b in self.bit_widths
+            for p in self.used()
+        ]
+        return (*self.SHARED, *each)
+
+    def params(self) -> dict[str, float]:
+        """Parameter values by name, natural units."""
+        values = {p.name: float(getattr(self, p.name)) for p in self.SHARED}
+        for i, b in enumerate(self.bit_widths):
+            values |= {f"{p.name}_{suffix(b)}": float(getattr(self, p.name)[i]) for p in self.used()}
+        return values
+
+    def replace(self, values: Mapping[str, float]) -> Self:
+        """The same law with the named parameters replaced."""
+        return type(self).from_params({**self.params(), **values})
+
+    @classmethod
+    def of_widths(cls, widths: Sequence[float], stems: Sequence[str]) -> Self:
+        """The law with these bit widths and stems; its values are placeholders."""
+        values = {p.name: 1.0 for p in cls.SHARED}
+        values |= {f"{stem}_{suffix(b)}": 1.0 for b in widths for stem in stems}
+        return cls.from_params(values)
+
+    @classmethod
+    def from_params(cls, values: Mapping[str, float]) -> Self:
+        """Build from parameters by name; the bit widths are read off the names."""
+        shared = [p.name for p in cls.SHARED]
+        stems: list[str] = []
+        widths: set[float] = set()
+        for name in values:
+            stem, _, end = name.rpartition("_")
+            if name in shared or stem not in [p.name for p in cls.EACH]:
+                continue
+            try:
+                width = FULL_PRECISION if end == "fp" else float(end)
+            except ValueError as error:
+                raise UsageError(f"law {cls.name} has no parameter {name}; {end} is no bit width") from error
+            widths.add(width)
+            if stem not in stems:
+                stems.append(stem)
+        ordered = tuple(sorted(widths))
+        check_names(cls.name, shared + [f"{s}_{suffix(b)}" for b in ordered for s in stems], values)
+        fields: dict[str, Any] = {n: float(values[n]) for n in shared}
+        for p in cls.EACH:
+            present = p.name in stems
+            fields[p.name] = tuple(float(values[f"{p.name}_{suffix(b)}"]) for b in ordered) if present else ()
+        return cls(**{"bit_widths": ordered, **fields})
+
+    def known_widths(self, x: Inputs) -> Floats:
+        """0 where the law has parameters for the point's bit width, NaN where it has none (so it predicts NaN)."""
+        known = np.isin(np.where(x.quantized, x.bits, FULL_PRECISION), [*self.bit_widths, FULL_PRECISION])
+        return np.where(known, 0.0, np.nan)
+
+    def unknown_width(self, x: Inputs) -> list[str | None]:
+        """Per point None, or the sentence that the law has nothing for its bit width."""
+        have = ", ".join(suffix(b) for b in self.bit_widths) or "none"
+        unknown = np.isnan(self.known_widths(x))
+        return [
+            f"{b:g} bits: this law has parameters for bits {have} only" if u else None
+            for b, u in zip(x.bits, unknown, strict=True)
+        ]

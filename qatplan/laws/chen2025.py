@@ -1,0 +1,134 @@
+"""Chen et al. 2025: QAT from scratch, with a quantization error that grows with tokens and group size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+
+from qatplan.errors import UsageError
+from qatplan.laws.bitwise import BitwiseLaw, widths_of
+from qatplan.laws.chinchilla import PARAMETERS as BASE
+from qatplan.laws.chinchilla import base_derived, base_terms
+from qatplan.laws.inputs import Floats, Inputs
+from qatplan.laws.law import Coordinate, Parameter, Term
+
+Precision = Literal["W4A4", "W4A16", "W16A4"]
+
+PUBLISHED: Mapping[str, tuple[float, float, float, float]] = {
+    "W4A4": (0.1582, 0.2186, 0.0745, 0.7779),
+    "W4A16": (0.2522, 0.3589, 0.1610, 0.3533),
+    "W16A4": (0.1004, 0.1816, 0.0331, 0.9812),
+}
+"""(k, gN, gD, gG) of arXiv 2505.14302, for raw N (74M-595M) and D (10-100B tokens)."""
+
+
+def _each(name: str, symbol: str, meaning: str, lower: float, start: tuple[float, float] | None) -> Parameter:
+    coordinate: Coordinate = "log" if start is None else "linear"
+    return Parameter(
+        name=name,
+        symbol=symbol,
+        unit="nats/token" if start is None else "1",
+        lower=lower,
+        upper=np.inf if start is None else 3.0,
+        coordinate=coordinate,
+        meaning=meaning,
+        start=(np.nan, np.nan) if start is None else start,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chen2025(BitwiseLaw):
+    """L = E + A/N^alpha + C/D^beta + k D^gD (log2 G)^gG / N^gN, with own k, gN, gD, gG for each bit width.
+
+    Without groups (one step per output channel) G has no value; a law fitted on such rows has no gG, and its k holds
+    whatever that factor is worth. Does not see how the tokens are split between the phases.
+    """
+
+    E: float
+    A: float
+    alpha: float
+    C: float
+    beta: float
+    bit_widths: tuple[float, ...]
+    k: tuple[float, ...]
+    gN: tuple[float, ...]
+    gD: tuple[float, ...]
+    gG: tuple[float, ...]
+
+    name: ClassVar[str] = "chen2025"
+    title: ClassVar[str] = "QAT from scratch with group size"
+    formula: ClassVar[str] = "L = E + A/N^alpha + C/D^beta + k*D^gD*(log2 G)^gG/N^gN, k and g per bit width"
+    source: ClassVar[str] = "Chen et al. 2025, arXiv 2505.14302"
+    firmness: ClassVar[str] = "paper"
+    domain: ClassVar[str] = "full precision, and QAT at a fitted bit width; group size known on all or on no row"
+    SHARED: ClassVar[tuple[Parameter, ...]] = BASE
+    # The paper's gN and gD are positive; a sweep in which QAT recovers with tokens needs gD below 0, so it may be.
+    EACH: ClassVar[tuple[Parameter, ...]] = (
+        _each("k", "k", "scale of the quantization error", 0.0, None),
+        _each("gN", "γN", "exponent of model size in the quantization error", -1.5, (0.0, 0.8)),
+        _each("gD", "γD", "growth of the quantization error with tokens", -3.0, (-0.6, 0.4)),
+        _each("gG", "γG", "growth of the quantization error with log2 of the group size", -1.0, (0.0, 1.5)),
+    )
+
+    @staticmethod
+    def published(precision: Precision = "W4A16") -> Chen2025:
+        """The published constants for one of the three precisions (bits are those of what is quantized)."""
+        if precision not in PUBLISHED:
+            raise UsageError(f"precision is {precision!r}; allowed are {', '.join(PUBLISHED)}")
+        k, g_n, g_d, g_g = PUBLISHED[precision]
+        return Chen2025(
+            E=1.9279, A=237.7042, alpha=0.3022, C=596.2490, beta=0.3022,
+            bit_widths=(4.0,), k=(k,), gN=(g_n,), gD=(g_d,), gG=(g_g,),
+        )  # fmt: skip
+
+    def used(self) -> tuple[Parameter, ...]:
+        """k, gN, gD and, where groups have a size, gG."""
+        return self.EACH if self.gG or not self.bit_widths else self.EACH[:3]
+
+    @classmethod
+    def for_inputs(cls, x: Inputs) -> Self:
+        """One set per bit width that occurs; with gG if any quantized point has a group size."""
+        grouped = bool(np.any(~np.isnan(x.group_size[x.quantized])))
+        return cls.of_widths(widths_of(x), ["k", "gN", "gD", "gG"] if grouped else ["k", "gN", "gD"])
+
+    def quantization_error(self, x: Inputs) -> Floats:
+        """The last term alone, nats per token."""
+        parts = self.components(x)
+        total: Floats = np.sum([v for name, v in parts.items() if name.startswith("quantization error")], axis=0)
+        return total
+
+    def terms(self, x: Inputs) -> tuple[Term, ...]:
+        """The Chinchilla terms and one error term per bit width; NaN for an unknown width or group size."""
+        values = self.params()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            log_group = np.log(np.log2(x.group_size))
+        known = self.known_widths(x)
+        terms: list[Term] = []
+        for b in self.bit_widths:
+            rows = (x.bits == b) | np.isnan(known)
+            columns = {
+                f"gN_{b:g}": np.where(rows, -np.log(x.n) + known, 0.0),
+                f"gD_{b:g}": np.where(rows, np.log(x.d_total), 0.0),
+            }
+            if self.gG:
+                columns[f"gG_{b:g}"] = np.where(rows, log_group, 0.0)
+            if values[f"k_{b:g}"] != 0:
+                name = f"quantization error {b:g}"
+                terms.append(Term(name=name, amplitude=f"k_{b:g}", columns=columns, rows=rows))
+        return base_terms(x, values) + tuple(terms)
+
+    def outside(self, x: Inputs) -> list[str | None]:
+        """Per point None, or why the law does not describe it."""
+        reasons = self.unknown_width(x)
+        for i in np.flatnonzero(x.quantized & (x.d_qat == 0)):
+            reasons[i] = "D_qat = 0 with a bit width (rounded after training): the law describes QAT"
+        for i in np.flatnonzero(x.quantized & ~(x.group_size >= 2)) if self.gG else ():
+            reasons[i] = "no group size of at least 2: the law's (log2 G)^gG needs one"
+        return reasons
+
+    def derived(self) -> dict[str, float]:
+        """Exponents of the compute-optimal N and D of the full-precision part."""
+        return base_derived(self.params())

@@ -1,0 +1,95 @@
+"""Effective parameters: quantized weights count for a fraction eff(bits) of as many full-precision ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+from qatplan.laws.bitwise import BitwiseLaw, widths_of
+from qatplan.laws.chinchilla import PARAMETERS as BASE
+from qatplan.laws.chinchilla import base_derived, base_terms
+from qatplan.laws.inputs import Inputs
+from qatplan.laws.law import Parameter, Term
+
+PUBLISHED_EFF: Mapping[float, float] = {1.0: 0.138, 2.0: 0.414, 3.0: 0.653, 4.0: 0.840}
+"""Weight-only factors of QuEST, trained quantized from the start: arXiv 2502.05003 and its public code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effective(BitwiseLaw):
+    """L = E + A/(N eff(bits))^alpha + C/D^beta with one eff in (0, 1] per bit width, 1 in full precision."""
+
+    E: float
+    A: float
+    alpha: float
+    C: float
+    beta: float
+    bit_widths: tuple[float, ...]
+    eff: tuple[float, ...]
+
+    name: ClassVar[str] = "effective"
+    title: ClassVar[str] = "Effective parameters"
+    formula: ClassVar[str] = "L = E + A/(N*eff(bits))^alpha + C/D_total^beta"
+    source: ClassVar[str] = "Panferov et al. 2025 (QuEST), arXiv 2502.05003, and its public code"
+    firmness: ClassVar[str] = "code"
+    domain: ClassVar[str] = "full precision, and QAT at a fitted bit width; does not see how the tokens are split"
+    SHARED: ClassVar[tuple[Parameter, ...]] = BASE
+    EACH: ClassVar[tuple[Parameter, ...]] = (
+        Parameter(
+            name="eff",
+            symbol="eff",
+            unit="1",
+            lower=0.0,
+            upper=1.0,
+            coordinate="factor",
+            meaning="share of a full-precision parameter that one quantized parameter is worth",
+            start=(0.1, 0.95),
+            exponent="alpha",
+        ),
+    )
+
+    @staticmethod
+    def published() -> Effective:
+        """Published factors over the corrected published Chinchilla law.
+
+        The pairing is ours: the source's own E, A, C belong to its corpus and are not given to us.
+        """
+        base = {"E": 1.8172, "A": 482.01, "alpha": 0.3478, "C": 2085.43, "beta": 0.3658}
+        return Effective(**base, bit_widths=tuple(PUBLISHED_EFF), eff=tuple(PUBLISHED_EFF.values()))
+
+    def used(self) -> tuple[Parameter, ...]:
+        """One factor per bit width."""
+        return self.EACH
+
+    @classmethod
+    def for_inputs(cls, x: Inputs) -> Self:
+        """One factor per bit width that occurs."""
+        return cls.of_widths(widths_of(x), ["eff"])
+
+    def terms(self, x: Inputs) -> tuple[Term, ...]:
+        """The Chinchilla terms, the size term raised by eff^-alpha; NaN for an unknown bit width."""
+        known = self.known_widths(x)
+        result = []
+        for term in base_terms(x, self.params()):
+            if term.name == "model size":
+                factors = {f"eff_{b:g}": (x.bits == b).astype(np.float64) for b in self.bit_widths}
+                columns = {"alpha": term.columns["alpha"] + known, **factors}
+                result.append(dataclasses.replace(term, columns=columns))
+            else:
+                result.append(term)
+        return tuple(result)
+
+    def outside(self, x: Inputs) -> list[str | None]:
+        """Per point None, or why the law does not describe it."""
+        reasons = self.unknown_width(x)
+        for i in np.flatnonzero(x.quantized & (x.d_qat == 0)):
+            reasons[i] = "D_qat = 0 with a bit width (rounded after training): eff describes trained quantization"
+        return reasons
+
+    def derived(self) -> dict[str, float]:
+        """Exponents of the compute-optimal N and D."""
+        return base_derived(self.params())

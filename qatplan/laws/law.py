@@ -1,0 +1,266 @@
+"""The interface that every law fulfils, and the common algebra behind it.
+
+Every law here is a sum of positive terms, and the logarithm of each term is linear in its *fitting coordinates*
+(log-amplitudes and exponents), apart from one saturating factor of Kumar et al. With z_t the log of term t,
+
+    prediction = sum_t exp(z_t),      z_t = constant_t + sum_j column_tj * coordinate_j
+
+so the prediction, its jacobian and its hessian follow from the same small description (`Term`) of each law.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qatplan.errors import UsageError
+from qatplan.laws.inputs import Floats, Inputs
+
+Coordinate = Literal["log", "linear", "inverse", "factor"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One named parameter of a law."""
+
+    name: str
+    symbol: str
+    unit: str
+    lower: float
+    """Smallest value the law allows."""
+    upper: float
+    """Largest value a fit may reach; a fit that ends there says so."""
+    coordinate: Coordinate
+    """How a fit sees the value v: log v, v itself, 1/v, or -exponent * log v (`factor`)."""
+    meaning: str
+    start: tuple[float, float] = (np.nan, np.nan)
+    """Where the multi-start design places first guesses; amplitudes have none, they follow by least squares."""
+    exponent: str = ""
+    """For `factor`: the name of the exponent that the factor carries in the law."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saturation:
+    """The factor (1 - exp(-bits * rate)) ** -exponent; arXiv 2411.04330, equation for N_eff."""
+
+    exponent: str
+    rate: str
+    bits: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One positive term of a law: log term = log amplitude + sum of columns times their coordinates."""
+
+    name: str
+    amplitude: str | None
+    """Name of the parameter whose coordinate enters with a column of ones, if the term has one."""
+    columns: Mapping[str, Floats]
+    """For each further parameter, the factor (rows,) of its coordinate."""
+    rows: NDArray[np.bool_]
+    """Where the term is present; elsewhere it contributes nothing."""
+    saturation: Saturation | None = None
+
+
+class Law(ABC):
+    """A scaling law. Leaves are frozen dataclasses whose fields are the parameters, in natural units."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    formula: ClassVar[str]
+    source: ClassVar[str]
+    firmness: ClassVar[str]
+    domain: ClassVar[str]
+    quantity: ClassVar[Literal["loss", "fraction"]] = "loss"
+    sees_fraction: ClassVar[bool] = False
+
+    @abstractmethod
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The parameters in order, with units, bounds and meaning."""
+
+    @abstractmethod
+    def params(self) -> dict[str, float]:
+        """Parameter values by name, natural units."""
+
+    @abstractmethod
+    def replace(self, values: Mapping[str, float]) -> Self:
+        """The same law with the named parameters replaced."""
+
+    @abstractmethod
+    def terms(self, x: Inputs) -> tuple[Term, ...]:
+        """The terms at the given points. A term whose amplitude is 0 is left out."""
+
+    @abstractmethod
+    def outside(self, x: Inputs) -> list[str | None]:
+        """Per point None, or the sentence why it is outside the law's domain."""
+
+    @abstractmethod
+    def derived(self) -> dict[str, float]:
+        """Quantities that follow from the parameters, by name."""
+
+    @classmethod
+    @abstractmethod
+    def for_inputs(cls, x: Inputs) -> Self:
+        """A law of the right shape for these points, for instance with one factor per bit width that occurs."""
+
+    @classmethod
+    @abstractmethod
+    def from_params(cls, values: Mapping[str, float]) -> Self:
+        """Build from parameters by name, in any order. Raises UsageError for a missing or unknown name."""
+
+    def predict(self, x: Inputs) -> Floats:
+        """The law's value at each point: nats per token, or the QAT fraction for a fraction law."""
+        values: Floats = predict_many(self, self.coordinates()[None, :], x)[0]
+        return values
+
+    def jacobian(self, x: Inputs) -> Floats:
+        """(rows, parameters): derivative of `predict` in the fitting coordinates."""
+        names = [p.name for p in self.parameters()]
+        theta = self.coordinates()
+        result = np.zeros((len(x), len(names)))
+        for term in self.terms(x):
+            value = np.where(term.rows, np.exp(log_term(term, names, theta)), 0.0)
+            for name, column in derivative_columns(term, names, theta).items():
+                result[:, names.index(name)] += np.where(term.rows, value * column, 0.0)
+        return result
+
+    def components(self, x: Inputs) -> dict[str, Floats]:
+        """Each term's contribution at each point, by the term's name."""
+        names = [p.name for p in self.parameters()]
+        theta = self.coordinates()
+        return {t.name: np.where(t.rows, np.exp(log_term(t, names, theta)), 0.0) for t in self.terms(x)}
+
+    def coordinates(self) -> Floats:
+        """The parameters as a fit sees them (see `Parameter.coordinate`). An amplitude of 0 becomes -inf."""
+        values = self.params()
+        with np.errstate(divide="ignore"):
+            return np.array([to_coordinate(p, values) for p in self.parameters()])
+
+    def from_coordinates(self, vector: Sequence[float] | Floats) -> Self:
+        """The law of this shape at the given fitting coordinates."""
+        return self.replace(natural(self.parameters(), np.asarray(vector, dtype=np.float64)))
+
+
+def to_coordinate(parameter: Parameter, values: Mapping[str, float]) -> float:
+    """One parameter's fitting coordinate."""
+    value = values[parameter.name]
+    if parameter.coordinate == "log":
+        return float(np.log(value))
+    if parameter.coordinate == "inverse":
+        return 1.0 / value if value else np.inf
+    if parameter.coordinate == "factor":
+        return float(-values[parameter.exponent] * np.log(value))
+    return value
+
+
+def natural(parameters: Sequence[Parameter], vector: Floats) -> dict[str, float]:
+    """Natural values by name from a vector of fitting coordinates."""
+    position = {p.name: i for i, p in enumerate(parameters)}
+    values: dict[str, float] = {}
+    for i, p in enumerate(parameters):
+        v = float(vector[i])
+        if p.coordinate == "log":
+            v = float(np.exp(min(v, 700.0)))
+        elif p.coordinate == "inverse":
+            v = 1.0 / v if v else np.inf
+        elif p.coordinate == "factor":
+            exponent = float(vector[position[p.exponent]])
+            v = float(np.exp(np.clip(-v / exponent, -700.0, 700.0))) if exponent else np.nan
+        values[p.name] = v
+    return values
+
+
+def log_term(term: Term, names: Sequence[str], theta: Floats) -> Floats:
+    """Log of a term: (rows,) for theta (parameters,), or (draws, rows) for theta (draws, parameters)."""
+    total: Floats = np.zeros((*theta.shape[:-1], term.rows.shape[0]))
+    if term.amplitude is not None:
+        total = total + theta[..., names.index(term.amplitude), None]
+    for name, column in term.columns.items():
+        total = total + _times(theta[..., names.index(name), None], column)
+    if term.saturation is not None:
+        s = term.saturation
+        kept = log_kept(theta[..., names.index(s.rate), None] * s.bits)
+        total = total - theta[..., names.index(s.exponent), None] * kept
+    return total
+
+
+def _times(coordinate: Floats, column: Floats) -> Floats:
+    """Product in which an exponent of 0 wins over an infinite logarithm: x ** 0 = 1 also at x = 0."""
+    with np.errstate(invalid="ignore"):
+        product: Floats = coordinate * column
+    infinite = np.isinf(column)
+    return np.where(infinite & (coordinate == 0), 0.0, product) if np.any(infinite) else product
+
+
+def log_kept(strength: Floats) -> Floats:
+    """log(1 - exp(-strength)) with strength = bits * rate; 0 where bits is infinite (full precision)."""
+    with np.errstate(divide="ignore"):
+        result: Floats = np.log(-np.expm1(-strength))
+    return result
+
+
+def derivative_columns(term: Term, names: Sequence[str], theta: Floats) -> dict[str, Floats]:
+    """d log term / d coordinate at one point theta, for the parameters that enter the term."""
+    columns: dict[str, Floats] = dict(term.columns)
+    if term.amplitude is not None:
+        columns[term.amplitude] = np.ones(term.rows.shape[0])
+    if term.saturation is not None:
+        s = term.saturation
+        rate, exponent = theta[names.index(s.rate)], theta[names.index(s.exponent)]
+        kept, finite = log_kept(rate * s.bits), np.where(np.isfinite(s.bits), s.bits, 0.0)
+        columns[s.exponent] = columns.get(s.exponent, np.zeros_like(kept)) - kept
+        slope = np.where(finite > 0, finite / np.expm1(np.where(finite > 0, rate * finite, 1.0)), 0.0)
+        columns[s.rate] = columns.get(s.rate, np.zeros_like(kept)) - exponent * slope
+    return columns
+
+
+def predict_many(law: Law, theta: Floats, x: Inputs) -> Floats:
+    """(draws, rows) predictions of a law's shape at many coordinate vectors theta (draws, parameters)."""
+    names = [p.name for p in law.parameters()]
+    total = np.zeros((theta.shape[0], len(x)))
+    for term in law.terms(x):
+        total += np.where(term.rows, np.exp(np.where(term.rows, log_term(term, names, theta), -np.inf)), 0.0)
+    return total
+
+
+class ScalarLaw(Law):
+    """A law whose parameters are all plain float fields, declared once in `PARAMETERS`."""
+
+    PARAMETERS: ClassVar[tuple[Parameter, ...]]
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """The parameters in order, with units, bounds and meaning."""
+        return self.PARAMETERS
+
+    def params(self) -> dict[str, float]:
+        """Parameter values by name, natural units."""
+        return {p.name: float(getattr(self, p.name)) for p in self.PARAMETERS}
+
+    def replace(self, values: Mapping[str, float]) -> Self:
+        """The same law with the named parameters replaced."""
+        return type(self).from_params({**self.params(), **values})
+
+    @classmethod
+    def for_inputs(cls, x: Inputs) -> Self:
+        """A law with every term present; its values are placeholders."""
+        return cls.from_params({p.name: 1.0 for p in cls.PARAMETERS})
+
+    @classmethod
+    def from_params(cls, values: Mapping[str, float]) -> Self:
+        """Build from parameters by name, in any order. Raises UsageError for a missing or unknown name."""
+        check_names(cls.name, [p.name for p in cls.PARAMETERS], values)
+        return cls(**{name: float(value) for name, value in values.items()})
+
+
+def check_names(law_name: str, allowed: Sequence[str], values: Mapping[str, float]) -> None:
+    """Raise UsageError unless `values` names exactly the allowed parameters."""
+    missing = [n for n in allowed if n not in values]
+    unknown = [n for n in values if n not in allowed]
+    if missing or unknown:
+        what = f"lacks {', '.join(missing)}" if missing else f"has no parameter {', '.join(unknown)}"
+        raise UsageError(f"law {law_name} {what}; its parameters are {', '.join(allowed)}")

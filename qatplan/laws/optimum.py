@@ -1,0 +1,183 @@
+"""The QAT fraction that minimises a loss law, continuous, vectorised, for one law or for many parameter draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qatplan.errors import UsageError
+from qatplan.laws.inputs import Floats, Inputs
+from qatplan.laws.law import Law, log_kept, predict_many
+from qatplan.laws.qat_fraction import QatFraction
+from qatplan.laws.qat_loss import QatLoss
+
+_SPAN = 36.0  # logit(f) = +-36 is f within 2e-16 of an end: beyond it a double cannot tell f from 0 or 1
+_STEPS = 60  # about 6 are needed; the bracket halves at worst
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimum:
+    """Best split of the tokens. All arrays have one shape: (points,), or (draws, points) for many draws."""
+
+    fraction: Floats
+    loss: Floats
+    """Nats per token at that fraction; NaN for the fraction law, which knows no loss."""
+    end: NDArray[np.int8]
+    """0 where the optimum is interior, +1 where the loss falls all the way to fraction 1, -1 where it falls to 0."""
+
+    @property
+    def interior(self) -> NDArray[np.bool_]:
+        """True where the optimum lies strictly between no QAT and only QAT."""
+        inside: NDArray[np.bool_] = self.end == 0
+        return inside
+
+
+def optimal_fraction(
+    law: Law,
+    *,
+    n: ArrayLike,
+    d_total: ArrayLike,
+    bits: ArrayLike,
+    draws: Floats | None = None,
+) -> Optimum:
+    """The fraction of lowest loss for N parameters, D_total tokens and a bit width (broadcast together).
+
+    In `qat-loss` the loss at fixed N, D_total and bits is p*f^-omega + i*(1-f)^-xi*f^-rho + constants: log-convex
+    terms, so it is convex in f and its one minimum is where the derivative vanishes. It is found by Newton steps in a
+    coordinate of f in which the equation is nearly a straight line, exact to rounding. With xi = 0 or no interaction
+    the loss falls up to fraction 1 (`end` +1); with omega = rho = 0 it falls towards 0 (`end` -1), where the law
+    itself ends.
+
+    `draws` (K, parameters) are fitting coordinates (`Law.coordinates`); the result then has shape (K, points).
+    Raises UsageError for a law that does not see the split.
+    """
+    x = Inputs.of(n=n, d_total=d_total, bits=bits, fraction=0.5)
+    if not bool(np.all(x.quantized)):
+        raise UsageError("bits is missing; an optimal QAT fraction needs a bit width")
+    if isinstance(law, QatFraction):
+        return _by_fraction_law(law, x, draws)
+    if not isinstance(law, QatLoss):
+        raise UsageError(f"law {law.name} does not depend on the QAT fraction; use qat-loss or qat-fraction")
+    theta = law.coordinates()[None, :] if draws is None else np.asarray(draws, dtype=np.float64)
+    fraction, end = _stationary(law, theta, x)
+    loss = _losses(law, theta, x, fraction)
+    if draws is None:
+        fraction, loss, end = fraction[0], loss[0], end[0]
+    return Optimum(fraction=fraction, loss=loss, end=end)
+
+
+def _by_fraction_law(law: QatFraction, x: Inputs, draws: Floats | None) -> Optimum:
+    law.fraction(x.s_total)  # refuses S_total <= 1
+    theta = law.coordinates()[None, :] if draws is None else np.asarray(draws, dtype=np.float64)
+    fraction = predict_many(law, theta, x)
+    fraction = fraction[0] if draws is None else fraction
+    return Optimum(fraction=fraction, loss=np.full(fraction.shape, np.nan), end=np.zeros(fraction.shape, np.int8))
+
+
+def _stationary(law: QatLoss, theta: Floats, x: Inputs) -> tuple[Floats, NDArray[np.int8]]:
+    """Fraction and end flag, (draws, points): root of d loss / d logit(f), which changes sign once.
+
+    With u = logit(f) and u0 = log(rho/xi), the derivative vanishes where h = log of (interaction's rise / penalty's
+    fall) is 0. In w = log(exp(u) - exp(u0)) the slope of h lies between 1 and 1 + xi + omega, so that one value of h
+    brackets the root and Newton steps converge from anywhere.
+    """
+    names = [p.name for p in law.parameters()]
+    col = {name: theta[:, i, None] for i, name in enumerate(names)}
+    bits, log_n, log_s = x.bits[None, :], np.log(x.n)[None, :], np.log(x.s_total)[None, :]
+    with np.errstate(invalid="ignore"):
+        penalty = col["phi"] - np.log(2.0) * col["chi"] * bits - col["psi"] * log_n - col["omega"] * log_s
+        both = col["lam"] - np.log(2.0) * col["mu"] * bits - col["nu"] * log_n - (col["xi"] + col["rho"]) * log_s
+    if law.phi == 0:
+        penalty = np.full_like(penalty, -np.inf)
+    if law.lam == 0:
+        both = np.full_like(both, -np.inf)
+    xi, rho, omega = col["xi"], col["rho"], col["omega"]
+    # Only their ratio matters for the sign; subtracting the larger keeps exp in range.
+    level = np.maximum(penalty, both)
+    level = np.where(np.isfinite(level), level, 0.0)
+    penalty, both = penalty - level, both - level
+
+    def slope(u: float) -> Floats:
+        """f * dL/df up to a positive factor; f/(1-f) = exp(u)."""
+        log_f, log_g = -np.logaddexp(0.0, -u), -np.logaddexp(0.0, u)
+        falling = omega * np.exp(penalty - omega * log_f)
+        crossing = np.exp(both - xi * log_g - rho * log_f)
+        result: Floats = crossing * (xi * np.exp(u) - rho) - falling
+        return result
+
+    end = np.where(slope(_SPAN) <= 0, 1, np.where(slope(-_SPAN) >= 0, -1, 0)).astype(np.int8)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        u0 = np.log(rho) - np.log(xi)
+        offset = both + np.log(xi) - penalty - np.log(omega)
+        # Without an interaction there is no such u; the end flag stands then.
+        u = _root(offset, u0, xi, rho, omega)
+        fraction = np.exp(-np.logaddexp(0.0, -u))
+    return np.where(end == 1, 1.0, np.where(end == -1, 0.0, fraction)), end
+
+
+def _root(offset: Floats, u0: Floats, xi: Floats, rho: Floats, omega: Floats) -> Floats:
+    """u at which h = 0; without a penalty that falls (offset +inf) it is u0. Meaningless where the end flag is set."""
+
+    def at(w: Floats) -> tuple[Floats, Floats, Floats]:
+        """(u, h, dh/dw)."""
+        u = np.logaddexp(w, u0)
+        log_f, log_g = -np.logaddexp(0.0, -u), -np.logaddexp(0.0, u)
+        h = offset + w - xi * log_g + (omega - rho) * log_f
+        share, f = np.exp(w - u), np.exp(log_f)
+        return u, h, 1.0 + share * (xi * f * share + omega * np.exp(log_g))
+
+    w = np.zeros(offset.shape)
+    u, h, rise = at(w)
+    steepest = 1.0 + xi + omega
+    low, high = w - np.where(h > 0, h, h / steepest), w - np.where(h > 0, h / steepest, h)
+    for _ in range(_STEPS):
+        low, high = np.where(h < 0, np.maximum(low, w), low), np.where(h > 0, np.minimum(high, w), high)
+        step = w - h / rise
+        step = np.where((step >= low) & (step <= high), step, 0.5 * (low + high))
+        moved = np.abs(step - w)
+        w = step
+        u, h, rise = at(w)
+        # The error after a step is the step squared, times a slope's relative change of at most 1.
+        if not np.any(moved > 1e-9 * (1.0 + np.abs(w))):
+            break
+    return np.where(np.isposinf(offset), u0, u)
+
+
+def _losses(law: QatLoss, theta: Floats, x: Inputs, fraction: Floats) -> Floats:
+    """Loss of each draw at its own fraction, (draws, points)."""
+    draws, points = fraction.shape
+    rows = np.repeat(theta, points, axis=0)
+    every = x.take(np.tile(np.arange(points), draws))
+    loss = predict_rows(law, rows, _at(every, fraction.ravel()))
+    lost = ~np.isfinite(loss)
+    if np.any(lost):
+        # An end reached only because a double has no number between it and the optimum is not evaluated at the end.
+        inside = np.clip(fraction.ravel()[lost], 1e-16, 1.0 - 2.0**-53)
+        loss[lost] = predict_rows(law, rows[lost], _at(every.take(lost), inside))
+    return loss.reshape(draws, points)
+
+
+def predict_rows(law: Law, theta: Floats, x: Inputs) -> Floats:
+    """(rows,): prediction of point i at its own fitting coordinates theta[i], theta (rows, parameters)."""
+    columns = dict(zip((p.name for p in law.parameters()), np.ascontiguousarray(theta.T), strict=True))
+    total = np.zeros(len(x))
+    for term in law.terms(x):
+        log = np.zeros(len(x)) if term.amplitude is None else columns[term.amplitude].copy()
+        for name, column in term.columns.items():
+            with np.errstate(invalid="ignore"):
+                product = columns[name] * column
+            # An exponent of 0 wins over an infinite logarithm: x ** 0 = 1 also at x = 0.
+            log += np.where(np.isnan(product) & (columns[name] == 0), 0.0, product)
+        if term.saturation is not None:
+            s = term.saturation
+            log -= columns[s.exponent] * log_kept(columns[s.rate] * s.bits)
+        total += np.where(term.rows, np.exp(np.where(term.rows, log, -np.inf)), 0.0)
+    return total
+
+
+def _at(x: Inputs, fraction: Floats) -> Inputs:
+    return Inputs(
+        n=x.n, d_fp=x.d_total * (1.0 - fraction), d_qat=x.d_total * fraction, bits=x.bits, group_size=x.group_size
+    )

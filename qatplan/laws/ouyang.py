@@ -1,0 +1,95 @@
+"""Ouyang et al. 2024: the loss that rounding after training adds, from tokens, size and bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from qatplan.laws.chinchilla import PARAMETERS as BASE
+from qatplan.laws.chinchilla import Chinchilla, base_derived, base_terms
+from qatplan.laws.inputs import Inputs
+from qatplan.laws.law import Parameter, ScalarLaw, Term
+
+
+def _exponent(name: str, meaning: str, lower: float, upper: float, start: tuple[float, float]) -> Parameter:
+    return Parameter(
+        name=name,
+        symbol=name,
+        unit="1",
+        lower=lower,
+        upper=upper,
+        coordinate="linear",
+        meaning=meaning,
+        start=start,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ouyang(ScalarLaw):
+    """L = E + A/N^alpha + C/D^beta + k D^b / (N^a bits^g), the last for models rounded after training (D_qat = 0).
+
+    The paper gives the added loss only (GPTQ on the Pythia models); the full-precision part is the reader's own.
+    """
+
+    E: float
+    A: float
+    alpha: float
+    C: float
+    beta: float
+    k: float
+    b: float
+    a: float
+    g: float
+
+    name: ClassVar[str] = "ouyang"
+    title: ClassVar[str] = "Loss added by rounding after training"
+    formula: ClassVar[str] = "L = E + A/N^alpha + C/D^beta + k*D^b/(N^a*bits^g)"
+    source: ClassVar[str] = "Ouyang et al. 2024, arXiv 2411.17691 (the added loss; GPTQ on Pythia)"
+    firmness: ClassVar[str] = "paper"
+    domain: ClassVar[str] = "full precision, and quantized with D_qat = 0"
+    PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
+        *BASE,
+        Parameter(
+            name="k",
+            symbol="k",
+            unit="nats/token",
+            lower=0.0,
+            upper=np.inf,
+            coordinate="log",
+            meaning="scale of the added loss",
+        ),
+        _exponent("b", "growth of the added loss with tokens", -1.0, 3.0, (0.0, 1.0)),
+        _exponent("a", "fall of the added loss with model size", -1.0, 3.0, (0.0, 1.0)),
+        _exponent("g", "fall of the added loss with bits", 0.0, 12.0, (1.0, 8.0)),
+    )
+
+    @staticmethod
+    def published(base: Chinchilla | None = None) -> Ouyang:
+        """The published added loss on top of `base`; without one the law predicts the added loss alone."""
+        values = {"E": 0.0, "A": 0.0, "alpha": 0.0, "C": 0.0, "beta": 0.0} if base is None else base.params()
+        return Ouyang(**values, k=0.017, b=0.5251, a=0.2261, g=5.4967)
+
+    def terms(self, x: Inputs) -> tuple[Term, ...]:
+        """The Chinchilla terms and the added loss."""
+        rounded = x.quantized & (x.d_qat == 0)
+        columns = {
+            "b": np.where(rounded, np.log(x.d_total), 0.0),
+            "a": np.where(rounded, -np.log(x.n), 0.0),
+            "g": np.where(rounded, -np.log(np.where(rounded, x.bits, 1.0)), 0.0),
+        }
+        values = self.params()
+        added = Term(name="added by rounding", amplitude="k", columns=columns, rows=rounded)
+        return base_terms(x, values) + ((added,) if values["k"] != 0 else ())
+
+    def outside(self, x: Inputs) -> list[str | None]:
+        """Per point None, or why the law does not describe it."""
+        reasons: list[str | None] = [None] * len(x)
+        for i in np.flatnonzero(x.quantized & (x.d_qat > 0)):
+            reasons[i] = "D_qat > 0: the law describes rounding after training, not QAT"
+        return reasons
+
+    def derived(self) -> dict[str, float]:
+        """Exponents of the compute-optimal N and D of the full-precision part."""
+        return base_derived(self.params())

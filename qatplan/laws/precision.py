@@ -1,0 +1,137 @@
+"""Kumar et al. 2024, scaling laws for precision: effective parameters in training, and a penalty for rounding after."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from qatplan.laws.chinchilla import PARAMETERS as BASE
+from qatplan.laws.chinchilla import base_derived, base_terms
+from qatplan.laws.inputs import Inputs
+from qatplan.laws.law import Parameter, Saturation, ScalarLaw, Term
+
+_EXTRA: tuple[Parameter, ...] = (
+    Parameter(
+        name="gamma_w",
+        symbol="γ_w",
+        unit="bits",
+        lower=0.05,
+        upper=50.0,
+        coordinate="inverse",
+        meaning="bits over which quantized weights become worth full-precision ones",
+        start=(0.5, 6.0),
+    ),
+    Parameter(
+        name="C_T",
+        symbol="C_T",
+        unit="nats/token",
+        lower=0.0,
+        upper=np.inf,
+        coordinate="log",
+        meaning="scale of the penalty of rounding after training",
+    ),
+    Parameter(
+        name="gD",
+        symbol="γ_D",
+        unit="1",
+        lower=-1.0,
+        upper=3.0,
+        coordinate="linear",
+        meaning="growth of the rounding penalty with tokens",
+        start=(0.0, 1.0),
+    ),
+    Parameter(
+        name="gN",
+        symbol="γ_N",
+        unit="1",
+        lower=-1.0,
+        upper=3.0,
+        coordinate="linear",
+        meaning="fall of the rounding penalty with model size",
+        start=(0.0, 1.0),
+    ),
+    Parameter(
+        name="gamma_post",
+        symbol="γ_post",
+        unit="bits",
+        lower=0.05,
+        upper=50.0,
+        coordinate="inverse",
+        meaning="bits over which the rounding penalty falls by a factor e",
+        start=(0.3, 4.0),
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision(ScalarLaw):
+    """L = E + A/N_eff^alpha + C/D^beta + delta; arXiv 2411.04330.
+
+    N_eff = N (1 - exp(-bits/gamma_w)) for weights trained quantized (D_qat > 0), N otherwise;
+    delta = C_T D^gD / N^gN exp(-bits/gamma_post) for weights rounded after training (D_qat = 0 with bits).
+    Does not see how the tokens are split beyond that distinction.
+    """
+
+    E: float
+    A: float
+    alpha: float
+    C: float
+    beta: float
+    gamma_w: float
+    C_T: float
+    gD: float
+    gN: float
+    gamma_post: float
+
+    name: ClassVar[str] = "precision"
+    title: ClassVar[str] = "Scaling laws for precision"
+    formula: ClassVar[str] = (
+        "L = E + A/(N*(1 - exp(-bits/gamma_w)))^alpha + C/D^beta"
+        " [+ C_T*D^gD/N^gN*exp(-bits/gamma_post) when rounded after training]"
+    )
+    source: ClassVar[str] = "Kumar et al. 2024, arXiv 2411.04330 (N non-embedding, 30M-220M)"
+    firmness: ClassVar[str] = "paper"
+    domain: ClassVar[str] = "full precision, QAT, and rounding after training"
+    PARAMETERS: ClassVar[tuple[Parameter, ...]] = BASE + _EXTRA
+
+    @staticmethod
+    def published() -> Precision:
+        """The published constants of arXiv 2411.04330; N there counts non-embedding parameters."""
+        return Precision(
+            E=2.7648, A=4299.0, alpha=0.4965, C=18060.0, beta=0.4965, gamma_w=2.6745,
+            C_T=0.0598, gD=0.5068, gN=0.3439, gamma_post=0.5907,
+        )  # fmt: skip
+
+    def terms(self, x: Inputs) -> tuple[Term, ...]:
+        """The Chinchilla terms with N_eff, and the rounding penalty."""
+        trained = x.quantized & (x.d_qat > 0)
+        rounded = x.quantized & (x.d_qat == 0)
+        # Infinite bits make the saturating factor 1: full precision and weights that were trained in it.
+        saturation = Saturation(exponent="alpha", rate="gamma_w", bits=np.where(trained, x.bits, np.inf))
+        values = self.params()
+        base = tuple(
+            dataclasses.replace(t, saturation=saturation) if t.name == "model size" else t
+            for t in base_terms(x, values)
+        )
+        columns = {
+            "gD": np.where(rounded, np.log(x.d_total), 0.0),
+            "gN": np.where(rounded, -np.log(x.n), 0.0),
+            "gamma_post": np.where(rounded, -x.bits, 0.0),
+        }
+        penalty = Term(name="rounding penalty", amplitude="C_T", columns=columns, rows=rounded)
+        return (*base, penalty) if values["C_T"] != 0 else base
+
+    def outside(self, x: Inputs) -> list[str | None]:
+        """Per point None, or why the law does not describe it."""
+        reasons: list[str | None] = [None] * len(x)
+        for i in np.flatnonzero(x.quantized & (x.d_qat == 0)) if self.C_T == 0 else ():
+            reasons[i] = "D_qat = 0 with a bit width (rounded after training): the law was fitted without such rows"
+        return reasons
+
+    def derived(self) -> dict[str, float]:
+        """Effective share of parameters at common bit widths, and the compute-optimal exponents."""
+        shares = {f"effective_share_{b}_bits": float(-np.expm1(-b / self.gamma_w)) for b in (1, 2, 3, 4, 6, 8)}
+        return base_derived(self.params()) | shares

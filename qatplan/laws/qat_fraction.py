@@ -1,0 +1,87 @@
+"""The fraction law: which share of the tokens goes to QAT, from tokens per parameter byte alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from qatplan.errors import UsageError
+from qatplan.laws.inputs import Floats, Inputs
+from qatplan.laws.law import Parameter, ScalarLaw, Term
+
+PUBLISHED_A = 6.7297
+"""arXiv 2509.22935; mean absolute error on the fraction 0.07 to 0.10 on the paper's own runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QatFraction(ScalarLaw):
+    """f = exp(ln S - a/ln S) / S, which is exp(-a / ln S), S = S_total tokens per parameter byte (arXiv 2509.22935).
+
+    Undefined at S = 1 and above 1 below it, so S <= 1 is outside its domain.
+    """
+
+    a: float = PUBLISHED_A
+
+    name: ClassVar[str] = "qat-fraction"
+    title: ClassVar[str] = "Optimal QAT fraction"
+    formula: ClassVar[str] = "f = exp(-a / ln S_total),  S_total = D_total/(N*bits/8)"
+    source: ClassVar[str] = "Dremov et al. 2026, arXiv 2509.22935 (a = 6.7297)"
+    firmness: ClassVar[str] = "paper"
+    domain: ClassVar[str] = "quantized, S_total > 1"
+    quantity: ClassVar[Literal["loss", "fraction"]] = "fraction"
+    PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
+        Parameter(
+            name="a",
+            symbol="a",
+            unit="1",
+            lower=0.0,
+            upper=200.0,
+            coordinate="linear",
+            meaning="how late the optimal fraction rises with tokens per parameter byte",
+            start=(1.0, 20.0),
+        ),
+    )
+
+    def fraction(self, s_total: ArrayLike) -> Floats:
+        """Optimal QAT fraction at S_total tokens per parameter byte; raises UsageError where S_total <= 1."""
+        s = np.asarray(s_total, dtype=np.float64)
+        if not np.all(s > 1):
+            worst = float(np.min(s)) if not np.any(np.isnan(s)) else float("nan")
+            raise UsageError(
+                f"S_total = {worst:.4g} tokens per parameter byte is outside the fraction law; it needs S_total > 1"
+            )
+        result: Floats = np.exp(-self.a / np.log(s))
+        return result
+
+    def terms(self, x: Inputs) -> tuple[Term, ...]:
+        """The single term exp(-a / ln S_total); NaN logs outside the domain are left as they are."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            column = -1.0 / np.log(x.s_total)
+        inside = x.s_total > 1
+        return (
+            Term(
+                name="fraction",
+                amplitude=None,
+                columns={"a": np.where(inside, column, np.nan)},
+                rows=x.quantized.copy(),
+            ),
+        )
+
+    def outside(self, x: Inputs) -> list[str | None]:
+        """Per point None, or why no fraction is defined there."""
+        reasons: list[str | None] = []
+        for quantized, s in zip(x.quantized, x.s_total, strict=True):
+            if not quantized:
+                reasons.append("no bit width: the fraction law needs one")
+            elif not s > 1:
+                reasons.append(f"S_total = {s:.4g} tokens per parameter byte: the fraction law needs S_total > 1")
+            else:
+                reasons.append(None)
+        return reasons
+
+    def derived(self) -> dict[str, float]:
+        """The fraction at round values of S_total, to compare with the published law."""
+        return {f"fraction_at_s_{s:g}": float(np.exp(-self.a / np.log(s))) for s in (10.0, 100.0, 1000.0, 10000.0)}

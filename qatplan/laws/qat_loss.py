@@ -1,0 +1,144 @@
+"""The unified loss law of compute-optimal QAT: how the loss depends on size, tokens, bits and the FP/QAT split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from qatplan.laws.chinchilla import PARAMETERS as BASE
+from qatplan.laws.chinchilla import base_derived, base_terms
+from qatplan.laws.inputs import Inputs
+from qatplan.laws.law import Coordinate, Parameter, ScalarLaw, Term
+
+
+def _parameter(
+    name: str, symbol: str, meaning: str, lower: float, upper: float, start: tuple[float, float] | None = None
+) -> Parameter:
+    coordinate: Coordinate = "log" if start is None else "linear"
+    unit = "nats/token" if start is None else "1/bit" if "per bit" in meaning else "1"
+    return Parameter(
+        name=name,
+        symbol=symbol,
+        unit=unit,
+        lower=lower,
+        upper=upper,
+        coordinate=coordinate,
+        meaning=meaning,
+        start=(np.nan, np.nan) if start is None else start,
+    )
+
+
+# S counts tokens per parameter *byte*, so it already holds N and the bits: what psi, nu and mu add to that may have
+# either sign, and their lower bounds are negative. An exponent of tokens below 0 would mean that training hurts.
+_QAT: tuple[Parameter, ...] = (
+    _parameter("theta", "θ", "scale of the quantization error that no training removes", 0.0, np.inf),
+    _parameter("kappa", "κ", "halvings of the irreducible quantization error per bit", 0.0, 8.0, (0.3, 3.0)),
+    _parameter("phi", "φ", "scale of the penalty of short QAT", 0.0, np.inf),
+    _parameter("chi", "χ", "halvings of the QAT penalty per bit", -1.0, 8.0, (0.0, 3.0)),
+    _parameter("psi", "ψ", "exponent of model size in the QAT penalty", -1.5, 3.0, (-0.2, 0.8)),
+    _parameter("omega", "ω", "exponent of QAT tokens in the QAT penalty", 0.0, 4.0, (0.1, 1.2)),
+    _parameter("lam", "λ", "scale of the interaction of both phases", 0.0, np.inf),
+    _parameter("mu", "μ", "halvings of the interaction per bit", -2.0, 8.0, (-0.5, 2.5)),
+    _parameter("nu", "ν", "exponent of model size in the interaction", -1.5, 3.0, (-0.2, 0.8)),
+    _parameter("xi", "ξ", "exponent of full-precision tokens in the interaction", 0.0, 4.0, (0.1, 1.2)),
+    _parameter("rho", "ρ", "exponent of QAT tokens in the interaction", 0.0, 4.0, (0.0, 0.8)),
+)
+
+_LOG_2 = float(np.log(2.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class QatLoss(ScalarLaw):
+    """The loss law of arXiv 2509.22935; its coefficients are not public, so it is always fitted on a sweep.
+
+    With S = D / (N * bits / 8) tokens per parameter byte,
+
+        L = E + A/N^alpha + C/D_total^beta
+          + theta * 2^(-kappa bits)
+          + phi * 2^(-chi bits) / (N^psi * S_qat^omega)
+          + lam * 2^(-mu bits) / (N^nu * S_fp^xi * S_qat^rho)
+
+    A full-precision point sees the first line only. An amplitude of 0 takes its term out of the law.
+
+    The law is singular at both ends of the split. At D_qat = 0 (a rounded, never QAT-trained model) the penalty is
+    infinite for omega > 0; at D_fp = 0 (QAT from scratch) the interaction is infinite for xi > 0. `predict` returns
+    that limit, inf, and `outside` says why; where the exponent is 0, or the term is taken out, the point is inside.
+    """
+
+    E: float
+    A: float
+    alpha: float
+    C: float
+    beta: float
+    theta: float
+    kappa: float
+    phi: float
+    chi: float
+    psi: float
+    omega: float
+    lam: float
+    mu: float
+    nu: float
+    xi: float
+    rho: float
+
+    name: ClassVar[str] = "qat-loss"
+    title: ClassVar[str] = "Compute-optimal QAT, unified loss law"
+    formula: ClassVar[str] = (
+        "L = E + A/N^alpha + C/D_total^beta + theta*2^(-kappa*bits) + phi*2^(-chi*bits)/(N^psi*S_qat^omega)"
+        " + lam*2^(-mu*bits)/(N^nu*S_fp^xi*S_qat^rho),  S = D/(N*bits/8)"
+    )
+    source: ClassVar[str] = "Dremov et al. 2026, arXiv 2509.22935; coefficients not public, fit your own sweep"
+    firmness: ClassVar[str] = "paper"
+    domain: ClassVar[str] = (
+        "full precision; quantized with D_qat > 0 and D_fp > 0 (D_fp = 0 only without the interaction term)"
+    )
+    sees_fraction: ClassVar[bool] = True
+    PARAMETERS: ClassVar[tuple[Parameter, ...]] = BASE + _QAT
+
+    def terms(self, x: Inputs) -> tuple[Term, ...]:
+        """Six terms, fewer where an amplitude is 0."""
+        q = x.quantized
+        with np.errstate(divide="ignore"):
+            log_n, log_fp, log_qat = np.log(x.n), np.log(x.s_fp), np.log(x.s_qat)
+        bits = -_LOG_2 * np.where(q, x.bits, 0.0)
+
+        def column(values: np.ndarray) -> np.ndarray:
+            return np.where(q, values, 0.0)
+
+        terms = (
+            Term(name="irreducible quantization", amplitude="theta", columns={"kappa": bits}, rows=q),
+            Term(
+                name="QAT penalty",
+                amplitude="phi",
+                columns={"chi": bits, "psi": column(-log_n), "omega": column(-log_qat)},
+                rows=q,
+            ),
+            Term(
+                name="interaction",
+                amplitude="lam",
+                columns={"mu": bits, "nu": column(-log_n), "xi": column(-log_fp), "rho": column(-log_qat)},
+                rows=q,
+            ),
+        )
+        values = self.params()
+        return base_terms(x, values) + tuple(t for t in terms if t.amplitude is None or values[t.amplitude] != 0)
+
+    def outside(self, x: Inputs) -> list[str | None]:
+        """Per point None, or why the law has no finite value there."""
+        no_qat = (self.phi != 0 and self.omega != 0) or (self.lam != 0 and self.rho != 0)
+        no_fp = self.lam != 0 and self.xi != 0
+        reasons: list[str | None] = [None] * len(x)
+        for i in np.flatnonzero(x.quantized & (x.d_qat == 0)) if no_qat else ():
+            reasons[i] = "D_qat = 0 with a bit width (rounded after training): the QAT penalty is infinite there"
+        for i in np.flatnonzero(x.quantized & (x.d_fp == 0)) if no_fp else ():
+            reasons[i] = (
+                "D_fp = 0 (QAT from scratch): the interaction term is infinite there (with lam = 0 such rows count)"
+            )
+        return reasons
+
+    def derived(self) -> dict[str, float]:
+        """Exponents of the compute-optimal N and D of the full-precision part."""
+        return base_derived(self.params())

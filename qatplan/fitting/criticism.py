@@ -1,0 +1,142 @@
+"""How well a law predicts rows it has not seen, and where its residuals show structure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qatplan.errors import DataError, UsageError
+from qatplan.fitting.rows import Rows
+from qatplan.laws.inputs import Floats
+from qatplan.laws.law import Law
+
+_LEAST = 5
+
+Refit = Callable[[Rows], Law]
+"""Fits the same kind of law on some of the rows."""
+
+
+def held_out(rows: Rows, spec: str) -> NDArray[np.bool_]:
+    """The rows that `largest-n`, `largest-d` or `top-compute:SHARE` takes out of the fit.
+
+    largest-n and largest-d take the rows at the largest value; where those are fewer than 5 (sizes that hardly
+    repeat), the top tenth. Compute is N * D_total. Raises UsageError for another specification and DataError where
+    nothing would remain.
+    """
+    kind, _, share_text = spec.partition(":")
+    values = {"largest-n": rows.x.n, "largest-d": rows.x.d_total, "top-compute": rows.x.n * rows.x.d_total}.get(kind)
+    if values is None or (kind != "top-compute" and share_text):
+        raise UsageError(
+            f"holdout is {spec!r}; allowed are largest-n, largest-d and top-compute:SHARE such as top-compute:0.2"
+        )
+    share = 0.1
+    if kind == "top-compute":
+        try:
+            share = float(share_text or "0.2")
+        except ValueError as error:
+            raise UsageError(f"the share in {spec!r} is not a number; write for instance top-compute:0.2") from error
+        if not 0 < share < 1:
+            raise UsageError(f"the share in {spec!r} is {share:g}; allowed is between 0 and 1")
+    mask = values >= values.max() * (1 - 1e-9)
+    if kind == "top-compute" or int(mask.sum()) < _LEAST:
+        count = max(1, math.ceil(share * len(rows)))
+        mask = values >= np.sort(values)[-count]
+    if mask.all():
+        raise DataError(f"holdout {spec} would leave no row to fit: all rows share that value")
+    return np.asarray(mask, dtype=np.bool_)
+
+
+def score(rows: Rows, mask: NDArray[np.bool_], refit: Refit, name: str) -> dict[str, Any]:
+    """Fit without the masked rows and predict them: mean and worst absolute percentage error (as fractions)."""
+    law = refit(rows.take(~mask))
+    test = rows.take(mask)
+    predicted = law.predict(test.x)
+    known = np.isfinite(predicted)
+    result: dict[str, Any] = {
+        "kind": name,
+        "rows": int(known.sum()),
+        "fitted_rows": int((~mask).sum()),
+        "not_predictable": int((~known).sum()),
+        "mape": None,
+        "max_ape": None,
+    }
+    if known.any():
+        error = predicted[known] / test.y[known] - 1.0
+        worst = int(np.argmax(np.abs(error)))
+        result |= {
+            "mape": float(np.mean(np.abs(error))),
+            "max_ape": float(np.max(np.abs(error))),
+            "bias": float(np.mean(error)),
+            "worst_run": [r for r, k in zip(test.run_id, known, strict=True) if k][worst],
+        }
+    return result
+
+
+def leave_one_size_out(rows: Rows, refit: Refit) -> list[dict[str, Any]]:
+    """One score per model size, the law fitted on the other sizes."""
+    sizes = np.unique(rows.x.n)
+    if len(sizes) < 3:
+        raise DataError(f"leaving one size out needs at least 3 model sizes; the rows have {len(sizes)}")
+    if len(sizes) > 40:
+        raise DataError(f"leaving one size out needs sizes that repeat; the rows have {len(sizes)} different ones")
+    return [{"n": float(n), **score(rows, rows.x.n == n, refit, "leave-one-size-out")} for n in sizes]
+
+
+def residual_tables(rows: Rows, residuals: Floats) -> dict[str, list[dict[str, Any]]]:
+    """Mean, standard deviation and largest size of log(predicted/observed), by bits, model size and fraction."""
+    x = rows.x
+    tables = {"bits": _table(residuals, x.bits, "full precision")}
+    tables["n"] = _table(residuals, x.n, "") if len(np.unique(x.n)) <= 12 else _binned(residuals, x.n)
+    fraction = x.fraction[x.quantized]
+    if fraction.size:
+        tables["fraction"] = _binned(residuals[x.quantized], fraction)
+    return tables
+
+
+def _table(residuals: Floats, values: Floats, missing: str) -> list[dict[str, Any]]:
+    result = [_summary(residuals[values == v], float(v)) for v in np.unique(values[~np.isnan(values)])]
+    if np.isnan(values).any():
+        result.append(_summary(residuals[np.isnan(values)], missing))
+    return result
+
+
+def _binned(residuals: Floats, values: Floats, bins: int = 6) -> list[dict[str, Any]]:
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)))
+    if len(edges) < 2:
+        return [_summary(residuals, float(values[0]))]
+    where = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+    return [
+        _summary(residuals[where == b], [float(edges[b]), float(edges[b + 1])])
+        for b in range(len(edges) - 1)
+        if np.any(where == b)
+    ]
+
+
+def _summary(residuals: Floats, value: Any) -> dict[str, Any]:
+    return {
+        "value": value,
+        "rows": int(residuals.size),
+        "mean": float(residuals.mean()),
+        "sd": float(residuals.std(ddof=1)) if residuals.size > 1 else None,
+        "largest": float(np.max(np.abs(residuals))),
+    }
+
+
+def information_criteria(objective: float, rows: int, parameters: int, delta: float) -> tuple[float, float]:
+    """(AIC, BIC) of the density proportional to exp(-Huber(r) / s), with its scale s fitted and counted.
+
+    This is the likelihood whose maximum the fit is, so criteria and objective rank alike for equal parameters.
+    """
+    deviance = min(_deviance(objective, rows, delta, math.exp(t)) for t in np.linspace(-32.0, 4.0, 2401))
+    k = parameters + 1
+    return deviance + 2 * k, deviance + k * math.log(rows)
+
+
+def _deviance(objective: float, rows: int, delta: float, scale: float) -> float:
+    inner = math.sqrt(2 * math.pi * scale) * math.erf(delta / math.sqrt(2 * scale))
+    outer = 2 * scale / delta * math.exp(-(delta**2) / (2 * scale))
+    return 2 * (objective / scale + rows * math.log(max(inner + outer, 1e-300)))

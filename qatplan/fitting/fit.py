@@ -1,0 +1,277 @@
+"""`fit`: from a table of runs to a fitted law with its certificate, its uncertainty and what it does not know."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import scipy
+
+from qatplan import __version__
+from qatplan.errors import DataError, UsageError
+from qatplan.fitting import criticism, identifiability, noise, support
+from qatplan.fitting.bootstrap import draw
+from qatplan.fitting.objective import residuals
+from qatplan.fitting.problem import build
+from qatplan.fitting.profile import calibrate, intervals
+from qatplan.fitting.rows import Rows, select
+from qatplan.fitting.solve import Solution, solve
+from qatplan.laws.fitted import FittedLaw, Status
+from qatplan.laws.inputs import Floats
+from qatplan.laws.law import Law, Parameter, natural
+from qatplan.laws.registry import get
+
+Interval = Literal["bootstrap", "profile"]
+_DIGITS = 10  # of stored draws: far below their scatter, and a third of the file
+
+
+def fit(
+    table: Any,
+    *,
+    law: str = "qat-loss",
+    huber: float = 1e-3,
+    seed: int = 0,
+    bootstrap: int = 0,
+    interval: Interval = "bootstrap",
+    level: float = 0.95,
+    holdout: str | None = None,
+    leave_one_size_out: bool = False,
+    n: str = "total",
+    rows: str | None = None,
+    keep_tuning: bool = False,
+    fix: Mapping[str, float] | None = None,
+    restrict: bool = False,
+    starts: int | None = None,
+    resample: Literal["case", "residual"] | None = None,
+    workers: int = 1,
+    sources: Sequence[str] = (),
+    command: str | None = None,
+) -> FittedLaw:
+    """Fit a law to a runs table (Arrow) or to a mapping of columns with our field names.
+
+    huber: delta of the Huber terms on log residuals. bootstrap: number of draws, 0 for none. interval: what the
+    parameters' intervals come from; profile needs no draws. holdout: `largest-n`, `largest-d`, `top-compute:0.2`.
+    rows: an expression that chooses rows. fix: parameters held at natural values; an amplitude at 0 removes its term.
+    restrict: leave out terms that no row supports. n: count of parameters, `total` or `nonembedding`.
+
+    The result is returned whatever its certificate says; `FittedLaw.require_trust` raises where it fails.
+    Raises UsageError for impossible options and DataError for rows that cannot be used.
+    """
+    _check(huber, bootstrap, interval, level)
+    kind = get(law)
+    if kind.quantity == "fraction":
+        from qatplan.fitting.fraction import fit_fraction
+
+        return fit_fraction(
+            table, seed=seed, bootstrap=bootstrap, level=level, n=n, rows=rows, sources=sources, command=command
+        )
+    fixed = dict(fix or {})
+    chosen = select(table, law, shape=kind, expression=rows, n=n, keep_tuning=keep_tuning, fix=fixed)
+    domain_said: list[str] = []
+    if restrict and law == "qat-loss" and not np.any(chosen.x.quantized) and "lam" not in fixed:
+        # QAT from scratch throughout: the law without its interaction holds for such rows, which is better than none.
+        wider = select(table, law, shape=kind, expression=rows, n=n, keep_tuning=keep_tuning, fix={**fixed, "lam": 0.0})
+        if np.any(wider.x.quantized):
+            chosen, fixed = wider, {**fixed, "lam": 0.0}
+            domain_said.append(
+                "all quantized rows have D_fp = 0, where the interaction term is infinite; the law was fitted "
+                "without it (lam = 0) and says nothing about how to split tokens"
+            )
+    solution, supported = solve_rows(kind, chosen, huber=huber, seed=seed, fix=fixed, restrict=restrict, starts=starts)
+    fitted_law = natural_law(solution, supported)
+    calibration = calibrate(solution, chosen, huber)
+    error = residuals(solution.problem, solution.u[None, :])[0]
+    flags, open_questions = identifiability.describe(solution, chosen, calibration)
+    seeds = noise.seed_noise(chosen)
+    flags += noise.fit_quality(error, solution.problem.size, seeds, huber)
+    certificate = solution.certificate()
+    draws, bounds, how = None, {}, "none"
+    if bootstrap:
+        made = draw(solution, chosen, count=bootstrap, seed=seed, delta=huber, kind=resample, workers=workers)
+        draws = _natural_draws(fitted_law, made.theta, supported.held)
+        certificate["bootstrap"] = {
+            "draws": bootstrap, "kind": made.kind, "clusters": made.clusters, "unfinished": made.unfinished,
+        }  # fmt: skip
+        flags += _bootstrap_flags(made.kind, made.clusters, made.unfinished, bootstrap, chosen.clustered)
+    if interval == "profile":
+        bounds, how = intervals(solution, chosen, delta=huber, level=level), "profile"
+    elif draws is not None:
+        bounds, how = _percentiles(solution.problem.free, fitted_law, draws, level), "bootstrap"
+
+    def refit(part: Rows) -> Law:
+        return refitted(kind, part, huber=huber, seed=seed, fix=fixed)
+
+    scored = None
+    if holdout is not None:
+        scored = criticism.score(chosen, criticism.held_out(chosen, holdout), refit, holdout)
+    critique: dict[str, Any] = {"residuals": criticism.residual_tables(chosen, error)}
+    if leave_one_size_out:
+        critique["leave_one_size_out"] = criticism.leave_one_size_out(chosen, refit)
+    aic, bic = criticism.information_criteria(solution.objective, len(chosen), solution.problem.size, huber)
+    critique |= {"aic": aic, "bic": bic}
+    if solution.status is not Status.GOOD:
+        flags.insert(0, f"not trustworthy ({solution.status}): {solution.status.message}")
+    if len(chosen) < 3 * solution.problem.size:
+        flags.append(f"{len(chosen)} rows for {solution.problem.size} parameters: fewer than 3 rows each")
+    flags += _mixed_methods(chosen)
+    if law == "chinchilla" and bool(np.any(chosen.x.quantized)):
+        flags.append("quantized rows are fitted by a law that does not see bits, because they were asked for")
+    return FittedLaw(
+        law=fitted_law,
+        draws=draws,
+        intervals=bounds,
+        interval_kind=how,
+        level=level,
+        objective=solution.objective,
+        rows=len(chosen),
+        left_out=chosen.left_out,
+        starts=solution.starts,
+        starts_agreeing=solution.starts_agreeing,
+        status=solution.status,
+        flags=flags,
+        identifiability=[*domain_said, *supported.said, *open_questions],
+        holdout=scored,
+        n_convention=n,
+        noise=noise.scatter(error, solution.problem.size),
+        seed_noise=None if seeds is None else seeds.sd,
+        ranges=ranges(chosen),
+        huber=huber,
+        certificate=certificate,
+        criticism=critique,
+        derived=fitted_law.derived(),
+        provenance=provenance(chosen, seed=seed, sources=sources, command=command, rows=rows),
+    )
+
+
+def solve_rows(
+    kind: type[Law],
+    rows: Rows,
+    *,
+    huber: float,
+    seed: int,
+    fix: Mapping[str, float] | None = None,
+    restrict: bool = False,
+    starts: int | None = None,
+) -> tuple[Solution, support.Support]:
+    """Check what the rows support, and find the best fit of it."""
+    try:
+        supported = support.check(kind.for_inputs(rows.x), rows.x, fix=fix or {}, restrict=restrict)
+    except DataError as error:
+        if not rows.left_out:
+            raise
+        most = max(rows.left_out, key=lambda e: int(e["rows"]))
+        raise DataError(
+            f"{error} (left out are {most['rows']} rows: {most['reason']})", evidence=rows.left_out
+        ) from error
+    held = support.held_coordinates(supported)
+    free = len(supported.law.parameters()) - len(held)
+    if len(rows) < free:
+        raise DataError(
+            f"{len(rows)} rows cannot determine the {free} parameters of {kind.name}; at least {free} would"
+        )
+    problem = build(supported.law, rows.x, rows.y, held=held)
+    return solve(problem, delta=huber, seed=seed, starts=starts), supported
+
+
+def refitted(kind: type[Law], rows: Rows, *, huber: float, seed: int, fix: Mapping[str, float] | None = None) -> Law:
+    """The best fit alone, without the terms that these rows do not support."""
+    return natural_law(*solve_rows(kind, rows, huber=huber, seed=seed, fix=fix, restrict=True))
+
+
+def natural_law(solution: Solution, supported: support.Support) -> Law:
+    """The fitted law in natural units; held parameters keep exactly their values."""
+    return solution.problem.law.from_coordinates(solution.theta()).replace(supported.held)
+
+
+def ranges(rows: Rows) -> dict[str, tuple[float, float]]:
+    """Smallest and largest value that the fit has seen."""
+    x, q = rows.x, rows.x.quantized
+    result = {"n": _range(x.n), "d_total": _range(x.d_total)}
+    if q.any():
+        result |= {"bits": _range(x.bits[q]), "fraction": _range(x.fraction[q]), "s_total": _range(x.s_total[q])}
+    return result
+
+
+def provenance(
+    chosen: Rows, *, seed: int, sources: Sequence[str], command: str | None, rows: str | None
+) -> dict[str, Any]:
+    """What was fitted by what: versions, digest of the rows used, seed, command."""
+    x = chosen.x
+    lines = sorted(
+        json.dumps([r, *(repr(float(v)) for v in values)])
+        for r, *values in zip(chosen.run_id, x.n, x.d_fp, x.d_qat, x.bits, chosen.y, strict=True)
+    )
+    return {
+        "qatplan": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "rows_digest": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+        "row_expression": rows,
+        "sources": list(sources),
+        "seed": seed,
+        "command": command,
+    }
+
+
+def _check(huber: float, bootstrap: int, interval: str, level: float) -> None:
+    if not (huber > 0 and np.isfinite(huber)):
+        raise UsageError(f"huber is {huber:g}; allowed is a positive number, usually 1e-3")
+    if bootstrap < 0:
+        raise UsageError(f"bootstrap is {bootstrap}; allowed is 0 (no draws) or more")
+    if 0 < bootstrap < 20:
+        raise UsageError(f"bootstrap is {bootstrap}; fewer than 20 draws give no interval")
+    if interval not in ("bootstrap", "profile"):
+        raise UsageError(f"interval is {interval!r}; allowed are bootstrap and profile")
+    if not 0 < level < 1:
+        raise UsageError(f"level is {level:g}; allowed is between 0 and 1")
+
+
+def _range(values: Floats) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
+
+
+def _natural_draws(law: Law, theta: Floats, held: Mapping[str, float]) -> Floats:
+    parameters = law.parameters()
+    rows = [{**natural(parameters, vector), **held} for vector in theta]
+    values = np.array([[row[p.name] for p in parameters] for row in rows])
+    return np.array([[float(f"{v:.{_DIGITS}g}") for v in row] for row in values])
+
+
+def _percentiles(free: Sequence[Parameter], law: Law, draws: Floats, level: float) -> dict[str, tuple[float, float]]:
+    names = [p.name for p in law.parameters()]
+    tail = 0.5 * (1 - level)
+    result = {}
+    for p in free:
+        column = draws[:, names.index(p.name)]
+        low, high = np.quantile(column[np.isfinite(column)], [tail, 1 - tail])
+        result[p.name] = (float(low), float(high))
+    return result
+
+
+def _mixed_methods(rows: Rows) -> list[str]:
+    """Whether runs of one bit width were made by several quantizers, which no law here tells apart."""
+    used: dict[float, set[str]] = {}
+    for bits, method in zip(rows.x.bits.tolist(), rows.method, strict=True):
+        if bits == bits and method[1] is not None:
+            used.setdefault(bits, set()).add(method[1])
+    mixed = [f"{b:g}" for b, names in sorted(used.items()) if len(names) > 1]
+    if not mixed:
+        return []
+    return [f"bits {', '.join(mixed)}: several quantizers are fitted as one; --rows can choose one of them"]
+
+
+def _bootstrap_flags(kind: str, clusters: int, unfinished: int, count: int, clustered: bool) -> list[str]:
+    said = []
+    if kind == "residual" and clustered:
+        said.append(
+            f"only {clusters} trunks: residuals and one effect per trunk were resampled, since drawing whole trunks "
+            "would leave model sizes out; intervals hold for these sizes and trunks of the same kind"
+        )
+    if unfinished > 0.05 * count:
+        said.append(f"{unfinished} of {count} bootstrap draws did not converge tightly; intervals are rough")
+    return said

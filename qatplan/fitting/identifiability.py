@@ -1,0 +1,119 @@
+"""After a fit: which parameters, or combinations of them, the rows leave open, in words and with what would help."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from qatplan.fitting.profile import Calibration
+from qatplan.fitting.rows import Rows
+from qatplan.fitting.solve import Solution
+from qatplan.fitting.support import axis_of, rank_deficient
+from qatplan.laws.inputs import Floats, Inputs
+from qatplan.laws.law import Law, Parameter
+
+_TRADE_OFF = 0.985
+_AT_MOST = 4
+
+
+def describe(solution: Solution, rows: Rows, calibration: Calibration) -> tuple[list[str], list[str]]:
+    """(flags, identifiability): what failed or sits at a bound, and what the rows do not determine."""
+    problem = solution.problem
+    law = problem.law.from_coordinates(solution.theta())
+    flags = [_bound(law, p, rows) for p in problem.free if p.name in solution.at_bounds]
+    names = [p.name for p in problem.free]
+    said: list[str] = []
+    null = rank_deficient(names, solution.information)
+    null = [n for n in null if n not in solution.at_bounds]
+    if null:
+        said.append(
+            f"{_list(null)} cannot be told apart at all: the rows fix only combinations of them; "
+            f"{_remedy(law, null[0], rows.x)}"
+        )
+    covariance = problem.to_theta @ calibration.covariance @ problem.to_theta.T
+    sd = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    values = dict(zip((p.name for p in law.parameters()), law.coordinates(), strict=True))
+    for i, p in enumerate(problem.free):
+        if p.name in null or p.name in solution.at_bounds:
+            continue
+        if p.name == "E" and sd[i] > 0.25:
+            said.append(
+                f"E is not determined ({law.params()['E']:.3g} within a factor {np.exp(1.96 * min(sd[i], 300.0)):.2g} "
+                f"either way): larger models and longer runs would show where losses level off"
+            )
+        elif np.isfinite(p.start[0]) and p.coordinate == "linear" and sd[i] > 0.5 * (p.start[1] - p.start[0]):
+            said.append(
+                f"{p.name} is hardly determined ({values[p.name]:.2g} ± {sd[i]:.2g}); {_remedy(law, p.name, rows.x)}"
+            )
+    said += _trade_offs(law, problem.free, covariance, sd, rows.x, skip={*null, *solution.at_bounds})
+    return flags, said
+
+
+def _trade_offs(
+    law: Law, free: tuple[Parameter, ...], covariance: Floats, sd: Floats, x: Inputs, skip: set[str]
+) -> list[str]:
+    """Pairs of shape parameters that move together; amplitudes always follow their exponents and are no news."""
+    shapes = [i for i, p in enumerate(free) if (p.coordinate != "log" or p.name == "E") and p.name not in skip]
+    pairs = []
+    for a, i in enumerate(shapes):
+        for j in shapes[a + 1 :]:
+            if sd[i] > 0 and sd[j] > 0:
+                correlation = covariance[i, j] / (sd[i] * sd[j])
+                if abs(correlation) > _TRADE_OFF:
+                    pairs.append((abs(correlation), correlation, free[i].name, free[j].name))
+    said = []
+    for _, correlation, one, other in sorted(pairs, reverse=True)[:_AT_MOST]:
+        said.append(
+            f"{one} and {other} trade off (correlation {correlation:.3f}): the rows determine a combination of them "
+            f"better than either; {_remedy(law, other, x)}"
+        )
+    return said
+
+
+def _bound(law: Law, parameter: Parameter, rows: Rows) -> str:
+    value = law.params()[parameter.name]
+    if parameter.coordinate == "log":
+        if value < 1.0 or parameter.name == "E":
+            end = "was driven to 0" if _is_small(law, parameter, rows) else "ended at its largest allowed value"
+        else:
+            end = "was driven to 0" if _is_small(law, parameter, rows) else "grew to its largest allowed value"
+        why = ": the rows show no such term" if "0" in end else ""
+        if parameter.name == "E":
+            why = ": the losses show no level that they approach, so nothing may be extrapolated to larger runs"
+        return f"{parameter.name} {end}{why}"
+    return f"{parameter.name} ended at its bound {value:.4g} (allowed {parameter.lower:g} to {parameter.upper:g})"
+
+
+def _is_small(law: Law, parameter: Parameter, rows: Rows) -> bool:
+    for term in law.terms(rows.x):
+        if term.amplitude == parameter.name:
+            share = law.components(rows.x)[term.name] / rows.y
+            return float(np.median(share[term.rows])) < 1e-3
+    return True
+
+
+def _remedy(law: Law, name: str, x: Inputs) -> str:
+    axis = axis_of(law, name)
+    if axis == "bits":
+        have = np.unique(x.bits[x.quantized])
+        listed = ", ".join(f"{b:g}" for b in have)
+        gaps = [(hi - lo, lo, hi) for lo, hi in itertools.pairwise(have.tolist()) if hi - lo > 1]
+        where = f"between {max(gaps)[1]:g} and {max(gaps)[2]:g}" if gaps else "outside these"
+        return f"a bit width {where} would separate {name} (the rows have {listed or 'none'})"
+    if axis == "model size":
+        return f"model sizes beyond {x.n.min():.3g} to {x.n.max():.3g} parameters would separate {name}"
+    if axis == "tokens":
+        return f"token budgets beyond {x.d_total.min():.3g} to {x.d_total.max():.3g} would separate {name}"
+    if axis in ("QAT tokens", "full-precision tokens"):
+        f = x.fraction[x.quantized]
+        spread = f"{f.min():.2g} to {f.max():.2g}" if f.size else "none"
+        end = "closer to 0" if axis == "QAT tokens" else "closer to 1"
+        return f"QAT fractions {end} (the rows have {spread}) would separate {name}"
+    if axis == "group size":
+        return f"further group sizes would separate {name}"
+    return f"rows that differ more would separate {name}"
+
+
+def _list(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]

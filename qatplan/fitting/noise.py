@@ -1,0 +1,71 @@
+"""How much losses scatter: between seeds, and about the fitted law; and whether the law explains the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qatplan.fitting.rows import Rows
+from qatplan.laws.inputs import Floats
+
+_MAD = 1.4826  # standard deviation of a normal distribution per median absolute deviation
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedNoise:
+    """Run-to-run noise from runs that differ in the seed alone."""
+
+    sd: float
+    """Standard deviation of log loss, pooled."""
+    freedom: int
+    """Degrees of freedom: runs minus groups."""
+    groups: int
+
+
+def seed_noise(rows: Rows) -> SeedNoise | None:
+    """Pool the variance of log loss over runs that agree in everything but the seed; None without such runs.
+
+    `loss_se` plays no part: the validation set is common to all runs, so its error shifts them together.
+    """
+    x = rows.x
+    groups: dict[tuple[object, ...], dict[float, float]] = {}
+    for i in range(len(rows)):
+        if np.isnan(rows.seed[i]):
+            continue
+        point = tuple(None if np.isnan(v) else float(v) for v in (x.n[i], x.d_fp[i], x.d_qat[i], x.bits[i]))
+        key = (*point, None if np.isnan(x.group_size[i]) else float(x.group_size[i]), rows.method[i][:2])
+        groups.setdefault(key, {}).setdefault(float(rows.seed[i]), float(np.log(rows.y[i])))
+    replicated = [np.array(list(g.values())) for g in groups.values() if len(g) > 1]
+    freedom = sum(len(g) - 1 for g in replicated)
+    if not freedom:
+        return None
+    total = sum(float(np.sum((g - g.mean()) ** 2)) for g in replicated)
+    return SeedNoise(sd=float(np.sqrt(total / freedom)), freedom=freedom, groups=len(replicated))
+
+
+def scatter(residuals: Floats, parameters: int) -> float:
+    """Robust standard deviation of log residuals, corrected for the fitted parameters."""
+    freedom = max(len(residuals) - parameters, 1)
+    return float(_MAD * np.median(np.abs(residuals)) * np.sqrt(len(residuals) / freedom))
+
+
+def fit_quality(residuals: Floats, parameters: int, seeds: SeedNoise | None, huber: float) -> list[str]:
+    """Sentences about lack of fit and about the Huber delta; empty where there is nothing to say."""
+    sd = scatter(residuals, parameters)
+    said = []
+    if seeds is not None:
+        # A rough F test at 1 %: the 99 % point of F(large, freedom) is about 1 + 3.3 sqrt(2 / freedom) + 6 / freedom.
+        limit = 1 + 3.3 * np.sqrt(2 / seeds.freedom) + 6 / seeds.freedom
+        ratio = sd / seeds.sd if seeds.sd > 0 else np.inf
+        if ratio**2 > limit:
+            said.append(
+                f"lack of fit: rows scatter {ratio:.2g} times as far about the law ({sd:.2g} in log loss) as runs that "
+                f"differ in the seed alone ({seeds.sd:.2g}, {seeds.freedom} degrees of freedom)"
+            )
+    if sd > 0 and huber < 0.02 * sd:
+        said.append(
+            f"huber delta {huber:g} is {huber / sd:.2g} of the scatter {sd:.2g}: nearly all rows count by their sign "
+            f"only; --huber {sd:.1g} would use them better"
+        )
+    return said

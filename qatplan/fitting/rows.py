@@ -1,0 +1,254 @@
+"""Which rows of a table of runs a law is fitted on, and why the others are not: nothing is dropped silently."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qatplan.errors import DataError, UsageError
+from qatplan.laws.inputs import Floats, Inputs
+from qatplan.laws.law import Law
+
+_NUMERIC = (
+    "n_total", "n_nonembedding", "d_total", "d_fp", "d_qat", "bits", "group_size", "activation_bits", "seed", "loss",
+    "loss_se", "learning_rate", "qat_learning_rate", "rewarmup_tokens", "cooldown", "batch_tokens",
+)  # fmt: skip
+_WORDS = ("run_id", "trunk_id", "status", "schedule", "quantizer", "optimizer_state", "corpus_digest", "corpus")
+
+_QAT_SCHEDULES = ("classic", None)
+_ROUNDED = "post-training"
+# Per law the schedules of quantized rows that it is fitted on unless rows are asked for by an expression.
+_DEFAULT_SCHEDULES: Mapping[str, tuple[str | None, ...]] = {
+    "chinchilla": (),
+    "precision": (*_QAT_SCHEDULES, _ROUNDED),
+    "ouyang": (_ROUNDED, None),
+}
+_TUNED = ("learning_rate", "qat_learning_rate", "rewarmup_tokens", "cooldown", "optimizer_state")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Usable rows: where they lie, what was measured, which belong together."""
+
+    x: Inputs
+    y: Floats
+    """Measured loss, nats per token."""
+    run_id: list[str]
+    cluster: NDArray[np.intp]
+    """Number of the trunk (or of the run itself) that each row belongs to."""
+    clustered: bool
+    """True where some rows share a trunk."""
+    seed: Floats
+    loss_se: Floats
+    method: list[tuple[Any, ...]]
+    """What besides size, tokens, bits and seed distinguishes the run: schedule, quantizer, tuned hyperparameters."""
+    left_out: list[dict[str, Any]]
+    n_convention: str
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, keep: Any) -> Rows:
+        """The rows selected by a mask or index array."""
+        index = np.arange(len(self))[keep]
+        _, cluster = np.unique(self.cluster[index], return_inverse=True)
+        return Rows(
+            x=self.x.take(index),
+            y=self.y[index],
+            run_id=[self.run_id[i] for i in index],
+            cluster=cluster.astype(np.intp),
+            clustered=self.clustered,
+            seed=self.seed[index],
+            loss_se=self.loss_se[index],
+            method=[self.method[i] for i in index],
+            left_out=self.left_out,
+            n_convention=self.n_convention,
+        )
+
+
+def select(
+    table: Any,
+    law: str,
+    *,
+    shape: type[Law],
+    expression: str | None = None,
+    n: str = "total",
+    keep_tuning: bool = False,
+    fix: Mapping[str, float] | None = None,
+) -> Rows:
+    """The rows of a runs table (or a mapping of columns with our field names) that `law` is fitted on.
+
+    Left out, each with its reason: runs that did not finish, rows without the asked count of N, quantized rows of
+    other schedules than the law is about (unless `expression` chooses rows), runs whose learning rate or other tuned
+    hyperparameter was beaten at the same point (unless `keep_tuning`), and rows outside the law's domain.
+    `fix` holds parameters, which can widen the domain. Raises DataError where nothing is left.
+    """
+    if n not in ("total", "nonembedding"):
+        raise UsageError(f"n is {n!r}; allowed are total and nonembedding")
+    number, word, count = _columns(table, expression)
+    left_out: list[dict[str, Any]] = []
+    alive = np.ones(count, dtype=np.bool_)
+    ids = [r if r is not None else f"row {i + 1}" for i, r in enumerate(word["run_id"])]
+
+    def leave(mask: NDArray[np.bool_], reason: str) -> None:
+        rows = np.flatnonzero(alive & mask)
+        if rows.size:
+            left_out.append({"reason": reason, "rows": int(rows.size), "examples": [ids[i] for i in rows[:3]]})
+            alive[rows] = False
+
+    status = np.array([s in (None, "finished") for s in word["status"]], dtype=np.bool_)
+    leave(~status, "the run diverged")
+    leave(~(number["loss"] > 0), "no loss")
+    size = number["n_total" if n == "total" else "n_nonembedding"]
+    leave(~(size > 0), f"no count of {'all' if n == 'total' else 'non-embedding'} parameters")
+    if expression is None:
+        _leave_schedules(law, word["schedule"], ~np.isnan(number["bits"]), leave)
+    if not keep_tuning:
+        key = np.stack([size, *(number[k] for k in ("d_fp", "d_qat", "bits", "group_size", "activation_bits", "seed"))])
+        leave(_beaten(key, number, word, alive), "at the same point another learning rate or tuning did better")
+    index = np.flatnonzero(alive)
+    x = Inputs.of(
+        n=np.where(alive, size, 1.0)[index],
+        d_fp=number["d_fp"][index],
+        d_qat=number["d_qat"][index],
+        bits=number["bits"][index],
+        group_size=number["group_size"][index],
+    )
+    if index.size:
+        reasons = np.array([r or "" for r in _shaped(shape, x, fix or {}).outside(x)])
+        for reason in sorted(set(reasons.tolist()) - {""}):
+            mask = np.zeros(count, dtype=np.bool_)
+            mask[index[reasons == reason]] = True
+            leave(mask, reason)
+    left_out = _merged(left_out)
+    inside = alive[index]
+    index = np.flatnonzero(alive)
+    if not index.size:
+        why = "; ".join(f"{e['rows']} rows: {e['reason']}" for e in left_out) or "the table is empty"
+        raise DataError(f"no row can be used to fit {law} ({why})", evidence=left_out)
+    cluster, clustered = _clusters([word["trunk_id"][i] for i in index], [ids[i] for i in index])
+    method = [
+        (word["schedule"][i], word["quantizer"][i], *(_plain(number, word, k, i) for k in _TUNED))
+        for i in index.tolist()
+    ]
+    return Rows(
+        x=x.take(inside),
+        y=number["loss"][index],
+        run_id=[ids[i] for i in index],
+        cluster=cluster,
+        clustered=clustered,
+        seed=number["seed"][index],
+        loss_se=number["loss_se"][index],
+        method=method,
+        left_out=left_out,
+        n_convention=n,
+    )
+
+
+def _shaped(shape: type[Law], x: Inputs, fix: Mapping[str, float]) -> Law:
+    """The law's shape for these points; a parameter held at 0 can widen its domain."""
+    law = shape.for_inputs(x)
+    known = law.params()
+    return law.replace({name: value for name, value in fix.items() if name in known})
+
+
+def _leave_schedules(law: str, schedule: Sequence[str | None], quantized: NDArray[np.bool_], leave: Any) -> None:
+    allowed = _DEFAULT_SCHEDULES.get(law, _QAT_SCHEDULES)
+    if law == "chinchilla":
+        leave(quantized, "quantized; law chinchilla is fitted on full-precision runs unless --rows asks for others")
+        return
+    for name in sorted({s for s in schedule if s not in allowed and s is not None}):
+        mask = quantized & np.array([s == name for s in schedule], dtype=np.bool_)
+        leave(mask, f"schedule {name}; law {law} is fitted on {_listing(allowed)} unless --rows asks for others")
+
+
+def _listing(allowed: tuple[str | None, ...]) -> str:
+    named = [a for a in allowed if a is not None]
+    return " and ".join(["full-precision", *named]) + " runs"
+
+
+def _columns(table: Any, expression: str | None) -> tuple[dict[str, Floats], dict[str, list[Any]], int]:
+    if isinstance(table, Mapping):
+        if expression is not None:
+            raise UsageError("a row expression needs a runs table, not a mapping of columns")
+        return _from_mapping(table)
+    from qatplan import runs
+
+    if expression is not None:
+        table = runs.select(table, expression)
+    number = runs.columns(table, list(_NUMERIC))
+    word = {name: table.column(name).to_pylist() for name in _WORDS}
+    return number, word, table.num_rows
+
+
+def _from_mapping(table: Mapping[str, Any]) -> tuple[dict[str, Floats], dict[str, list[Any]], int]:
+    unknown = [k for k in table if k not in _NUMERIC and k not in _WORDS and k != "fraction"]
+    if unknown:
+        raise UsageError(f"{unknown[0]!r} is no column of a fit; allowed are {', '.join((*_NUMERIC, *_WORDS))}")
+    for name in ("n_total", "loss"):
+        if name not in table:
+            raise UsageError(f"column {name} is missing")
+    count = len(table["loss"])
+    number = {k: np.asarray(table[k], dtype=np.float64) if k in table else np.full(count, np.nan) for k in _NUMERIC}
+    if "fraction" in table:
+        share = np.nan_to_num(np.asarray(table["fraction"], dtype=np.float64))
+        number["d_qat"] = number["d_total"] * share
+        number["d_fp"] = number["d_total"] * (1.0 - share)
+    number["d_qat"] = np.where(np.isnan(number["d_qat"]), 0.0, number["d_qat"])
+    number["d_fp"] = np.where(np.isnan(number["d_fp"]), number["d_total"] - number["d_qat"], number["d_fp"])
+    if any(len(v) != count for v in number.values()):
+        raise UsageError("the columns differ in length")
+    word = {k: list(table[k]) if k in table else [None] * count for k in _WORDS}
+    return number, word, count
+
+
+def _beaten(
+    key: Floats, number: dict[str, Floats], word: dict[str, list[Any]], alive: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """True for runs that another run of the same point, seed and method, but other tuning, undercuts."""
+    best: dict[tuple[Any, ...], tuple[float, tuple[Any, ...]]] = {}
+    points: list[tuple[Any, ...] | None] = []
+    tunings: list[tuple[Any, ...]] = []
+    for i in range(key.shape[1]):
+        if not alive[i]:
+            points.append(None)
+            tunings.append(())
+            continue
+        values = tuple(None if np.isnan(v) else float(v) for v in key[:, i])
+        point = (*values, word["schedule"][i], word["quantizer"][i], word["corpus_digest"][i], word["corpus"][i])
+        tuning = tuple(_plain(number, word, k, i) for k in _TUNED)
+        points.append(point)
+        tunings.append(tuning)
+        if point not in best or number["loss"][i] < best[point][0]:
+            best[point] = (float(number["loss"][i]), tuning)
+    return np.array([p is not None and best[p][1] != t for p, t in zip(points, tunings, strict=True)], dtype=np.bool_)
+
+
+def _plain(number: dict[str, Floats], word: dict[str, list[Any]], name: str, i: int) -> Any:
+    if name in word:
+        return word[name][i]
+    value = float(number[name][i])
+    return None if np.isnan(value) else value
+
+
+def _clusters(trunks: Sequence[str | None], ids: Sequence[str]) -> tuple[NDArray[np.intp], bool]:
+    labels = [
+        f"trunk {t}" if t is not None else f"run {r} {i}" for i, (t, r) in enumerate(zip(trunks, ids, strict=True))
+    ]
+    names, cluster = np.unique(np.array(labels), return_inverse=True)
+    return cluster.astype(np.intp), len(names) < len(labels)
+
+
+def _merged(left_out: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    merged: dict[str, dict[str, Any]] = {}
+    for entry in left_out:
+        if entry["reason"] in merged:
+            merged[entry["reason"]]["rows"] += entry["rows"]
+            merged[entry["reason"]]["examples"] = (merged[entry["reason"]]["examples"] + entry["examples"])[:3]
+        else:
+            merged[entry["reason"]] = dict(entry)
+    return list(merged.values())

@@ -1,0 +1,195 @@
+"""Before a fit: which parameters have rows that speak about them, and what the design of the rows leaves open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qatplan.errors import DataError, UsageError
+from qatplan.laws.inputs import Floats, Inputs
+from qatplan.laws.law import Law, Parameter, Term, to_coordinate
+
+AXIS: Mapping[str, str] = {
+    "alpha": "model size", "beta": "tokens", "kappa": "bits", "chi": "bits", "mu": "bits", "psi": "model size",
+    "nu": "model size", "omega": "QAT tokens", "rho": "QAT tokens", "xi": "full-precision tokens", "gN": "model size",
+    "gD": "tokens", "gG": "group size", "gamma_w": "bits", "gamma_post": "bits", "a": "tokens per parameter byte",
+    "b": "tokens", "g": "bits", "eff": "bits",
+}  # fmt: skip
+"""What an exponent is the exponent of, by its name (without the bit width of laws that have one per width)."""
+
+
+def axis_of(law: Law, parameter: str) -> str:
+    """The quantity whose variation determines a parameter."""
+    stem = parameter.rpartition("_")[0]
+    if law.name == "ouyang" and parameter == "a":
+        return "model size"
+    return AXIS.get(parameter) or AXIS.get(stem) or "rows"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Support:
+    """What of a law can be fitted on given rows."""
+
+    law: Law
+    """The law's shape, without the terms that were taken out."""
+    held: dict[str, float]
+    """Natural values of parameters that are not fitted."""
+    said: list[str]
+    """Sentences for the fit's `identifiability`."""
+
+
+def check(shape: Law, x: Inputs, *, fix: Mapping[str, float], restrict: bool) -> Support:
+    """Decide what is fitted.
+
+    `fix` holds parameters at natural values; an amplitude fixed at 0 takes its term and that term's exponents out.
+    A term without any row raises DataError, or is taken out with `restrict`. An exponent whose quantity takes one
+    value only in its term's rows is held at 0 (its factor is then part of the amplitude) and said so.
+    """
+    parameters = {p.name: p for p in shape.parameters()}
+    for name in fix:
+        if name not in parameters:
+            raise UsageError(f"law {shape.name} has no parameter {name}; its parameters are {', '.join(parameters)}")
+    held: dict[str, float] = {name: float(value) for name, value in fix.items()}
+    said: list[str] = []
+    thin = _too_thin(shape, x, held)
+    for term in shape.terms(x):
+        members = _members(term)
+        if term.name in thin and held.get(term.amplitude or "") != 0:
+            if not restrict:
+                raise DataError(f"{thin[term.name]}; more such runs are needed, or --restrict leaves these terms out")
+            held |= dict.fromkeys(members, 0.0)
+            said.append(f"{thin[term.name]}; the law was fitted without '{term.name}'")
+            continue
+        if term.amplitude is not None and held.get(term.amplitude) == 0:
+            held |= dict.fromkeys(members, 0.0)
+            continue
+        if not np.any(term.rows):
+            what = f"no row supports the term '{term.name}' ({', '.join(members)})"
+            if not restrict or term.amplitude is None:
+                hint = f"; leave it out with --fix {term.amplitude}=0 or --restrict" if term.amplitude else ""
+                raise DataError(f"{what}{hint}")
+            held |= dict.fromkeys(members, 0.0)
+            said.append(f"{what}; the law was fitted without it")
+            continue
+        said += _constant_columns(shape, term, x, parameters, held)
+    law = shape.replace({**dict.fromkeys(parameters, 1.0), **{n: v for n, v in held.items() if v == 0}})
+    said += _design(law, x, held)
+    return Support(law=law, held=held, said=said)
+
+
+def held_coordinates(support: Support) -> dict[str, float]:
+    """The held parameters as fitting coordinates."""
+    values = {**{p.name: 1.0 for p in support.law.parameters()}, **support.held}
+    result = {}
+    with np.errstate(divide="ignore"):
+        for p in support.law.parameters():
+            if p.name in support.held:
+                result[p.name] = support.held[p.name] if support.held[p.name] == 0 else to_coordinate(p, values)
+                if p.coordinate == "log" and support.held[p.name] == 0:
+                    result[p.name] = float("-inf")
+    return result
+
+
+def _too_thin(shape: Law, x: Inputs, held: Mapping[str, float]) -> dict[str, str]:
+    """Terms that live on some rows only and together have more parameters than those rows: {term: sentence}."""
+    groups: dict[bytes, list[Term]] = {}
+    for term in shape.terms(x):
+        if term.amplitude is not None and held.get(term.amplitude) != 0 and term.rows.any() and not term.rows.all():
+            groups.setdefault(term.rows.tobytes(), []).append(term)
+    thin: dict[str, str] = {}
+    for terms in groups.values():
+        count = sum(name not in held for t in terms for name in _members(t))
+        rows = int(terms[0].rows.sum())
+        if rows < count:
+            names = ", ".join(f"'{t.name}'" for t in terms)
+            sentence = (
+                f"only {rows} {'row supports' if rows == 1 else 'rows support'} the {count} parameters of {names}"
+            )
+            thin |= {t.name: sentence for t in terms}
+    return thin
+
+
+def _members(term: Term) -> list[str]:
+    names = [] if term.amplitude is None else [term.amplitude]
+    names += list(term.columns)
+    if term.saturation is not None:
+        names.append(term.saturation.rate)
+    return list(dict.fromkeys(names))
+
+
+def _constant_columns(
+    law: Law, term: Term, x: Inputs, parameters: Mapping[str, Parameter], held: dict[str, float]
+) -> list[str]:
+    said = []
+    for name, column in term.columns.items():
+        inside = column[term.rows]
+        if name in held or parameters[name].coordinate == "factor" or term.amplitude is None:
+            continue
+        if np.ptp(inside) > 1e-9 * max(1.0, float(np.abs(inside).max())):
+            continue
+        if parameters[name].coordinate == "inverse":
+            raise DataError(f"all rows of '{term.name}' have the same bits, which says nothing about {name}; hold it")
+        held[name] = 0.0
+        axis = axis_of(law, name)
+        said.append(
+            f"{name} cannot be determined: all {int(term.rows.sum())} rows of '{term.name}' have the same {axis}"
+            f"{_value(axis, x, term)}; it is held at 0, {term.amplitude} includes its factor, and the fit says nothing "
+            f"about other values of {axis}"
+        )
+    return said
+
+
+def _value(axis: str, x: Inputs, term: Term) -> str:
+    values = {"bits": x.bits, "model size": x.n, "tokens": x.d_total, "group size": x.group_size}.get(axis)
+    if values is None or not term.rows.any():
+        return ""
+    return f" ({values[term.rows][0]:.4g})"
+
+
+def _design(law: Law, x: Inputs, held: Mapping[str, float]) -> list[str]:
+    """Sentences on what the choice of rows leaves undetermined, whatever their losses are."""
+    said: list[str] = []
+    free = [p.name for p in law.parameters() if p.name not in held]
+    if law.quantity == "loss" and not np.any(~x.quantized) and np.any(x.quantized) and "E" in free:
+        partners = "theta" if "theta" in free else "the quantization terms"
+        if law.name in ("qat-loss", "chen2025", "precision", "effective", "ouyang"):
+            said.append(
+                f"there are no full-precision rows: E, A and C are told from {partners} only by how losses change with "
+                "bits, and the predicted full-precision loss is an extrapolation"
+            )
+    sizes = np.unique(x.n)
+    if "alpha" in free and "E" in free and len(sizes) < 3:
+        said.append(
+            f"only {len(sizes)} model {'size' if len(sizes) == 1 else 'sizes'}: E, A and alpha cannot be told apart; "
+            "at least 3 sizes would"
+        )
+    ratios = _distinct(np.log(x.d_total / x.n))
+    if "beta" in free and "E" in free and len(sizes) > 2 and len(ratios) <= 3:
+        said.append(
+            f"tokens per parameter take only {len(ratios)} {'value' if len(ratios) == 1 else 'values'}, so E is told "
+            "from A and C by curvature alone; a wider range of tokens per parameter would determine E"
+        )
+    return said
+
+
+def _distinct(values: Floats) -> list[float]:
+    """Logs that differ by more than 6 %: nominal sizes and budgets are met that well, and no better."""
+    found: list[float] = []
+    for value in np.sort(values).tolist():
+        if not found or value > found[-1] + 0.06:
+            found.append(value)
+    return found
+
+
+def rank_deficient(names: Sequence[str], information: np.ndarray) -> list[str]:
+    """Names of parameters in an exact null direction of the information matrix."""
+    size = np.sqrt(np.maximum(np.diag(information), 0.0))
+    dead = size <= 1e-12 * max(float(size.max()), 1e-300)
+    if np.any(dead):
+        return [n for n, d in zip(names, dead, strict=True) if d]
+    spectrum, vectors = np.linalg.eigh(information / np.outer(size, size))
+    if spectrum[0] > 1e-12 * spectrum[-1]:
+        return []
+    return [n for n, v in zip(names, np.abs(vectors[:, 0]), strict=True) if v > 0.1]

@@ -1,0 +1,176 @@
+"""Which rows are used and why not, what they support, and what is said about what they leave open."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from simulated import TRUE_CHINCHILLA, TRUE_QAT, chinchilla_points, observed, qat_points, table
+
+from qatplan import runs
+from qatplan.errors import DataError, UsageError
+from qatplan.fitting import fit
+from qatplan.fitting.rows import select
+from qatplan.laws import Chinchilla, Inputs, QatLoss, Status
+
+
+def sweep_table(**replace: list[object]):  # type: ignore[no-untyped-def]
+    """Twelve rows of our schema with every kind of run."""
+    base = {"status": "finished", "n_total": 100_000, "n_nonembedding": 80_000, "seed": 0}
+    rows = []
+    for i, (bits, schedule, d_qat, rate, status) in enumerate(
+        [
+            (None, "full-precision", 0, None, "finished"),
+            (4.0, "classic", 300, 0.3, "finished"),
+            (4.0, "classic", 300, 1.0, "finished"),
+            (4.0, "fused", 300, 0.3, "finished"),
+            (4.0, "post-training", 0, None, "finished"),
+            (4.0, "classic", 1000, 0.3, "finished"),
+            (4.0, "classic", 500, 0.3, "diverged"),
+            (2.0, None, 500, 0.3, "finished"),
+        ]
+    ):
+        rows.append(
+            {
+                **base, "run_id": f"r{i}", "bits": bits, "schedule": schedule, "d_qat": d_qat, "d_fp": 1000 - d_qat,
+                "d_total": 1000, "qat_learning_rate": rate, "status": status,
+                "loss": None if status == "diverged" else 3.0 + 0.01 * i,
+            }
+        )  # fmt: skip
+    return runs.table(rows)
+
+
+def reasons(left_out: list[dict[str, object]]) -> dict[str, int]:
+    return {str(e["reason"]).split(";")[0].split(" (")[0]: int(str(e["rows"])) for e in left_out}
+
+
+def test_default_rows_of_qat_loss_and_why_the_others_are_left_out() -> None:
+    chosen = select(sweep_table(), "qat-loss", shape=QatLoss)
+    assert chosen.run_id == ["r0", "r1", "r7"]
+    assert reasons(chosen.left_out) == {
+        "the run diverged": 1,
+        "schedule fused": 1,
+        "schedule post-training": 1,
+        "at the same point another learning rate or tuning did better": 1,
+        "D_fp = 0": 1,
+    }
+
+
+def test_an_expression_chooses_schedules_itself() -> None:
+    chosen = select(sweep_table(), "qat-loss", shape=QatLoss, expression="schedule == 'fused'")
+    assert chosen.run_id == ["r3"]
+
+
+def test_tuning_runs_are_kept_when_asked() -> None:
+    assert "r2" in select(sweep_table(), "qat-loss", shape=QatLoss, keep_tuning=True).run_id
+
+
+def test_chinchilla_takes_full_precision_and_precision_takes_rounded_models() -> None:
+    assert select(sweep_table(), "chinchilla", shape=Chinchilla).run_id == ["r0"]
+    assert "r4" in select(sweep_table(), "precision", shape=QatLoss, keep_tuning=True, fix={"phi": 0, "lam": 0}).run_id
+
+
+def test_n_is_a_switch() -> None:
+    chosen = select(sweep_table(), "chinchilla", shape=Chinchilla, n="nonembedding")
+    assert chosen.x.n.tolist() == [80_000.0]
+    assert chosen.n_convention == "nonembedding"
+
+
+def test_nothing_left_is_an_error_that_says_why() -> None:
+    with pytest.raises(DataError, match="schedule fused"):
+        select(sweep_table().slice(3, 1), "qat-loss", shape=QatLoss)
+
+
+def test_unknown_or_missing_columns_are_named() -> None:
+    with pytest.raises(UsageError, match="'flops' is no column"):
+        fit({"n_total": [1.0], "loss": [1.0], "flops": [1.0]}, law="chinchilla")
+    with pytest.raises(UsageError, match="column n_total is missing"):
+        fit({"loss": [1.0]}, law="chinchilla")
+
+
+def test_one_bit_width_leaves_its_exponents_undetermined_and_says_so() -> None:
+    x = qat_points(500)
+    keep = (x.bits == 4) | ~x.quantized
+    fitted = fit(table(x.take(keep), observed(TRUE_QAT, x)[keep]), law="qat-loss")
+    assert fitted.params["kappa"] == fitted.params["chi"] == fitted.params["mu"] == 0
+    said = " ".join(fitted.identifiability)
+    for name in ("kappa", "chi", "mu"):
+        assert f"{name} cannot be determined" in said
+    assert "same bits (4)" in said
+    inside = Inputs.of(n=396e6, d_total=4e10, bits=4, fraction=0.3)
+    assert fitted.predict(inside)[0] == pytest.approx(TRUE_QAT.predict(inside)[0], rel=0.01)
+
+
+def test_without_full_precision_rows_one_bit_width_is_undetermined() -> None:
+    x = qat_points(500)
+    keep = x.bits == 4
+    fitted = fit(table(x.take(keep), observed(TRUE_QAT, x)[keep]), law="qat-loss")
+    assert fitted.status is Status.UNDETERMINED
+    assert any("E and theta cannot be told apart" in s for s in fitted.identifiability)
+    assert any("no full-precision rows" in s for s in fitted.identifiability)
+
+
+def test_terms_without_rows_are_refused_or_left_out_when_asked() -> None:
+    x = qat_points(300)
+    keep = ~x.quantized
+    columns = table(x.take(keep), observed(TRUE_QAT, x)[keep])
+    with pytest.raises(
+        DataError, match=r"no row supports the term 'irreducible quantization'.*--fix theta=0 or --restrict"
+    ):
+        fit(columns, law="qat-loss")
+    fitted = fit(columns, law="qat-loss", restrict=True)
+    assert fitted.params["theta"] == fitted.params["phi"] == fitted.params["lam"] == 0
+    assert sum("fitted without it" in s for s in fitted.identifiability) == 3
+
+
+def test_qat_from_scratch_alone_is_fitted_without_the_interaction() -> None:
+    rng = np.random.default_rng(0)
+    x = qat_points(300)
+    scratch = Inputs.of(n=x.n, d_total=x.d_total, fraction=np.where(x.quantized, 1.0, 0.0), bits=x.bits)
+    law = TRUE_QAT.replace({"lam": 0.0})
+    columns = table(scratch, law.predict(scratch) * np.exp(0.001 * rng.standard_normal(300)))
+    with pytest.raises(DataError, match="D_fp = 0"):
+        fit(columns, law="qat-loss")
+    for options in ({"fix": {"lam": 0.0}}, {"restrict": True}):
+        fitted = fit(columns, law="qat-loss", **options)  # type: ignore[arg-type]
+        assert fitted.rows == 300
+        assert fitted.params["lam"] == 0
+
+
+def test_held_parameters_keep_their_values_exactly() -> None:
+    x = chinchilla_points()
+    fitted = fit(table(x, observed(TRUE_CHINCHILLA, x)), law="chinchilla", fix={"alpha": 0.34, "E": 1.8})
+    assert fitted.params["alpha"] == 0.34
+    assert fitted.params["E"] == 1.8
+
+
+def test_too_few_rows_are_refused() -> None:
+    x = chinchilla_points(4)
+    with pytest.raises(DataError, match="4 rows cannot determine the 5 parameters"):
+        fit(table(x, observed(TRUE_CHINCHILLA, x)), law="chinchilla")
+
+
+def test_poorly_told_parameters_are_named_with_what_would_help() -> None:
+    """Bits 4 and 6 only, at high noise: the decay per bit rests on two widths."""
+    x = qat_points(400, seed=1)
+    keep = ~x.quantized | (x.bits >= 4)
+    fitted = fit(table(x.take(keep), observed(TRUE_QAT, x, 0.01)[keep]), law="qat-loss")
+    said = " ".join([*fitted.identifiability, *fitted.flags])
+    assert "bit width" in said
+    assert "trade off" in said or "hardly determined" in said or "driven to 0" in said
+
+
+def test_repeated_seeds_give_the_noise_and_lack_of_fit_is_said() -> None:
+    x = chinchilla_points(100)
+    twice = x.take(np.repeat(np.arange(100), 2))
+    y = observed(TRUE_CHINCHILLA, twice, 0.002) * np.exp(0.02 * np.sin(3 * np.log(twice.n)))
+    fitted = fit(table(twice, y, seed=np.tile([0.0, 1.0], 100)), law="chinchilla")
+    assert fitted.seed_noise == pytest.approx(0.002, rel=0.3)
+    assert any("lack of fit" in f for f in fitted.flags)
+    good = fit(table(twice, observed(TRUE_CHINCHILLA, twice, 0.002), seed=np.tile([0.0, 1.0], 100)), law="chinchilla")
+    assert not any("lack of fit" in f for f in good.flags)
+
+
+def test_a_delta_far_below_the_scatter_is_flagged() -> None:
+    x = chinchilla_points(100)
+    fitted = fit(table(x, observed(TRUE_CHINCHILLA, x, 0.05)), law="chinchilla", huber=1e-4)
+    assert any("huber delta 0.0001" in f for f in fitted.flags)

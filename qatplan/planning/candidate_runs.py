@@ -1,0 +1,117 @@
+"""Runs that one could make next, and what a set of them costs when runs branch off shared trunks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qatplan.errors import UsageError
+from qatplan.laws import FittedLaw, Inputs
+from qatplan.laws.inputs import Floats
+
+FRACTIONS = (0.03, 0.07, 0.15, 0.3, 0.5, 0.7, 0.9)
+"""Shares of QAT that candidates have."""
+COOLDOWN = 0.2
+"""Share of a full-precision phase that is its own cooldown, and so belongs to no trunk."""
+FLOPS_PER_TOKEN = 6.0
+"""Training FLOPs per token and parameter; arXiv 2001.08361, section 2.1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateRuns:
+    """Points that can be measured, and the trunks that exist already."""
+
+    x: Inputs
+    trunks: Mapping[float, float]
+    """Tokens of kept trunks by parameters."""
+    cooldown: float = COOLDOWN
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @cached_property
+    def _size(self) -> tuple[Floats, NDArray[np.intp]]:
+        """Distinct sizes, and the position of each run's size among them."""
+        sizes, position = np.unique(self.x.n, return_inverse=True)
+        return sizes, position
+
+    @cached_property
+    def _switch(self) -> tuple[int, NDArray[np.intp]]:
+        """Number of distinct (size, full-precision tokens), and each run's position among them."""
+        pairs = np.stack([self.x.n, self.x.d_fp], axis=1)
+        distinct, position = np.unique(pairs, axis=0, return_inverse=True)
+        return len(distinct), position.reshape(-1)
+
+    def extra_flops(self, chosen: Iterable[int]) -> Floats:
+        """(runs,): FLOPs that each run adds to those chosen.
+
+        A trunk is paid up to the last switch point that lies on it, a cooldown once for all runs that share their
+        size and full-precision tokens, and QAT tokens by every run.
+        """
+        sizes, size = self._size
+        switches, switch = self._switch
+        reached = np.array([self.trunks.get(float(n), 0.0) for n in sizes])
+        cooled = np.zeros(switches, dtype=np.bool_)
+        picked = list(chosen)
+        np.maximum.at(reached, size[picked], self._on_trunk[picked])
+        cooled[switch[picked]] = True
+        trunk = np.maximum(self._on_trunk - reached[size], 0.0)
+        cooldown = np.where(cooled[switch], 0.0, self.cooldown * self.x.d_fp)
+        result: Floats = FLOPS_PER_TOKEN * self.x.n * (trunk + cooldown + self.x.d_qat)
+        return result
+
+    def flops(self, chosen: Iterable[int]) -> float:
+        """FLOPs of a set of runs together."""
+        total, before = 0.0, list[int]()
+        for run in chosen:
+            total += float(self.extra_flops(before)[run])
+            before.append(run)
+        return total
+
+    @cached_property
+    def _on_trunk(self) -> Floats:
+        result: Floats = (1.0 - self.cooldown) * self.x.d_fp
+        return result
+
+
+def candidates(
+    fit: FittedLaw,
+    *,
+    bits: Iterable[float],
+    budget: float,
+    reach: float = 4.0,
+    trunks: Mapping[float, float] | None = None,
+) -> CandidateRuns:
+    """Runs at sizes and tokens a factor of 2 apart, from the smallest fitted to `reach` times the largest.
+
+    At every (size, tokens) there is a full-precision run and, for every bit width, one run for each of `FRACTIONS`.
+    Runs that cost more than the budget (FLOPs) are left out. Raises UsageError when none is left, or when
+    the fit does not know its ranges.
+    """
+    if "n" not in fit.ranges or "d_total" not in fit.ranges:
+        raise UsageError("the fit records no ranges of parameters and tokens, so there is no scale to design runs at.")
+    kept = {} if trunks is None else dict(trunks)
+    sizes = sorted({*_doublings(*fit.ranges["n"], reach), *kept})
+    tokens = _doublings(*fit.ranges["d_total"], reach)
+    splits = [(math.nan, 0.0), *((float(b), f) for b in bits for f in FRACTIONS)]
+    grid = [(n, d, b, f) for n in sizes for d in tokens for b, f in splits]
+    n, d_total, width, fraction = (np.array(column) for column in zip(*grid, strict=True))
+    x = Inputs.of(n=n, d_total=d_total, bits=width, fraction=fraction)
+    every = CandidateRuns(x=x, trunks=kept)
+    usable = np.array([reason is None for reason in fit.law.outside(x)]) & (every.extra_flops(()) <= budget)
+    if not np.any(usable):
+        raise UsageError(
+            f"budget {budget:.3g} FLOPs pays for no run: the cheapest candidate takes "
+            f"{float(every.extra_flops(()).min()):.3g} FLOPs."
+        )
+    return CandidateRuns(x=x.take(usable), trunks=kept)
+
+
+def _doublings(low: float, high: float, reach: float) -> list[float]:
+    count = max(round(math.log2(reach * high / low)), 1)
+    return [float(v) for v in np.geomspace(low, reach * high, count + 1)]

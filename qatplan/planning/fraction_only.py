@@ -1,0 +1,193 @@
+"""Advice without a sweep: the published fraction law gives the split, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qatplan.errors import UsageError
+from qatplan.laws import FittedLaw, QatFraction
+from qatplan.planning.numeric import quantiles
+from qatplan.planning.problem import Problem
+from qatplan.planning.trust import PlanStatus
+from qatplan.planning.uncertainty import Interval
+from qatplan.units import format_bytes, format_count
+
+PUBLISHED_ERROR = (0.07, 0.10)
+"""Mean absolute error of the published law on the fraction, over its own runs (arXiv 2509.22935)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """The fraction law's answer at one bit width."""
+
+    bits: float
+    params: float
+    params_in_law: float
+    tokens: float
+    fraction: float
+    fraction_interval: Interval | None
+    memory_bytes: int
+    tokens_per_parameter_byte: float
+    binding: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; losses are null because the law gives none."""
+        return {
+            "bits": self.bits,
+            "params": round(self.params),
+            "params_in_law": round(self.params_in_law),
+            "tokens": round(self.tokens),
+            "fp_tokens": round(self.tokens * (1.0 - self.fraction)),
+            "qat_tokens": round(self.tokens * self.fraction),
+            "fraction": self.fraction,
+            "fraction_interval": self.fraction_interval,
+            "loss": None,
+            "loss_interval": None,
+            "memory_bytes": self.memory_bytes,
+            "tokens_per_parameter_byte": self.tokens_per_parameter_byte,
+            "binding": list(self.binding),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FractionAdvice:
+    """The split at each bit width; the law cannot choose among them."""
+
+    choice: Split
+    alternatives: tuple[Split, ...]
+    excluded: dict[str, str]
+    law: str
+    a: float
+    published: bool
+    level: float
+    assumptions: tuple[str, ...]
+    flags: tuple[str, ...]
+    status: PlanStatus = PlanStatus.FRACTION_ONLY
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object of `qatplan recommend` with the fraction law."""
+        return {
+            "choice": self.choice.as_dict(),
+            "alternatives": [split.as_dict() for split in self.alternatives],
+            "excluded": self.excluded,
+            "law": self.law,
+            "a": self.a,
+            "assumptions": list(self.assumptions),
+            "extrapolation": None,
+            "status": str(self.status),
+            "status_message": self.status.message,
+            "flags": list(self.flags),
+            "level": self.level,
+        }
+
+
+def advise(problem: Problem, fit: FittedLaw | None = None) -> FractionAdvice:
+    """The optimal fraction from tokens per parameter byte, by the published law or by a fit of it.
+
+    The choice shown is 4 bits where that is allowed, else the first width: the law gives no loss, so it cannot rank
+    them. Raises UsageError where no number of parameters follows from the budgets, for a target loss, and where every
+    width has S_total <= 1.
+    """
+    law = QatFraction() if fit is None else fit.law
+    if not isinstance(law, QatFraction):
+        raise UsageError(f"law {law.name} is not the fraction law.")
+    if problem.target_loss is not None:
+        raise UsageError("a target loss needs a law of the loss: fit qat-loss on a sweep; qat-fraction gives no loss.")
+    if problem.fp_tokens is not None or problem.fraction is not None:
+        raise UsageError("the fraction law finds the fraction of a free split; leave out fp tokens and fraction.")
+    splits, excluded = [], {}
+    for bits in dict.fromkeys(problem.bits):
+        try:
+            splits.append(_split(problem, law, fit, bits))
+        except UsageError as error:
+            excluded[f"{bits:g}"] = str(error)
+    if not splits:
+        raise UsageError(next(iter(excluded.values())))
+    choice = next((split for split in splits if split.bits == 4), splits[0])
+    others = tuple(split for split in splits if split is not choice)
+    flags = [
+        "losses-need-a-sweep: the fraction law gives no loss; run `qatplan sweep` and `qatplan fit --law qat-loss`"
+    ]
+    if others:
+        flags.append(f"bits-not-chosen: {choice.bits:g} bits are shown first, not chosen; the fraction law ranks none")
+    if fit is None:
+        low, high = PUBLISHED_ERROR
+        basis = f"published a = {law.a:g} (arXiv 2509.22935), mean absolute error {low:g} to {high:g} on the fraction"
+    else:
+        basis = f"a = {law.a:g}, fitted on {fit.rows} rows"
+        if fit.draws is None:
+            flags.append(
+                "no-intervals: the fit has no draws, so there are no intervals; fit again with --bootstrap 1000"
+            )
+    layout = problem.layout_of(choice.params)
+    nonembedding = fit is not None and fit.n_convention == "nonembedding"
+    counted = "no embeddings" if nonembedding else "embeddings too (the paper does not say which)"
+    assumptions = (
+        basis,
+        f"parameters in the law count {counted}",
+        f"the model's shape is {layout.source if layout.inferred else 'that of ' + layout.name}",
+        "the classic schedule: full precision with its own cooldown, then QAT; quantizers and data like the paper's"
+        if fit is None
+        else "runs made like those the law was fitted on",
+    )
+    return FractionAdvice(
+        choice=choice,
+        alternatives=others,
+        excluded=excluded,
+        law=law.name,
+        a=law.a,
+        published=fit is None,
+        level=problem.level,
+        assumptions=assumptions,
+        flags=tuple(flags),
+    )
+
+
+def _split(problem: Problem, law: QatFraction, fit: FittedLaw | None, bits: float) -> Split:
+    params = problem.given_params()
+    if params is None:
+        params = problem.largest_params(bits)
+        if not math.isfinite(params):
+            raise UsageError("the fraction law cannot choose a size; give params, a model or memory.")
+    layout = problem.layout_of(params)
+    memory = problem.memory_of(layout, bits)
+    if problem.memory is not None and memory > problem.memory:
+        raise UsageError(
+            f"memory binds at {bits:g} bits: {format_count(params)} parameters need {format_bytes(memory)}, and "
+            f"{format_bytes(problem.memory)} are allowed."
+        )
+    n = layout.nonembedding if fit is not None and fit.n_convention == "nonembedding" else layout.parameters
+    fraction, tokens = 0.5, 0.0
+    # A QAT token may cost more device time, so tokens and fraction depend on each other a little; this settles at once.
+    for _ in range(50):
+        limits = problem.token_limits(layout, fraction)
+        before, tokens = tokens, min(limits.values())
+        if abs(tokens - before) <= 1e-12 * tokens:
+            break
+        fraction = float(law.fraction(tokens / (n * bits / 8.0)))
+    s_total = tokens / (n * bits / 8.0)
+    binding = ["memory"] if problem.memory is not None and memory >= problem.memory - 64 else []
+    binding += [name for name, limit in limits.items() if tokens >= limit * (1 - 1e-9)]
+    return Split(
+        bits=bits,
+        params=layout.parameters,
+        params_in_law=n,
+        tokens=tokens,
+        fraction=fraction,
+        fraction_interval=_interval(fit, s_total, problem.level),
+        memory_bytes=math.ceil(memory),
+        tokens_per_parameter_byte=s_total,
+        binding=tuple(binding),
+    )
+
+
+def _interval(fit: FittedLaw | None, s_total: float, level: float) -> Interval | None:
+    if fit is None or fit.draws is None:
+        return None
+    fractions = np.exp(-fit.draws[:, 0] / math.log(s_total))
+    low, high = quantiles(fractions, [0.5 * (1 - level), 0.5 * (1 + level)])
+    return float(low), float(high)

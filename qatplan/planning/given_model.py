@@ -1,0 +1,83 @@
+"""QAT of a given full-precision model: how many QAT tokens the budget pays, and how many pay at all."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from qatplan.errors import UsageError
+from qatplan.laws.inputs import Floats
+from qatplan.planning.candidate import Candidate, candidate_at
+from qatplan.planning.numeric import MOST_TOKENS, first_below
+from qatplan.planning.objective import Objective
+from qatplan.planning.problem import Problem
+from qatplan.units import format_count
+
+
+def continue_training(objective: Objective, problem: Problem, bits: float) -> Candidate:
+    """QAT tokens for a given full-precision model: all that the budget pays, or as many as reach the target."""
+    if not objective.sees_fraction:
+        raise UsageError(f"law {objective.law.name} knows no full-precision phase, so it cannot plan a continuation.")
+    layout = problem.layout_of(problem.given_params() or math.nan)
+    given = problem.fp_tokens or math.nan
+    limits = problem.token_limits(layout, 1.0)
+    most = min(limits.values(), default=math.inf)
+    if problem.target_loss is None and not math.isfinite(most):
+        n = objective.n(layout)
+        # Beyond the balance more QAT tokens still gain, but as they would in any longer training.
+        d_qat = min(f(objective, n, given, bits) for f in (worthwhile_qat_tokens, balanced_qat_tokens))
+        if not math.isfinite(d_qat):
+            raise UsageError("nothing bounds the QAT tokens, which always pay under this law; give tokens or flops.")
+        return candidate_at(objective, problem, bits, layout, d_fp=given, d_qat=d_qat)
+    if problem.target_loss is None:
+        return candidate_at(objective, problem, bits, layout, d_fp=given, d_qat=most)
+    n = objective.n(layout)
+
+    def loss(log_tokens: Floats) -> Floats:
+        return objective.loss_of_phases(n, given, np.exp(log_tokens), bits)
+
+    reached = first_below(loss, problem.target_loss, 0.0, math.log(MOST_TOKENS))
+    if reached is None:
+        raise UsageError(
+            f"target loss {problem.target_loss:g} is out of reach at {bits:g} bits: no number of QAT tokens gets there "
+            "from this full-precision model."
+        )
+    d_qat = math.exp(reached)
+    if d_qat > most * (1 + 1e-9):
+        name = min(limits, key=lambda key: limits[key])
+        raise UsageError(
+            f"{name.replace('_', ' ')} binds at {bits:g} bits: the target loss {problem.target_loss:g} needs "
+            f"{format_count(d_qat)} QAT tokens, and the budget pays for {format_count(most)}."
+        )
+    return candidate_at(objective, problem, bits, layout, d_fp=given, d_qat=d_qat)
+
+
+WORTHWHILE = 1e-3
+"""Relative gain in loss per doubling of QAT tokens below which more of them are said not to pay."""
+
+
+def worthwhile_qat_tokens(objective: Objective, n: float, d_fp: float, bits: float) -> float:
+    """QAT tokens at which another doubling lowers the loss by less than the share `WORTHWHILE` of it."""
+
+    def relative_gain(log_tokens: Floats) -> Floats:
+        first = objective.loss_of_phases(n, d_fp, np.exp(log_tokens), bits)
+        second = objective.loss_of_phases(n, d_fp, 2.0 * np.exp(log_tokens), bits)
+        return (first - second) / first
+
+    # The gain falls with the tokens once the steep start is over; one token is always too few.
+    found = first_below(relative_gain, WORTHWHILE, math.log(d_fp * 1e-9 + 1.0), math.log(MOST_TOKENS))
+    return math.exp(found) if found is not None else math.inf
+
+
+def balanced_qat_tokens(objective: Objective, n: float, d_fp: float, bits: float) -> float:
+    """QAT tokens for which the given full-precision tokens are just the best share of the total; infinity for none."""
+
+    def too_little(log_tokens: Floats) -> Floats:
+        """Best share minus the share these QAT tokens have; falls through 0 at balance."""
+        d_qat = np.exp(log_tokens)
+        return objective.best(n, d_fp + d_qat, bits)[0] - d_qat / (d_fp + d_qat)
+
+    start = math.log(d_fp)
+    found = first_below(too_little, 0.0, start - 20.0, start + 40.0)
+    return math.exp(found) if found is not None else math.inf

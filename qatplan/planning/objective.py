@@ -1,0 +1,64 @@
+"""The loss that a plan is judged by: a fitted law at the best split of the tokens, for arrays of plans at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from qatplan.errors import UsageError
+from qatplan.laws import FittedLaw, Inputs, Law, optimal_fraction
+from qatplan.laws.inputs import Floats
+from qatplan.planning.layout import Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """A law of the loss, and how it is asked."""
+
+    law: Law
+    nonembedding: bool = False
+    """True when the law counts parameters without embeddings."""
+
+    @staticmethod
+    def of(fit: FittedLaw) -> Objective:
+        """The objective of a fit. Raises UsageError for a law that gives no loss or knows no bit width."""
+        law = fit.law
+        if law.quantity != "loss":
+            raise UsageError(f"law {law.name} gives a fraction and no loss; losses need a sweep and a fit of qat-loss.")
+        low, high = (float(law.predict(Inputs.of(n=1e8, d_total=1e10, fraction=0.5, bits=b))[0]) for b in (2.0, 4.0))
+        if low == high:
+            raise UsageError(f"law {law.name} knows no bit width, so it cannot plan quantization; fit qat-loss.")
+        return Objective(law=law, nonembedding=fit.n_convention == "nonembedding")
+
+    @property
+    def sees_fraction(self) -> bool:
+        """False for laws of QAT from scratch, which know no split of the tokens."""
+        return self.law.sees_fraction
+
+    def n(self, layout: Layout) -> float:
+        """Parameters as the law counts them."""
+        return layout.nonembedding if self.nonembedding else layout.parameters
+
+    def best(self, n: ArrayLike, d_total: ArrayLike, bits: float) -> tuple[Floats, Floats]:
+        """(fraction, loss) at the best split. A law without a split is one of QAT from scratch: fraction 1."""
+        if self.sees_fraction:
+            optimum = optimal_fraction(self.law, n=n, d_total=d_total, bits=bits)
+            return optimum.fraction, optimum.loss
+        loss = self.loss(n, d_total, bits, 1.0)
+        return np.ones_like(loss), loss
+
+    def loss(self, n: ArrayLike, d_total: ArrayLike, bits: float | None, fraction: ArrayLike) -> Floats:
+        """Loss at given splits; `bits` None is full precision."""
+        if bits is None:
+            return self.law.predict(Inputs.of(n=n, d_total=d_total))
+        return self.law.predict(Inputs.of(n=n, d_total=d_total, bits=bits, fraction=fraction))
+
+    def loss_of_phases(self, n: ArrayLike, d_fp: ArrayLike, d_qat: ArrayLike, bits: float) -> Floats:
+        """Loss for given tokens of the two phases; keeps the smaller phase exact where the other is huge."""
+        return self.law.predict(Inputs.of(n=n, d_fp=d_fp, d_qat=d_qat, bits=bits))
+
+    def outside(self, n: float, d_fp: float, d_qat: float, bits: float) -> str | None:
+        """Why the law has no value there, or None."""
+        return self.law.outside(Inputs.of(n=n, d_fp=d_fp, d_qat=d_qat, bits=bits))[0]

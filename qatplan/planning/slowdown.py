@@ -1,0 +1,72 @@
+"""How much slower a token is in QAT than in full precision, measured on runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Final
+
+from qatplan.errors import DataError
+
+COLUMNS: Final = (
+    "n_total",
+    "sequence",
+    "batch_tokens",
+    "device",
+    "backend",
+    "threads",
+    "torch_version",
+    "bits",
+    "d_qat",
+    "tokens_per_second",
+)
+"""Columns of a runs table that are looked at; `tokens_per_second` is that of a run's own tokens, after its switch."""
+
+_ALIKE: Final = COLUMNS[:7]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slowdown:
+    """Time of a QAT token over the time of a full-precision one."""
+
+    factor: float
+    """Median over settings."""
+    lowest: float
+    highest: float
+    """Over settings."""
+    settings: int
+    """Settings (model size, sequence, batch, device, backend, threads, torch) with runs of both kinds."""
+    runs: int
+
+
+def measured_slowdown(rows: Iterable[Mapping[str, Any]]) -> Slowdown:
+    """The factor from runs that differ in nothing but quantization.
+
+    In each setting the median throughput in full precision is divided by the median in QAT. Rounded runs trained no
+    tokens of their own and do not count. Raises DataError when no setting has runs of both kinds.
+    """
+    full: dict[tuple[Any, ...], list[float]] = {}
+    quantized: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        speed = row.get("tokens_per_second")
+        if speed is None or not speed > 0:
+            continue
+        if row.get("bits") is None:
+            full.setdefault(tuple(row.get(name) for name in _ALIKE), []).append(float(speed))
+        elif (row.get("d_qat") or 0) > 0:
+            quantized.setdefault(tuple(row.get(name) for name in _ALIKE), []).append(float(speed))
+    both = [key for key in full if key in quantized]
+    if not both:
+        raise DataError(
+            "no runs measure the slowdown of QAT: it takes full-precision and QAT runs of one size on one device, "
+            "with tokens_per_second."
+        )
+    factors = [median(full[key]) / median(quantized[key]) for key in both]
+    return Slowdown(
+        factor=median(factors),
+        lowest=min(factors),
+        highest=max(factors),
+        settings=len(both),
+        runs=sum(len(full[key]) + len(quantized[key]) for key in both),
+    )

@@ -1,0 +1,81 @@
+"""How far a plan lies outside what was measured, and whether it may be relied upon."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from qatplan.laws import FittedLaw, Inputs
+from qatplan.laws import Status as FitStatus
+
+
+class PlanStatus(StrEnum):
+    """How a plan ended."""
+
+    GOOD = "good"
+    EXTRAPOLATES = "extrapolates"
+    UNCERTAIN_FIT = "fit-not-trustworthy"
+    FRACTION_ONLY = "fraction-only"
+
+    @property
+    def message(self) -> str:
+        """What it means, in a sentence."""
+        return {
+            PlanStatus.GOOD: "within the stated factor of what was measured, from a fit that passed its checks",
+            PlanStatus.EXTRAPOLATES: "too far outside what was measured to be relied upon",
+            PlanStatus.UNCERTAIN_FIT: "made from a fit that did not pass its own checks",
+            PlanStatus.FRACTION_ONLY: "the fraction alone; losses and the choice of bits need a sweep of one's own",
+        }[self]
+
+    @property
+    def trustworthy(self) -> bool:
+        """False for what must not be relied upon."""
+        return self in (PlanStatus.GOOD, PlanStatus.FRACTION_ONLY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extrapolation:
+    """Distance from the fitted range."""
+
+    factor: float | None
+    """Largest factor by which parameters, tokens or tokens per parameter byte lie outside; 1 inside; None unknown."""
+    limit: float
+    """Factor from which the answer is not to be trusted."""
+    factors: dict[str, float]
+    """The factor of each quantity."""
+    bits_outside: float
+    """Bits by which the bit width lies outside the fitted ones."""
+    sentences: tuple[str, ...]
+    beyond: bool
+    """True when the plan is not to be trusted for it: a factor above the limit, or bits outside by more than 1."""
+
+
+def extrapolation(fit: FittedLaw, x: Inputs, *, limit: float) -> Extrapolation:
+    """Distance of one point from the fitted range."""
+    values = {"n": float(x.n[0]), "d_total": float(x.d_total[0]), "s_total": float(x.s_total[0])}
+    factors = {}
+    for key, value in values.items():
+        if key in fit.ranges and math.isfinite(value):
+            low, high = fit.ranges[key]
+            factors[key] = max(value / high, low / value, 1.0)
+    outside = 0.0
+    if "bits" in fit.ranges and not math.isnan(float(x.bits[0])):
+        low, high = fit.ranges["bits"]
+        outside = max(float(x.bits[0]) - high, low - float(x.bits[0]), 0.0)
+    factor = max(factors.values(), default=None)
+    return Extrapolation(
+        factor=factor,
+        limit=limit,
+        factors=factors,
+        bits_outside=outside,
+        sentences=tuple(fit.extrapolation(x)),
+        beyond=(factor is not None and factor > limit * (1 + 1e-9)) or outside > 1.0,
+    )
+
+
+def status_of(fit: FittedLaw, distance: Extrapolation) -> PlanStatus:
+    """A fit that failed its own checks outweighs any distance."""
+    if fit.status is not FitStatus.GOOD:
+        return PlanStatus.UNCERTAIN_FIT
+    return PlanStatus.EXTRAPOLATES if distance.beyond else PlanStatus.GOOD

@@ -1,0 +1,281 @@
+"""Recommendations: what they contain, how sure they say they are, and what they are held against."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+
+from qatplan.cli.output import plain
+from qatplan.errors import UsageError
+from qatplan.laws import Chinchilla, FittedLaw, Inputs, QatFraction, QatLoss, Status, get, optimal_fraction
+from qatplan.planning import memo
+from qatplan.planning.comparisons import continuation, full_precision, rules
+from qatplan.planning.objective import Objective
+from qatplan.planning.problem import Problem
+from qatplan.planning.recommendation import default_bits, recommend
+from qatplan.planning.solve import solve
+from qatplan.planning.trust import PlanStatus
+from qatplan.planning.uncertainty import assess
+
+Build = Callable[..., FittedLaw]
+MEMORY = Problem(bits=(2.0, 3.0, 4.0, 8.0), memory=4 * 2**30, tokens=1e12)
+SIZE = Problem(bits=(2.0, 4.0), params=1e9, tokens=2e11)
+
+
+def test_json_has_what_scripts_rely_on(fitted: Build) -> None:
+    advice = recommend(fitted(scatter=0.01), MEMORY)
+    said = json.loads(json.dumps(plain(advice.as_dict()), allow_nan=False))
+    assert {"choice", "alternatives", "assumptions", "extrapolation", "status", "flags"} <= said.keys()
+    choice = said["choice"]
+    assert {
+        "bits", "params", "tokens", "fraction", "loss", "loss_interval", "fraction_interval", "memory_bytes"
+    } <= choice.keys()  # fmt: skip
+    assert choice["fp_tokens"] + choice["qat_tokens"] == pytest.approx(choice["tokens"], abs=1)
+    assert choice["memory_bytes"] <= 4 * 2**30
+    assert said["memory"]["total_bytes"] <= 4 * 2**30
+    assert said["memory"]["total_bytes"] == pytest.approx(choice["memory_bytes"], abs=8)
+    assert [o["bits"] for o in said["alternatives"]] != []
+    assert choice["loss"] == min(o["loss"] for o in [choice, *said["alternatives"]])
+    assert choice["loss_interval"][0] < choice["loss"] < choice["loss_interval"][1]
+    assert choice["new_run_interval"][0] <= choice["loss_interval"][0]
+    assert sum(o["probability_best"] for o in [choice, *said["alternatives"]]) == pytest.approx(1.0)
+    assert choice["binding"] == ["memory", "tokens"]
+    assert said["with_twice_the_budget"]["memory"] < choice["loss"]
+    assert said["status"] == "good"
+
+
+def best_split(law: QatLoss, bits: float) -> tuple[float, float]:
+    """(fraction, loss) of 1e9 parameters on 2e11 tokens, by bounded minimisation in logit(fraction)."""
+
+    def loss(logit: float) -> float:
+        return float(law.predict(Inputs.of(n=1e9, d_total=2e11, bits=bits, fraction=1 / (1 + math.exp(-logit))))[0])
+
+    found = minimize_scalar(loss, bounds=(-12, 12), method="bounded", options={"xatol": 1e-7})
+    return 1 / (1 + math.exp(-found.x)), found.fun
+
+
+def test_uncertainty_is_that_of_the_draws(fitted: Build, law: QatLoss) -> None:
+    """Fraction interval and winners against SciPy's minimum of each draw's law."""
+    fit = fitted(scatter=0.02)
+    assert fit.draws is not None
+    fit = dataclasses.replace(fit, draws=fit.draws[:30])
+    objective = Objective.of(fit)
+    plans = [solve(objective, SIZE, bits) for bits in SIZE.bits]
+    said = assess(fit, objective, plans, level=0.9, free_split=True)
+    best = [[best_split(law.from_coordinates(theta), bits) for bits in SIZE.bits] for theta in fit.draw_coordinates()]
+    fractions, losses = np.moveaxis(np.array(best), 2, 0)
+    assert said.fraction is not None
+    assert said.share_best is not None
+    assert said.loss is not None
+    for i in range(2):
+        expected = np.quantile(fractions[:, i], [0.05, 0.95])
+        assert said.fraction[i] == pytest.approx(tuple(expected), abs=1e-5)
+        x = Inputs.of(n=1e9, d_fp=plans[i].d_fp, d_qat=plans[i].d_qat, bits=plans[i].bits)
+        low, high = fit.predict_interval(x, 0.9)
+        assert said.loss[i] == pytest.approx((low[0], high[0]), rel=1e-12)
+    low, high = fit.predict_interval(
+        Inputs.of(n=1e9, d_fp=plans[0].d_fp, d_qat=plans[0].d_qat, bits=2.0), 0.9, "prediction"
+    )
+    assert said.new_run == pytest.approx((low[0], high[0]), rel=1e-12)
+    wins = np.argmin(losses, axis=1)
+    assert said.share_best == pytest.approx([np.mean(wins == 0), np.mean(wins == 1)], abs=1e-12)
+
+
+def test_without_draws_intervals_are_null_and_said_so(fitted: Build) -> None:
+    advice = recommend(fitted(), MEMORY)
+    choice = advice.as_dict()["choice"]
+    assert choice["loss_interval"] is choice["fraction_interval"] is choice["probability_best"] is None
+    assert any(flag.startswith("no-intervals") for flag in advice.flags)
+    assert "no interval: the fit has no draws" in memo.recommendation(advice)
+
+
+def test_identical_widths_are_indistinguishable(fitted: Build) -> None:
+    """In 4 GiB the draws leave 4 against 5 bits open; at one size 4.001 bits always beat 4, by next to nothing."""
+    close = recommend(fitted(scatter=0.01), dataclasses.replace(MEMORY, bits=(4.0, 5.0)))
+    assert close.alternatives[0].within_noise is True
+    assert 0.05 < (close.alternatives[0].probability_best or 0) < 0.5
+    assert any(flag.startswith("indistinguishable") for flag in close.flags)
+    assert "bits are indistinguishable here" in memo.recommendation(close)
+    tiny = recommend(fitted(scatter=0.01), Problem(bits=(4.0, 4.001), params=1e9, tokens=2e11))
+    assert (tiny.alternatives[0].within_noise, tiny.alternatives[0].within_scatter) == (False, True)
+    assert "differ by less than one run scatters" in memo.recommendation(tiny)
+    assert recommend(fitted(), Problem(bits=(4.0, 4.001), params=1e9, tokens=2e11)).alternatives[0].within_noise is True
+    far = recommend(fitted(scatter=0.0001), Problem(bits=(1.0, 8.0), params=1e9, tokens=2e11))
+    assert far.alternatives[0].within_noise is False
+    assert far.choice.probability_best == 1.0
+
+
+def test_rules_waste_what_the_best_split_saves(law: QatLoss) -> None:
+    objective = Objective(law=law)
+    plan = solve(objective, SIZE, 2.0)
+    ten, none, scratch = rules(objective, plan)
+    assert ten.loss is not None
+    assert ten.wasted_tokens is not None
+    assert ten.loss == pytest.approx(float(objective.loss(1e9, 2e11, 2.0, 0.1)[0]))
+    # The definition itself: the best split of what is not wasted reaches the rule's loss.
+    saved = float(objective.best(1e9, 2e11 - ten.wasted_tokens, 2.0)[1][0])
+    assert saved == pytest.approx(ten.loss, abs=1e-9)
+    assert 0 < ten.wasted_share < 1
+    for rule in (none, scratch):
+        assert rule.loss is rule.wasted_tokens is None
+        assert "outside the law's domain" in (rule.reason or "")
+
+
+def test_rules_at_both_ends_where_the_law_allows_them(law: QatLoss) -> None:
+    """Without the interaction term QAT from scratch has a value; with flat QAT tokens no QAT has one too."""
+    objective = Objective(law=dataclasses.replace(law, lam=0.0))
+    _, none, scratch = rules(objective, solve(objective, SIZE, 2.0))
+    assert scratch.loss_cost == pytest.approx(0.0, abs=1e-12)
+    assert none.loss is None
+    flat = Objective(law=dataclasses.replace(law, omega=0.0, rho=0.0))
+    _, none, _ = rules(flat, solve(flat, dataclasses.replace(SIZE, fraction=0.2), 2.0))
+    assert none.loss is not None
+
+
+def test_tokens_to_match_full_precision_or_never(law: QatLoss) -> None:
+    objective = Objective(law=law)
+    plan = solve(objective, SIZE, 4.0)
+    held = full_precision(objective, plan)
+    assert held.tokens is not None
+    assert held.loss == pytest.approx(float(law.predict(Inputs.of(n=1e9, d_total=2e11))[0]))
+    assert float(objective.best(1e9, held.tokens, 4.0)[1][0]) == pytest.approx(held.loss, abs=1e-9)
+    assert held.tokens > plan.tokens
+    # theta 2^(-kappa bits) above what tokens can still gain forbids it: floor = E + A/N^alpha + theta 2^(-kappa bits).
+    coarse = Objective(law=dataclasses.replace(law, theta=5.0))
+    held = full_precision(coarse, solve(coarse, SIZE, 2.0))
+    assert held.tokens is held.times is None
+    assert held.verdict.startswith("never")
+    assert held.floor == pytest.approx(law.E + law.A / 1e9**law.alpha + 5 * 2 ** (-law.kappa * 2), abs=1e-6)
+
+
+def test_continuation_balances_and_pays(fitted: Build, law: QatLoss) -> None:
+    problem = Problem(bits=(2.0,), params=1e9, fp_tokens=1e11, tokens=2e10)
+    advice = recommend(fitted(scatter=0.01), problem)
+    held = advice.continuation
+    assert held is not None
+    assert held.balanced_qat_tokens is not None
+    total = 1e11 + held.balanced_qat_tokens
+    best = optimal_fraction(law, n=1e9, d_total=total, bits=2.0).fraction[0]
+    assert held.balanced_qat_tokens / total == pytest.approx(best, abs=1e-8)
+    assert held.full_precision_loss == pytest.approx(float(law.predict(Inputs.of(n=1e9, d_total=1e11))[0]))
+    assert [loss for _, loss in held.curve] == sorted((loss for _, loss in held.curve), reverse=True)
+    assert advice.rules == ()
+    assert advice.choice.fraction_interval is None
+    assert advice.cost.flops_fp == 0
+    assert "QAT tokens pay until" in memo.recommendation(advice)
+
+
+def test_target_loss_compares_widths_at_equal_flops(fitted: Build) -> None:
+    advice = recommend(fitted(scatter=0.005), Problem(bits=(2.0, 4.0), target_loss=2.3, params=1e9))
+    assert advice.choice.plan.loss == pytest.approx(2.3, abs=1e-9)
+    assert advice.choice.plan.flops <= advice.alternatives[0].plan.flops
+    assert advice.choice.probability_best is not None
+    assert "fewest FLOPs" in memo.recommendation(advice)
+
+
+def test_extrapolation_is_measured_and_refused_beyond_the_limit(fitted: Build) -> None:
+    inside = recommend(fitted(), SIZE)
+    assert (inside.extrapolation.factor, inside.status) == (1.0, PlanStatus.GOOD)
+    near = recommend(fitted(), dataclasses.replace(SIZE, params=8e9))
+    assert near.extrapolation.factor == pytest.approx(4.0)
+    assert near.status is PlanStatus.GOOD
+    far = recommend(fitted(), dataclasses.replace(SIZE, params=1e11))
+    assert far.extrapolation.factor == pytest.approx(50.0)
+    assert far.status is PlanStatus.EXTRAPOLATES
+    assert not far.status.trustworthy
+    allowed = recommend(fitted(), dataclasses.replace(SIZE, params=1e11, extrapolation_limit=60.0))
+    assert allowed.status is PlanStatus.GOOD
+    narrow = fitted(ranges={"bits": (1.0, 4.0), "n": (1e8, 1e10)})
+    assert recommend(narrow, dataclasses.replace(SIZE, bits=(5.0,))).status is PlanStatus.GOOD
+    assert recommend(narrow, dataclasses.replace(SIZE, bits=(8.0,))).status is PlanStatus.EXTRAPOLATES
+    unknown = recommend(fitted(ranges={}), SIZE)
+    assert unknown.extrapolation.factor is None
+    assert any("records no ranges" in flag for flag in unknown.flags)
+
+
+def test_a_fit_that_failed_its_checks_gives_no_trusted_plan(fitted: Build) -> None:
+    advice = recommend(fitted(status=Status.UNDETERMINED), SIZE)
+    assert advice.status is PlanStatus.UNCERTAIN_FIT
+    assert "Not to be relied upon" in memo.recommendation(advice)
+
+
+def test_widths_that_do_not_fit_are_listed_with_the_reason(fitted: Build) -> None:
+    problem = Problem(bits=(2.0, 8.0), params=1e10, tokens=1e12, memory=5 * 2**30)
+    advice = recommend(fitted(), problem)
+    assert advice.choice.plan.bits == 2
+    assert "memory binds at 8 bits" in advice.excluded["8"]
+    with pytest.raises(UsageError, match="memory binds at 2 bits"):
+        recommend(fitted(), dataclasses.replace(problem, memory=2**30))
+
+
+def test_convention_of_n_follows_the_fit(fitted: Build) -> None:
+    """A fit on non-embedding parameters is asked at non-embedding parameters."""
+    total = recommend(fitted(), SIZE)
+    without = recommend(fitted(n_convention="nonembedding"), SIZE)
+    assert total.choice.plan.n == 1e9
+    assert without.choice.plan.n == pytest.approx(without.choice.plan.layout.nonembedding)
+    assert without.choice.plan.loss > total.choice.plan.loss
+
+
+def test_laws_without_a_split_or_without_bits(fitted: Build) -> None:
+    with pytest.raises(UsageError, match="knows no bit width"):
+        recommend(fitted(law=Chinchilla(E=1.7, A=400, alpha=0.34, C=1000, beta=0.36)), SIZE)
+    with pytest.raises(UsageError, match="gives a fraction and no loss"):
+        recommend(fitted(law=QatFraction()), SIZE)
+    # Arbitrary values: the law of effective precision sees bits and no split.
+    precision = get("precision").for_inputs(Inputs.of(n=1e8, d_total=1e10, fraction=1.0, bits=4.0))
+    advice = recommend(fitted(law=precision), SIZE)
+    assert advice.choice.plan.fraction == 1.0
+    assert advice.rules == ()
+    assert any("knows no split" in line for line in advice.assumptions)
+
+
+def test_fused_cooldown_is_advised_from_four_bits_on(fitted: Build) -> None:
+    four = recommend(fitted(), dataclasses.replace(SIZE, bits=(4.0,)))
+    two = recommend(fitted(), dataclasses.replace(SIZE, bits=(2.0,)))
+    assert four.fused["advised"] is True
+    assert two.fused["advised"] is False
+    assert "second hand" in four.fused["source"]
+
+
+def test_default_widths_are_the_fitted_ones(fitted: Build) -> None:
+    assert default_bits(fitted(ranges={"bits": (1.0, 4.0)})) == (1, 2, 3, 4)
+    assert default_bits(fitted(ranges={"bits": (1.58, 1.58)})) == (1.58,)
+    assert default_bits(None) == (2, 3, 4, 8)
+
+
+def test_memo_gives_every_number_a_unit(fitted: Build) -> None:
+    text = memo.recommendation(recommend(fitted(scatter=0.01), MEMORY))
+    for section in ("Recommendation", "Why", "What it beat", "Against the usual rules", "Full precision", "Schedule",
+                    "What it rests on", "What would change it"):  # fmt: skip
+        assert f"{section}\n" in text
+    for unit in ("nats per token", "bits", "tokens", "parameters", "FLOPs", "h100 hours", "kWh", "GiB"):
+        assert unit in text
+    assert "nan" not in text
+    assert "None" not in text
+
+
+def test_continuation_needs_balance_even_when_qat_is_cheap(law: QatLoss) -> None:
+    objective = Objective(law=dataclasses.replace(law, phi=1e-9))
+    plan = solve(objective, Problem(bits=(4.0,), params=1e9, fp_tokens=1e11, tokens=1e9), 4.0)
+    held = continuation(objective, plan)
+    assert held.balanced_qat_tokens is not None
+    assert math.isfinite(held.balanced_qat_tokens)
+
+
+def test_an_interval_that_leaves_out_its_estimate_is_flagged(fitted: Build, law: QatLoss) -> None:
+    fit = fitted(scatter=0.01)
+    assert fit.draws is not None
+    problem = dataclasses.replace(SIZE, bits=(4.0,))
+    assert not any(flag.startswith("fraction-uncertain") for flag in recommend(fit, problem).flags)
+    column = [p.name for p in law.parameters()].index("xi")
+    shifted = fit.draws.copy()
+    shifted[:, column] *= 3
+    doubtful = recommend(dataclasses.replace(fit, draws=shifted), problem)
+    low, high = doubtful.choice.fraction_interval or (0.0, 1.0)
+    assert not low <= doubtful.choice.plan.fraction <= high
+    assert any(flag.startswith("fraction-uncertain") for flag in doubtful.flags)

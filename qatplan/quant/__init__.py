@@ -1,0 +1,1 @@
+"""Quantizers, the quantized weight, and rounding after training. Knows torch and nothing else of ours."""

@@ -1,0 +1,1 @@
+"""Corpus, model, schedule and trainer: one training segment, start to finish."""

@@ -1,0 +1,101 @@
+"""A Llama-2-like decoder as a pure function of its weights: RMSNorm, rotary positions, SwiGLU, tied embedding.
+
+The weights are passed in, so the same compiled function serves full precision and every quantizer: a quantizer only
+changes which tensors arrive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from qatplan.training.shape import Shape
+
+ROTARY_BASE = 10000.0
+NORM_EPSILON = 1e-5
+
+BLOCK_TENSORS = ("attention_norm", "query_key_value", "output", "feed_forward_norm", "gate_up", "down")
+"""The tensors of a layer in the order the forward function takes them."""
+
+Forward = Callable[[list[Tensor], Tensor, Tensor], Tensor]
+"""(weights, tokens (batch, sequence), targets (batch, sequence)) -> mean loss of each sequence, nats per token."""
+
+
+class Decoder(nn.Module):
+    """The parameters of one model, in a fixed order: embedding, then per layer six tensors, then the final norm.
+
+    Per layer: attention norm, query-key-value (3 width, width), output (width, width), feed-forward norm,
+    gate-and-up (2 feed_forward, width), down (width, feed_forward).
+    """
+
+    def __init__(self, shape: Shape, generator: torch.Generator) -> None:
+        super().__init__()
+        self.shape = shape
+        width, hidden = shape.width, shape.feed_forward
+        # Matrices start at 1/sqrt(inputs); what is added to the residual stream is divided by sqrt(2 layers), so that
+        # the stream's variance does not grow with depth. The embedding is half that, for calm first logits.
+        residual = 1 / math.sqrt(2 * shape.layers)
+
+        def matrix(outputs: int, inputs: int, gain: float = 1.0) -> nn.Parameter:
+            return nn.Parameter(torch.randn(outputs, inputs, generator=generator) * gain / math.sqrt(inputs))
+
+        self.embedding = matrix(shape.vocabulary, width, 0.5)
+        self.blocks = nn.ModuleList(
+            nn.ParameterDict(
+                {
+                    "attention_norm": nn.Parameter(torch.ones(width)),
+                    "query_key_value": matrix(3 * width, width),
+                    "output": matrix(width, width, residual),
+                    "feed_forward_norm": nn.Parameter(torch.ones(width)),
+                    "gate_up": matrix(2 * hidden, width),
+                    "down": matrix(width, hidden, residual),
+                }
+            )
+            for _ in range(shape.layers)
+        )
+        self.norm = nn.Parameter(torch.ones(width))
+
+    def named_weights(self) -> list[tuple[str, Tensor]]:
+        """Every tensor with its name, in the order `forward` takes them."""
+        named = dict(self.named_parameters())
+        inner = [f"blocks.{layer}.{name}" for layer in range(self.shape.layers) for name in BLOCK_TENSORS]
+        return [(name, named[name]) for name in ("embedding", *inner, "norm")]
+
+
+def make_forward(shape: Shape, sequence: int, device: torch.device) -> Forward:
+    """The loss of a batch as a function of the weights in `Decoder.named_weights` order."""
+    positions = torch.arange(sequence, dtype=torch.float32)[:, None]
+    frequencies = ROTARY_BASE ** (-torch.arange(0, shape.head_size, 2, dtype=torch.float32) / shape.head_size)
+    angle = positions * frequencies[None, :]
+    cosine, sine = angle.cos().to(device), angle.sin().to(device)
+
+    def rotate(x: Tensor) -> Tensor:
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
+
+    def norm(x: Tensor, gain: Tensor) -> Tensor:
+        return functional.rms_norm(x, (shape.width,), gain, NORM_EPSILON)
+
+    def forward(weights: list[Tensor], tokens: Tensor, targets: Tensor) -> Tensor:
+        batch, length = tokens.shape
+        embedding = weights[0]
+        stream = functional.embedding(tokens, embedding)
+        for layer in range(shape.layers):
+            attention_norm, query_key_value, output, feed_forward_norm, gate_up, down = weights[
+                1 + 6 * layer : 7 + 6 * layer
+            ]
+            heads = functional.linear(norm(stream, attention_norm), query_key_value)
+            query, key, value = heads.view(batch, length, 3, shape.heads, shape.head_size).permute(2, 0, 3, 1, 4)
+            mixed = functional.scaled_dot_product_attention(rotate(query), rotate(key), value, is_causal=True)
+            stream = stream + functional.linear(mixed.transpose(1, 2).reshape(batch, length, shape.width), output)
+            gate, up = functional.linear(norm(stream, feed_forward_norm), gate_up).chunk(2, dim=-1)
+            stream = stream + functional.linear(functional.silu(gate) * up, down)
+        logits = functional.linear(norm(stream, weights[-1]), embedding)
+        losses = functional.cross_entropy(logits.view(-1, shape.vocabulary), targets.reshape(-1), reduction="none")
+        return losses.view(batch, length).mean(dim=1)
+
+    return forward

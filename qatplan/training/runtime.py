@@ -1,0 +1,79 @@
+"""What a process keeps between segments: the opened corpus, the validation set and one compiled function per shape."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qatplan.errors import UsageError
+from qatplan.training.corpus import Corpus, batch, validation_blocks
+from qatplan.training.model import Forward, make_forward
+from qatplan.training.segment import SegmentConfig
+from qatplan.training.shape import Shape
+
+
+class Runtime:
+    """A device, a corpus, and the forward functions made so far."""
+
+    def __init__(self, corpus: Corpus, device: str) -> None:
+        self.corpus = corpus
+        self.device = torch.device(device)
+        self._forwards: dict[tuple[Shape, int, str], Forward] = {}
+        self._validation: dict[tuple[int, int], Tensor] = {}
+
+    def forward(self, config: SegmentConfig) -> Forward:
+        """The loss function of a segment's shape, compiled if its backend says so."""
+        key = (config.shape, config.sequence, config.backend)
+        if key not in self._forwards:
+            plain = make_forward(config.shape, config.sequence, self.device)
+            self._forwards[key] = compiled(plain) if config.backend == "compiled" else plain
+        return self._forwards[key]
+
+    def batch(self, config: SegmentConfig, step: int) -> tuple[Tensor, Tensor]:
+        """Tokens and targets of a step, each (sequences, sequence)."""
+        rows = batch(self.corpus, seed=config.seed, step=step, sequences=config.sequences, length=config.sequence)
+        tokens = torch.from_numpy(rows).to(self.device)
+        return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+
+    def validation(self, config: SegmentConfig) -> Tensor:
+        """The fixed validation blocks (blocks, sequence + 1), a whole number of batches."""
+        key = (config.validation_tokens, config.sequence)
+        if key not in self._validation:
+            rows = validation_blocks(self.corpus, tokens=config.validation_tokens, length=config.sequence)
+            self._validation[key] = torch.from_numpy(rows).to(self.device)
+        blocks = self._validation[key]
+        return blocks[: max(1, len(blocks) // config.sequences) * config.sequences]
+
+
+def compiled(forward: Forward) -> Forward:
+    """The forward function through torch.compile, for fixed shapes."""
+    # Each shape and mode is one entry; a sweep has more sizes than the default limit of eight.
+    torch._dynamo.config.recompile_limit = 64  # type: ignore[attr-defined]
+    function: Callable[..., Any] = torch.compile(forward, dynamic=False)
+    return function
+
+
+def can_compile(device: str) -> bool:
+    """Whether torch.compile has what it needs here: a C++ compiler for cpu, triton for cuda."""
+    if device == "cuda":
+        import importlib.util
+
+        return importlib.util.find_spec("triton") is not None
+    return sys.platform != "win32" and any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+
+
+def resolve_device(device: str) -> str:
+    """`auto`, `cpu` or `cuda` as the device that will be used; UsageError if there is no such device."""
+    available = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if available else "cpu"
+    if device == "cuda" and not available:
+        raise UsageError("device cuda is not available on this machine; allowed here: auto, cpu.")
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"device {device!r} is not one of auto, cpu, cuda.")
+    return device

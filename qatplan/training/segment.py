@@ -1,0 +1,129 @@
+"""One training segment as data: everything that decides its numbers, and the digest that names it. Imports no torch.
+
+A run is a path of segments: pieces of a full-precision trunk at constant learning rate, a cooldown, a QAT phase, or a
+rounding after training. Each is a pure function of this configuration, its parent's result and the corpus.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from qatplan.training.shape import Shape
+
+NUMERICS = "1"
+"""The version of the code as far as it decides losses: raised when a change alters any number of a run."""
+
+Kind = Literal["trunk", "cooldown", "qat", "round"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """How the weights are quantized in a `qat` or `round` segment."""
+
+    quantizer: str
+    bits: float
+    group_size: int | None
+    """Consecutive inputs that share a scale; None is one scale per output channel."""
+    embedding_bits: float
+    """Bits of the tied embedding and head."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switch:
+    """The QAT phase of a run."""
+
+    learning_rate: float
+    """Peak learning rate relative to the trunk's."""
+    scale_learning_rate: float
+    """Learning rate of the scales relative to that of the weights."""
+    optimizer_state: Literal["kept", "reset"]
+    """Whether AdamW's moments are carried over the switch."""
+    rewarmup_steps: int
+    decay_start: int
+    """Step at which the learning rate starts its linear way to zero at the segment's end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentConfig:
+    """Steps `start` to `end` of one training; steps count from the untrained model."""
+
+    kind: Kind
+    shape: Shape
+    seed: int
+    """Seeds initialisation and data order."""
+    corpus: str
+    """Digest of the corpus."""
+    start: int
+    end: int
+    sequences: int
+    """Sequences per step."""
+    sequence: int
+    """Tokens per sequence."""
+    learning_rate: float
+    """The trunk's constant learning rate."""
+    warmup_steps: int
+    weight_decay: float
+    backend: Literal["eager", "compiled"]
+    device: str
+    """cpu or cuda."""
+    validation_tokens: int
+    evaluate: bool
+    """Whether the segment's end is a run: then it is evaluated on the validation set."""
+    quantization: Quantization | None = None
+    switch: Switch | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Tokens trained in this segment."""
+        return (self.end - self.start) * self.sequences * self.sequence
+
+    @property
+    def end_tokens(self) -> int:
+        """Tokens seen from the untrained model to the end of this segment."""
+        return self.end * self.sequences * self.sequence
+
+    def digest(self, parent: str | None) -> str:
+        """The segment's name: of its configuration, its parent's name, and the version of the numerics."""
+        config = self._plain(_NAMES)
+        # Being evaluated or not, a segment trains the same numbers and keeps its name.
+        del config["evaluate"]
+        if self.kind == "trunk":
+            # Where a trunk is cut into pieces changes nothing: its state at a step has one name.
+            config["start"], parent = 0, None
+        content = {"config": config, "parent": parent, "numerics": NUMERICS}
+        return _digest(content)
+
+    def trunk_digest(self) -> str:
+        """The name of the trunk that a segment belongs to: what all branches of one model and seed have in common."""
+        common = ("shape", "seed", "corpus", "sequences", "sequence", "learning_rate", "warmup_steps", "weight_decay")
+        return _digest(self._plain(common))
+
+    def _plain(self, names: tuple[str, ...]) -> dict[str, Any]:
+        # dataclasses.asdict copies deeply, which is most of the time of planning ten thousand runs.
+        values = {name: getattr(self, name) for name in names}
+        return {name: vars(value) if name in _NESTED and value is not None else value for name, value in values.items()}
+
+
+_NAMES = tuple(field.name for field in fields(SegmentConfig))
+_NESTED = ("shape", "quantization", "switch")
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def to_json(config: SegmentConfig) -> dict[str, Any]:
+    """A plain dictionary that `from_json` turns back into an equal configuration."""
+    return asdict(config)
+
+
+def from_json(record: dict[str, Any]) -> SegmentConfig:
+    """The configuration written by `to_json`."""
+    fields = dict(record)
+    fields["shape"] = Shape(**fields["shape"])
+    fields["quantization"] = Quantization(**fields["quantization"]) if fields["quantization"] else None
+    fields["switch"] = Switch(**fields["switch"]) if fields["switch"] else None
+    return SegmentConfig(**fields)

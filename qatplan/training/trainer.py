@@ -1,0 +1,236 @@
+"""Train one segment from its parent's state to its own: the inner loop of the harness."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from qatplan.quant import registry
+from qatplan.quant.weight import QuantizedWeight, rounded
+from qatplan.training.checkpoint import State
+from qatplan.training.model import Decoder
+from qatplan.training.runtime import Runtime
+from qatplan.training.schedule import learning_rate_at
+from qatplan.training.segment import Quantization, SegmentConfig
+
+BETAS = (0.9, 0.95)
+CLIP = 1.0
+CURVE_STEPS = 25
+"""Steps averaged in one point of the training curve."""
+NEVER_QUANTIZED = ("norm", "attention_norm", "feed_forward_norm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Loss on the fixed validation set, nats per token, with its standard error over validation blocks."""
+
+    loss: float
+    standard_error: float
+
+
+Watch = Callable[[int], None]
+"""Called with the number of steps done in the segment, now and then."""
+Save = Callable[[State], None]
+"""Called with a state from which the segment can go on."""
+
+
+def start_state(config: SegmentConfig) -> State:
+    """The untrained model of a configuration's shape and seed."""
+    generator = torch.Generator().manual_seed(config.seed)
+    model = Decoder(config.shape, generator)
+    return State(step=0, weights={name: tensor.detach() for name, tensor in model.named_weights()}, moments={})
+
+
+def train(
+    config: SegmentConfig,
+    begin: State,
+    runtime: Runtime,
+    *,
+    watch: Watch | None = None,
+    save: Save | None = None,
+    save_seconds: float = 60.0,
+) -> State:
+    """Train from `begin` (the parent's end, or this segment's own saved state) to `config.end`.
+
+    A non-finite loss ends the segment with status `diverged`; so does an end that is worse than both the untrained
+    and the freshly quantized model. `save` is called about every `save_seconds` with a state to resume from; resuming
+    gives the same numbers bit for bit.
+    """
+    if begin.status == "diverged":
+        return replace(begin, step=config.end, seconds=0.0)
+    started = time.monotonic() - (begin.seconds if begin.step > config.start else 0.0)
+    loop = _Loop(config, begin, runtime)
+    saved = watched = time.monotonic()
+    for step in range(begin.step, config.end):
+        loop.step(step)
+        if not loop.finite:
+            break
+        now = time.monotonic()
+        if watch is not None and now - watched > 0.5:
+            watch(step + 1 - config.start)
+            watched = now
+        # Only at the grid of the curve: a state then never holds half a point.
+        if save is not None and now - saved > save_seconds and (step + 1) % CURVE_STEPS == 0:
+            save(loop.state(step + 1, now - started))
+            saved = now
+    return loop.finish(time.monotonic() - started)
+
+
+class _Loop:
+    """The mutable heart of a segment: parameters, optimizer, curve."""
+
+    def __init__(self, config: SegmentConfig, begin: State, runtime: Runtime) -> None:
+        self.config, self.runtime = config, runtime
+        self.forward = runtime.forward(config)
+        fresh = begin.step == config.start
+        self.weights = {
+            name: nn.Parameter(tensor.to(runtime.device, copy=True)) for name, tensor in begin.weights.items()
+        }
+        self.quantized: dict[str, QuantizedWeight] = {}
+        if config.quantization is not None:
+            self.quantized = quantized_weights(self.weights, config.quantization)
+            if not fresh:
+                with torch.no_grad():
+                    for name, module in self.quantized.items():
+                        module.initial.copy_(begin.scale_starts[name])
+                        module.ratio.copy_(begin.scales[name])
+        self.optimizer = self._optimizer()
+        reset = fresh and config.switch is not None and config.switch.optimizer_state == "reset"
+        if not reset:
+            self._restore_moments(begin.moments)
+        self.curve = list(begin.curve)
+        self.first_losses = list(begin.first_losses)
+        self.note_first = fresh and (begin.step == 0 or config.quantization is not None)
+        self.total = torch.zeros((), device=runtime.device)
+        self.count = 0
+        self.finite = True
+
+    def _optimizer(self) -> torch.optim.AdamW:
+        matrices = [p for p in self.weights.values() if p.ndim == 2]
+        vectors = [p for p in self.weights.values() if p.ndim == 1]
+        groups = [
+            {"params": matrices, "weight_decay": self.config.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        if self.quantized:
+            groups.append({"params": [m.ratio for m in self.quantized.values()], "weight_decay": 0.0})
+        return torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=BETAS, fused=True)
+
+    def _named_trained(self) -> dict[str, nn.Parameter]:
+        return {**self.weights, **{f"{name}:ratio": module.ratio for name, module in self.quantized.items()}}
+
+    def _restore_moments(self, moments: dict[str, dict[str, Tensor]]) -> None:
+        for name, parameter in self._named_trained().items():
+            if name in moments:
+                self.optimizer.state[parameter] = {
+                    key: tensor.to(parameter.device, copy=True) for key, tensor in moments[name].items()
+                }
+
+    def current(self) -> list[Tensor]:
+        """The weights as the model sees them, in the order of `Decoder.named_weights`.
+
+        Views, not parameters, in full precision: torch.compile then has one program for both phases.
+        """
+        return [
+            self.quantized[name](parameter) if name in self.quantized else parameter.view_as(parameter)
+            for name, parameter in self.weights.items()
+        ]
+
+    def step(self, step: int) -> None:
+        rate = learning_rate_at(self.config, step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if self.quantized and self.config.switch is not None:
+            self.optimizer.param_groups[-1]["lr"] = rate * self.config.switch.scale_learning_rate
+        tokens, targets = self.runtime.batch(self.config, step)
+        loss = self.forward(self.current(), tokens, targets).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(list(self.weights.values()), CLIP)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        value = loss.detach()
+        if self.note_first:
+            self.first_losses.append(float(value))
+            self.note_first = False
+        self.total += value
+        self.count += 1
+        if (step + 1) % CURVE_STEPS == 0 or step + 1 == self.config.end:
+            mean = float(self.total) / self.count
+            self.curve.append(((step + 1) * self.config.sequences * self.config.sequence, mean))
+            self.finite = math.isfinite(mean)
+            self.total.zero_()
+            self.count = 0
+
+    def state(self, step: int, seconds: float) -> State:
+        moments = {
+            name: {key: tensor.clone() for key, tensor in self.optimizer.state[parameter].items()}
+            for name, parameter in self._named_trained().items()
+            if parameter in self.optimizer.state
+        }
+        return State(
+            step=step,
+            weights={name: parameter.detach().clone() for name, parameter in self.weights.items()},
+            moments=moments,
+            scales={name: module.ratio.detach().clone() for name, module in self.quantized.items()},
+            scale_starts={name: module.initial.clone() for name, module in self.quantized.items()},
+            curve=self.curve,
+            first_losses=self.first_losses,
+            seconds=seconds,
+        )
+
+    def finish(self, seconds: float) -> State:
+        last = self.curve[-1][1] if self.curve else 0.0
+        worse = bool(self.first_losses) and last > max(self.first_losses)
+        status = "finished" if self.finite and not worse else "diverged"
+        return replace(self.state(self.config.end, seconds), status=status)
+
+
+def quantized_weights(weights: dict[str, nn.Parameter], quantization: Quantization) -> dict[str, QuantizedWeight]:
+    """One `QuantizedWeight` per matrix; norms stay in full precision, the embedding has its own bits."""
+    modules = {}
+    for name, parameter in weights.items():
+        if name.split(".")[-1] in NEVER_QUANTIZED:
+            continue
+        bits = quantization.embedding_bits if name == "embedding" else quantization.bits
+        module = QuantizedWeight(parameter, registry.create(quantization.quantizer, bits), quantization.group_size)
+        modules[name] = module.to(parameter.device)
+    return modules
+
+
+def evaluated_weights(config: SegmentConfig, state: State, device: torch.device) -> list[Tensor]:
+    """The weights a finished segment is judged by: on their grid if it quantizes, by rounding if that is its kind."""
+    weights = {name: nn.Parameter(tensor.to(device)) for name, tensor in state.weights.items()}
+    if config.quantization is None:
+        return [parameter.detach() for parameter in weights.values()]
+    modules = quantized_weights(weights, config.quantization)
+    result = []
+    with torch.no_grad():
+        for name, parameter in weights.items():
+            if name not in modules:
+                result.append(parameter.detach())
+            elif config.kind == "round":
+                result.append(rounded(parameter, modules[name].quantizer, config.quantization.group_size))
+            else:
+                modules[name].initial.copy_(state.scale_starts[name])
+                modules[name].ratio.copy_(state.scales[name])
+                result.append(modules[name](parameter).detach())
+    return result
+
+
+def evaluate(config: SegmentConfig, state: State, runtime: Runtime) -> Evaluation:
+    """Loss of a segment's end on the fixed validation set; not a number if the weights are not finite."""
+    forward = runtime.forward(config)
+    weights = evaluated_weights(config, state, runtime.device)
+    blocks = runtime.validation(config)
+    losses = []
+    with torch.no_grad():
+        for start in range(0, len(blocks), config.sequences):
+            rows = blocks[start : start + config.sequences]
+            losses.append(forward(weights, rows[:, :-1].contiguous(), rows[:, 1:].contiguous()))
+    values = torch.cat(losses).double()
+    return Evaluation(loss=float(values.mean()), standard_error=float(values.std()) / math.sqrt(len(values)))

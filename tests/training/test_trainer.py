@@ -1,0 +1,172 @@
+"""Training segments for real on a small text: resuming, switching, diverging, and what is evaluated."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from qatplan.errors import DataError
+from qatplan.quant.paretoq import paretoq
+from qatplan.quant.rounding import least_squares_scale, nearest
+from qatplan.training import checkpoint
+from qatplan.training.checkpoint import State
+from qatplan.training.corpus import Source, open_corpus, prepare
+from qatplan.training.model import Decoder, make_forward
+from qatplan.training.runtime import Runtime, can_compile, compiled
+from qatplan.training.segment import Quantization, SegmentConfig, Switch
+from qatplan.training.shape import Shape, shape_of_width
+from qatplan.training.trainer import CURVE_STEPS, evaluate, evaluated_weights, start_state, train
+
+QUANTIZATION = Quantization(quantizer="paretoq", bits=2, group_size=None, embedding_bits=4)
+SWITCH = Switch(
+    learning_rate=0.8, scale_learning_rate=1.0, optimizer_state="kept", rewarmup_steps=2, decay_start=60
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("corpus")
+    text = "\n".join(f"The {n} bottles stood on wall number {n * 7 % 13}." for n in range(2500))
+    (folder / "text.txt").write_text(text)
+    prepare(Source(path=str(folder / "text.txt")), folder / "prepared")
+    return Runtime(open_corpus(folder / "prepared"), "cpu")
+
+
+@pytest.fixture(scope="module")
+def trunk(runtime: Runtime) -> SegmentConfig:
+    return SegmentConfig(
+        kind="trunk", shape=shape_of_width(16), seed=1, corpus=runtime.corpus.info.digest, start=0, end=60,
+        sequences=4, sequence=32, learning_rate=0.02, warmup_steps=5, weight_decay=0.1, backend="eager", device="cpu",
+        validation_tokens=2048, evaluate=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trunk_end(trunk: SegmentConfig, runtime: Runtime) -> State:
+    return train(trunk, start_state(trunk), runtime)
+
+
+def same(left: State, right: State) -> bool:
+    return (
+        left.step == right.step
+        and left.curve == right.curve
+        and all(torch.equal(left.weights[name], right.weights[name]) for name in right.weights)
+        and all(torch.equal(left.scales[name], right.scales[name]) for name in right.scales)
+        and all(torch.equal(left.moments[n][k], right.moments[n][k]) for n in right.moments for k in right.moments[n])
+    )
+
+
+def test_training_learns(trunk: SegmentConfig, trunk_end: State, runtime: Runtime) -> None:
+    before = evaluate(trunk, start_state(trunk), runtime)
+    after = evaluate(trunk, trunk_end, runtime)
+    assert before.loss == pytest.approx(math.log(256), abs=0.5)
+    assert after.loss < 0.7 * before.loss
+    assert 0 < after.standard_error < 0.1
+    assert [tokens for tokens, _ in trunk_end.curve] == [25 * 128, 50 * 128, 60 * 128]
+    assert trunk_end.status == "finished"
+
+
+def test_cutting_a_trunk_changes_no_bit(
+    trunk: SegmentConfig, trunk_end: State, runtime: Runtime, tmp_path: Path
+) -> None:
+    first = train(replace(trunk, end=CURVE_STEPS), start_state(trunk), runtime)
+    checkpoint.save(first, tmp_path / "a.pt")
+    second = train(replace(trunk, start=CURVE_STEPS), checkpoint.load(tmp_path / "a.pt"), runtime)
+    assert same(second, trunk_end)
+
+
+@pytest.mark.parametrize("optimizer_state", ["kept", "reset"])
+def test_resuming_within_a_qat_phase_changes_no_bit(
+    trunk: SegmentConfig, trunk_end: State, runtime: Runtime, tmp_path: Path, optimizer_state: str
+) -> None:
+    config = replace(
+        trunk, kind="qat", start=60, end=140, quantization=QUANTIZATION,
+        switch=replace(SWITCH, optimizer_state=optimizer_state),
+    )  # fmt: skip
+    saved: list[State] = []
+
+    def save(state: State) -> None:
+        checkpoint.save(state, tmp_path / f"{state.step}.pt")
+        saved.append(state)
+
+    whole = train(config, trunk_end, runtime, save=save, save_seconds=0.0)
+    assert [state.step for state in saved] == [75, 100, 125]
+    for step in (75, 125):
+        assert same(train(config, checkpoint.load(tmp_path / f"{step}.pt"), runtime), whole)
+    assert any((ratio != 1).any() for ratio in whole.scales.values()), "scales are learned"
+
+
+def test_kept_and_reset_moments_differ(trunk: SegmentConfig, trunk_end: State, runtime: Runtime) -> None:
+    config = replace(trunk, kind="qat", start=60, end=80, quantization=QUANTIZATION, switch=SWITCH)
+    kept = train(config, trunk_end, runtime)
+    reset = train(replace(config, switch=replace(SWITCH, optimizer_state="reset")), trunk_end, runtime)
+    assert int(kept.moments["embedding"]["step"]) == 80
+    assert int(reset.moments["embedding"]["step"]) == 20
+    assert not torch.equal(kept.weights["embedding"], reset.weights["embedding"])
+
+
+def test_qat_recovers_what_rounding_loses(trunk: SegmentConfig, trunk_end: State, runtime: Runtime) -> None:
+    full = evaluate(trunk, trunk_end, runtime).loss
+    rounded = replace(trunk, kind="round", start=60, end=60, quantization=QUANTIZATION)
+    after_rounding = evaluate(rounded, trunk_end, runtime).loss
+    config = replace(trunk, kind="qat", start=60, end=160, quantization=QUANTIZATION, switch=SWITCH)
+    end = train(config, trunk_end, runtime)
+    assert after_rounding > full
+    assert evaluate(config, end, runtime).loss < after_rounding
+    assert len(end.first_losses) == 2
+
+
+def test_evaluated_weights_lie_on_the_grid(trunk: SegmentConfig, trunk_end: State, runtime: Runtime) -> None:
+    config = replace(trunk, kind="qat", start=60, end=70, quantization=QUANTIZATION, switch=SWITCH)
+    end = train(config, trunk_end, runtime)
+    for name, weight in zip(end.weights, evaluated_weights(config, end, runtime.device), strict=True):
+        levels = torch.tensor([len(row.unique()) for row in weight]) if weight.ndim == 2 else torch.zeros(1)
+        assert int(levels.max()) <= (16 if name == "embedding" else 4)
+    rounded = replace(trunk, kind="round", start=60, end=60, quantization=QUANTIZATION)
+    weights = dict(zip(trunk_end.weights, evaluated_weights(rounded, trunk_end, runtime.device), strict=True))
+    matrix = trunk_end.weights["blocks.0.down"]
+    expected = nearest(matrix, least_squares_scale(matrix, paretoq(2)), paretoq(2).grid)
+    torch.testing.assert_close(weights["blocks.0.down"], expected)
+    assert torch.equal(weights["norm"], trunk_end.weights["norm"])
+
+
+def test_divergence_is_a_status_not_a_crash(trunk: SegmentConfig, runtime: Runtime) -> None:
+    wild = train(replace(trunk, learning_rate=1e30), start_state(trunk), runtime)
+    assert wild.status == "diverged"
+    after = train(replace(trunk, kind="cooldown", start=60, end=70), wild, runtime)
+    assert (after.status, after.step) == ("diverged", 70)
+
+
+def test_damaged_checkpoints_are_refused(trunk_end: State, tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    checkpoint.save(trunk_end, path)
+    assert same(checkpoint.load(path), trunk_end)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="damaged"):
+        checkpoint.load(path)
+    checkpoint.remove(path)
+    with pytest.raises(DataError, match="cannot be read"):
+        checkpoint.load(path)
+
+
+@pytest.mark.skipif(not can_compile("cpu"), reason="needs a C++ compiler")
+def test_compiled_loss_and_gradients_agree_with_eager() -> None:
+    shape = Shape(vocabulary=32, width=16, layers=1, heads=2, feed_forward=16)
+    model = Decoder(shape, torch.Generator().manual_seed(0))
+    tokens = torch.randint(0, 32, (2, 17), generator=torch.Generator().manual_seed(1))
+    eager = make_forward(shape, 16, torch.device("cpu"))
+    losses, gradients = [], []
+    for forward in (eager, compiled(eager)):
+        weights = [parameter.detach().clone().requires_grad_() for _, parameter in model.named_weights()]
+        loss = forward(weights, tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
+        gradients.append(torch.autograd.grad(loss.sum(), weights))
+        losses.append(loss.detach())
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)

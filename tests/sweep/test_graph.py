@@ -1,0 +1,163 @@
+"""The graph: no token twice, runs where the specification puts them, names that do not depend on the company."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qatplan.errors import UsageError
+from qatplan.sweep.graph import Graph, Machine, build
+from qatplan.sweep.specification import parse
+from qatplan.training.corpus import CorpusInfo
+from qatplan.training.shape import shape_of_width
+
+CORPUS = CorpusInfo(
+    label="t", digest="d", vocabulary=256, train_tokens=10**8, validation_tokens=10**6, bytes_per_token=1.0,
+    item_type="uint8",
+)  # fmt: skip
+MACHINE = Machine(device="cpu", can_compile=True)
+
+
+def graph(*grids: dict[str, Any], training: dict[str, Any] | None = None) -> Graph:
+    content = {"corpus": {"name": "sotu"}, "training": training or {}, "grid": list(grids)}
+    return build(parse(content, Path()), CORPUS, MACHINE)
+
+
+GRID: dict[str, Any] = {
+    "widths": [16, 24],
+    "tokens": ["1M", "2M"],
+    "bits": [2, 4],
+    "fractions": [0, 0.1, 0.4, 1],
+    "schedules": ["classic", "fused"],
+    "seeds": [0, 1],
+}
+
+
+def test_runs_are_those_of_the_specification() -> None:
+    found: dict[str, int] = {}
+    for run in graph(GRID).runs:
+        found[run.schedule] = found.get(run.schedule, 0) + 1
+    # 8 models; per model: one control; per bit width one rounding, two classic and one from scratch, two fused.
+    assert found == {"full-precision": 8, "post-training": 16, "classic": 48, "fused": 32}
+
+
+def test_parents_come_first_and_every_phase_starts_where_its_parent_ends() -> None:
+    segments = graph(GRID).segments
+    seen: set[str] = set()
+    for segment in segments.values():
+        if segment.parent is not None:
+            assert segment.parent in seen
+            parent = segments[segment.parent]
+            assert parent.config.end == segment.config.start
+            assert parent.config.shape == segment.config.shape
+            assert parent.config.seed == segment.config.seed
+        else:
+            assert segment.config.start == 0
+        seen.add(segment.id)
+        if segment.config.kind == "qat" and segment.config.start > 0:
+            kind = segments[str(segment.parent)].config.kind
+            assert kind == ("cooldown" if segment.schedule == "classic" else "trunk")
+
+
+def test_no_token_is_trained_twice() -> None:
+    trunk_tokens: dict[str, int] = {}
+    for segment in graph(GRID).segments.values():
+        if segment.config.kind == "trunk":
+            name = segment.config.trunk_digest()
+            trunk_tokens[name] = trunk_tokens.get(name, 0) + segment.config.tokens
+    for name, tokens in trunk_tokens.items():
+        ends = [
+            s.config.end_tokens
+            for s in graph(GRID).segments.values()
+            if s.config.kind == "trunk" and s.config.trunk_digest() == name
+        ]
+        assert tokens == max(ends), "pieces tile the trunk without overlap"
+    assert len(trunk_tokens) == 4
+
+
+def test_tokens_add_up_by_hand() -> None:
+    # 100 steps of 2048 tokens, f = 0.4: trunk 48 to the cooldown of D_fp = 60, 32 more to that of the control.
+    found = graph({"widths": 16, "tokens": 100 * 2048, "bits": 4, "fractions": 0.4})
+    by_kind = {
+        kind: sum(s.config.end - s.config.start for s in found.segments.values() if s.config.kind == kind)
+        for kind in ("trunk", "cooldown", "qat")
+    }
+    assert by_kind == {"trunk": 80, "cooldown": 12 + 20, "qat": 40}
+    assert found.tokens == 152 * 2048
+    assert found.tokens_from_scratch == 200 * 2048
+
+
+def test_a_run_keeps_its_name_in_other_company() -> None:
+    alone = graph({"widths": 16, "tokens": "2M", "bits": 4, "fractions": 0.4}, training={"backend": "eager"})
+    together = graph(GRID, training={"backend": "eager"})
+    assert {run.id for run in alone.runs} <= {run.id for run in together.runs}
+
+
+def test_overlapping_grids_share_their_runs() -> None:
+    once, twice = graph(GRID), graph(GRID, {**GRID, "seeds": [0]})
+    assert once.segments.keys() == twice.segments.keys()
+    assert once.sweep_id == twice.sweep_id
+
+
+def test_tokens_per_parameter_and_embedding_floor() -> None:
+    grid = {"widths": 24, "tokens_per_parameter": 50, "bits": [2, 6], "fractions": 0.5}
+    found = [run for run in graph(grid).runs if run.config.quantization]
+    expected = 50 * shape_of_width(24).n_total
+    assert all(abs(run.config.end_tokens - expected) <= 1024 for run in found)
+    bits = {
+        run.config.quantization.bits: run.config.quantization.embedding_bits for run in found if run.config.quantization
+    }
+    assert bits == {2: 4, 6: 6}
+    bare = graph({**grid, "embedding_bits_floor": 0}).runs
+    assert {run.config.quantization.embedding_bits for run in bare if run.config.quantization} == {2, 6}
+
+
+@pytest.mark.parametrize(
+    ("grid", "sentence"),
+    [
+        ({"widths": 16, "tokens": 1000}, "less than ten steps"),
+        (
+            {"widths": 16, "tokens": "100K", "bits": 4, "fractions": 0.001},
+            "fractions 0.001 of 100000 tokens leaves less",
+        ),
+        ({"widths": 16, "tokens": "100K", "bits": 4, "fractions": 0.999}, "less than one step"),
+        (
+            {"widths": 16, "tokens": "100K", "bits": 4, "fractions": 0.1, "schedules": "fused-late"},
+            r"below training\.cooldown 0\.2",
+        ),
+        (
+            {"widths": 16, "tokens": "100K", "bits": 4, "fractions": 0.5, "group_sizes": 7},
+            "group_sizes 7 does not divide",
+        ),
+    ],
+)
+def test_what_cannot_be_realised_is_refused(grid: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        graph(grid)
+
+
+def test_backends_are_settled_by_what_repays() -> None:
+    small = graph({"widths": 16, "tokens": "1M"})
+    large = graph({"widths": 16, "tokens": "20M"})
+    assert {s.config.backend for s in small.segments.values()} == {"eager"}
+    assert {s.config.backend for s in large.segments.values()} == {"compiled"}
+    content = {
+        "corpus": {"name": "sotu"},
+        "training": {"backend": "compiled"},
+        "grid": [{"widths": 16, "tokens": "1M"}],
+    }
+    with pytest.raises(UsageError, match="compiled needs a C"):
+        build(parse(content, Path()), CORPUS, Machine(device="cpu", can_compile=False))
+    begun = build(
+        parse({**content, "training": {}}, Path()), CORPUS, Machine(device="cpu", can_compile=False), {16: "compiled"}
+    )
+    assert {s.config.backend for s in begun.segments.values()} == {"compiled"}
+
+
+def test_planning_needs_no_torch() -> None:
+    code = "import sys, qatplan.sweep.graph, qatplan.sweep.specification; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,263 @@
+"""Anybody's table of runs into ours: map, convert, refuse what cannot be believed, and account for every row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from qatplan import runs
+from qatplan.errors import UsageError
+from qatplan.importing.formulas import Formula, parse_formula
+from qatplan.importing.recognise import FRACTION, Recognised, recognise
+from qatplan.importing.source import Source, read_source
+from qatplan.importing.traps import Objection, Row, all_objections, configuration
+from qatplan.importing.values import BIT_FIELDS, CellError, convert, number
+from qatplan.run_checks import closest
+from qatplan.run_schema import ALIASES, BY_NAME, DIVERGED, NAMES
+
+MAPPABLE: tuple[str, ...] = (*(name for name in NAMES if name != "curve"), *ALIASES, FRACTION)
+"""FIELD names of --map and --const."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What became of a foreign table: every one of its rows is in `table` or in `rejected`."""
+
+    table: pa.Table
+    """The usable runs, a table of SCHEMA in the order of the source."""
+    rejected: tuple[Objection, ...]
+    """Rows not written, with the reason; a row may have several."""
+    suspect: tuple[Objection, ...]
+    """Rows written although a check objects, because `keep_suspect` asked for it."""
+    notes: tuple[str, ...]
+    """What was assumed or left out, a sentence each."""
+    origin: str
+    """wandb, mlflow, or table for anything else."""
+    mapping: dict[str, str]
+    """Field -> column, formula or constant it was made from."""
+    unused_columns: tuple[str, ...]
+    rows_read: int
+
+
+def import_runs(
+    source: str | Path,
+    mapping: Mapping[str, str] | None = None,
+    constants: Mapping[str, str] | None = None,
+    *,
+    diverged: bool = False,
+    keep_suspect: bool = False,
+) -> Imported:
+    """Read `source` and turn its rows into runs.
+
+    `mapping` gives a column or formula for a field, `constants` a value; columns that carry our names need neither.
+    `diverged` records rows whose loss is NaN or infinite as diverged runs instead of rejecting them; `keep_suspect`
+    writes rows that can be stored but look wrong. Raises UsageError for a mapping that cannot be, DataError for a file
+    that cannot be read.
+    """
+    read = read_source(source)
+    seen = recognise(read.columns)
+    formulas, fixed = _plan(read, seen, mapping or {}, constants or {})
+    rejected = [Objection(row=row, field="", reason=why) for row, why in read.broken.items()]
+    rows: list[Row] = []
+    for index, cells in enumerate(read.rows, start=1):
+        if index not in read.broken:
+            row, objections = _convert_row(index, cells, formulas, fixed, diverged)
+            rejected += objections
+            if not objections:
+                rows.append(row)
+    columns_of = {field: formula.columns for field, formula in formulas.items()}
+    objections = all_objections(rows, read.columns, columns_of)
+    # The same run_id twice cannot be stored, so no wish to keep suspects extends to it.
+    hard = [o for o in objections if not keep_suspect or ("run_id" in formulas and o.field == "run_id")]
+    rejected += hard
+    refused = {objection.row for objection in hard}
+    kept = [row for row in rows if row.number not in refused]
+    table, problems = _store(kept)
+    rejected += problems
+    return Imported(
+        table=table,
+        rejected=tuple(sorted(rejected, key=lambda o: o.row)),
+        suspect=tuple(o for o in objections if o not in hard),
+        notes=tuple(_notes(seen, formulas, kept, mapping or {})),
+        origin=seen.origin,
+        mapping={
+            **{f: formula.text for f, formula in formulas.items()},
+            **{ALIASES.get(f, f): str(v) for f, v in (constants or {}).items()},
+        },
+        unused_columns=tuple(c for c in read.columns if all(c not in f.columns for f in formulas.values())),
+        rows_read=len(read.rows),
+    )
+
+
+def _plan(
+    source: Source, seen: Recognised, mapping: Mapping[str, str], constants: Mapping[str, str]
+) -> tuple[dict[str, Formula], dict[str, Any]]:
+    """The formula or constant of every field, what the user says before what the columns suggest."""
+    for field in (*mapping, *constants):
+        if field not in MAPPABLE:
+            hint = closest(field, MAPPABLE) or f"; allowed are {', '.join(MAPPABLE)}"
+            raise UsageError(f"'{field}' is no field of a run{hint}.")
+    told = {ALIASES.get(field, field): text for field, text in mapping.items()}
+    fixed: dict[str, Any] = {}
+    for field, text in constants.items():
+        name = ALIASES.get(field, field)
+        if name in told or name in fixed:
+            raise UsageError(f"{field} is given twice, by --map and --const or by two of its names.")
+        try:
+            fixed[name] = _fraction(text) if name == FRACTION else convert(text, BY_NAME[name])
+        except CellError as error:
+            raise UsageError(f"--const {field}={text}: {field} {error}.") from None
+    if len(told) < len(mapping):
+        raise UsageError("n_params and n_total are the same field; map one of them.")
+    formulas = {name: parse_formula(text, source.columns) for name, text in told.items()}
+    for name, column in seen.used.items():
+        if name not in formulas and name not in fixed:
+            formulas[name] = Formula(text=column, columns=(column,), steps=(("column", column),))
+    _require(("loss",), formulas, fixed, seen, "loss")
+    n_ways = [("n_total",), ("n_embedding", "n_nonembedding")]
+    if not any(all(f in formulas or f in fixed for f in way) for way in n_ways):
+        _require(("n_total",), formulas, fixed, seen, "n_params")
+    if not any(all(f in formulas or f in fixed for f in way) for way in [("d_total",), ("d_fp", "d_qat")]):
+        _require(("d_total",), formulas, fixed, seen, "d_total")
+    return formulas, fixed
+
+
+def _require(
+    fields: Sequence[str], formulas: Mapping[str, Formula], fixed: Mapping[str, Any], seen: Recognised, shown: str
+) -> None:
+    for field in fields:
+        if field in formulas or field in fixed:
+            continue
+        if field in seen.rivals:
+            raise UsageError(
+                f"{shown} could be any of {', '.join(seen.rivals[field])}; choose with --map {shown}=COLUMN."
+            )
+        hint = f"; --map {shown}={seen.proposed[field]} looks right" if field in seen.proposed else ""
+        text = formulas["n_nonembedding"].text if "n_nonembedding" in formulas else seen.proposed.get("n_nonembedding")
+        if not hint and field == "n_total" and text:
+            both = f"--map n_params={text} --map n_nonembedding={text}"
+            hint = f"; if the parameters of embeddings are unknown, say so with {both}"
+        raise UsageError(f"Nothing is mapped to {shown}{hint or f'; add --map {shown}=COLUMN'}.")
+
+
+def _convert_row(
+    index: int, cells: Mapping[str, Any], formulas: Mapping[str, Formula], fixed: Mapping[str, Any], diverged: bool
+) -> tuple[Row, list[Objection]]:
+    values: dict[str, Any] = dict(fixed)
+    given: dict[str, Any] = {}
+    objections = []
+    for field, formula in formulas.items():
+        try:
+            given[field] = cell = formula.value(cells)
+            if field == FRACTION:
+                values[field] = _fraction(cell)
+            else:
+                values[field] = convert(cell, BY_NAME[field], rounded=formula.computed)
+        except CellError as error:
+            objections.append(Objection(row=index, field=field, reason=f"{field} {error}"))
+    if values.get("status") == DIVERGED or (diverged and _is_infinite(given.get("loss"))):
+        # Whatever was logged as the loss of a diverged run is none.
+        values["loss"], values["status"] = None, DIVERGED
+        objections = [o for o in objections if o.field != "loss"]
+    elif values.get("loss") is None and not any(o.field in ("loss", "status") for o in objections):
+        objections.append(Objection(row=index, field="loss", reason="loss is missing"))
+    _derive(values)
+    return Row(number=index, cells=cells, values=values, given=given), objections
+
+
+def _fraction(cell: Any) -> float | None:
+    value = number(cell)
+    if value is not None and not 0 <= value <= 1:
+        raise CellError(f"is {value}; a fraction lies between 0 and 1")
+    return None if value is None else float(value)
+
+
+def _derive(values: dict[str, Any]) -> None:
+    """Totals from their parts; d_fp and d_qat from the fraction, of which a full-precision run has none."""
+    for whole, part, rest in (("d_total", "d_fp", "d_qat"), ("n_total", "n_embedding", "n_nonembedding")):
+        if values.get(whole) is None and values.get(part) is not None and values.get(rest) is not None:
+            values[whole] = values[part] + values[rest]
+    fraction = values.pop(FRACTION, None)
+    total = values.get("d_total")
+    if total is not None and fraction is not None and values.get("d_qat") is None and values.get("d_fp") is None:
+        values["d_qat"] = round(fraction * total) if values.get("bits") is not None else 0
+        values["d_fp"] = total - values["d_qat"]
+
+
+def _is_infinite(cell: Any) -> bool:
+    try:
+        value = number(cell)
+    except CellError:
+        return False
+    return value is not None and value - value != 0
+
+
+def _store(rows: Sequence[Row]) -> tuple[pa.Table, list[Objection]]:
+    """The rows as a completed table of SCHEMA, without those that its checks refuse."""
+    known = {name for row in rows for name in row.values}
+    arrays = [
+        pa.array([row.values.get(field.name) for row in rows], field.type)
+        if field.name in known
+        else pa.nulls(len(rows), field.type)
+        for field in runs.SCHEMA
+    ]
+    table = runs.complete(pa.Table.from_arrays(arrays, schema=runs.SCHEMA))
+    problems = runs.validate(table)
+    objections = []
+    for problem in problems:
+        row = rows[problem.row - 1]
+        reason = problem.sentence.rstrip(".")
+        if problem.other is not None:
+            reason += f" (row {rows[problem.other - 1].number})"
+        quantized = row.values.get("bits") is not None and row.values.get("d_total") is not None
+        if problem.field in ("d_fp", "d_qat") and quantized and "missing" in reason:
+            reason = (
+                "how its tokens split into d_fp and d_qat is unknown; map one of them, or --const fraction=1 for "
+                "runs quantized from the start"
+            )
+        objections.append(Objection(row=row.number, field=problem.field, reason=reason))
+    bad = {problem.row - 1 for problem in problems}
+    unique = list({(o.row, o.reason): o for o in objections}.values())
+    return table.take(pa.array([i for i in range(len(rows)) if i not in bad], pa.int64())), unique
+
+
+def _notes(
+    seen: Recognised, formulas: Mapping[str, Formula], rows: Sequence[Row], told: Mapping[str, str]
+) -> list[str]:
+    notes = []
+    if seen.origin != "table":
+        notes.append(f"recognised as a run table of {'W&B' if seen.origin == 'wandb' else 'MLflow'}")
+    told_names = {ALIASES.get(field, field) for field in told}
+    taken = [f"{field}={formula.text}" for field, formula in formulas.items() if field not in told_names]
+    if taken:
+        notes.append("taken without being told: " + ", ".join(taken))
+    looks = [f"--map {f}={c}" for f, c in seen.proposed.items() if f not in formulas]
+    if looks:
+        notes.append("not used, but looks usable: " + " ".join(looks))
+    for field, rivals in seen.rivals.items():
+        if field not in formulas:
+            notes.append(f"{field} is not taken, since it could be any of {', '.join(rivals)}")
+    for field in sorted(BIT_FIELDS & set(formulas)):
+        count = sum(row.values.get(field) is None and row.given.get(field) not in (None, "") for row in rows)
+        if count:
+            notes.append(f"{field} of 16 or more, or named so, is full precision and stored as null: {count} rows")
+    return notes + _repeats(rows)
+
+
+def _repeats(rows: Sequence[Row]) -> list[str]:
+    """Runs that nothing but their loss tells apart: repeats, or a column that should have been mapped."""
+    groups: dict[Any, list[int]] = {}
+    for row in rows:
+        groups.setdefault(configuration(row), []).append(row.number)
+    repeated = [numbers for numbers in groups.values() if len(numbers) > 1]
+    if not repeated:
+        return []
+    shown = "; ".join(", ".join(map(str, numbers)) for numbers in repeated[:5]) + ("; ..." if len(repeated) > 5 else "")
+    return [
+        f"{len(repeated)} groups of rows differ in nothing mapped but their results (rows {shown}): "
+        "if a seed or setting sets them apart, map it"
+    ]

@@ -1,0 +1,127 @@
+"""One cell of a foreign table as the value of one of our fields, or the reason why it cannot be."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import pyarrow as pa
+
+from qatplan.errors import UsageError
+from qatplan.run_schema import DIVERGED, FINISHED, Field
+from qatplan.units import parse_count
+
+MISSING = frozenset({"", "null", "none", "na", "n/a", "<na>"})
+"""Texts that stand for no value, in any case."""
+BIT_FIELDS = frozenset({"bits", "activation_bits", "embedding_bits"})
+_FINISHED = frozenset({"finished", "completed", "complete", "done", "success", "succeeded"})
+_FULL_PRECISION = frozenset({"bf16", "fp16", "fp32", "bfloat16", "float16", "float32", "full-precision", "fp", "none"})
+_FORMAT = re.compile(r"(?:mx|nv)?(?:fp|int|nf|uint|w)?(\d+(?:\.\d+)?)(?:a\d+)?(?:[-_ ]?bits?)?", re.IGNORECASE)
+
+
+class CellError(Exception):
+    """A cell that cannot be the value of its field; the text is the reason."""
+
+
+def number(value: Any) -> int | float | None:
+    """A cell as a number: integers of any size stay exact, counts such as `50M` are read, None where missing.
+
+    Raises CellError for anything else; NaN and infinities are returned for the caller to judge.
+    """
+    if value is None or isinstance(value, bool):
+        if isinstance(value, bool):
+            raise CellError(f"is {value}, not a number")
+        return None
+    if isinstance(value, (int, float)):
+        return value
+    text = str(value).strip()
+    if text.lower() in MISSING:
+        return None
+    if re.fullmatch(r"[+-]?\d{1,400}", text):
+        return int(text)
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        count = parse_count(text)
+    except UsageError:
+        raise CellError(f"is '{text}', not a number") from None
+    return int(count) if count.is_integer() else count
+
+
+def convert(value: Any, field: Field, *, rounded: bool = False) -> Any:
+    """A cell as the value of `field`, None where missing; `rounded` allows a computed count to be rounded to a whole.
+
+    Raises CellError with the reason.
+    """
+    if pa.types.is_string(field.type):
+        return _status(value) if field.name == "status" else _text(value)
+    if field.name in BIT_FIELDS:
+        return _bits(value)
+    found = number(value)
+    if found is None:
+        return None
+    if pa.types.is_integer(field.type):
+        return _whole(found, field, rounded)
+    return _real(found, field)
+
+
+def _whole(found: int | float, field: Field, rounded: bool) -> int | None:
+    if isinstance(found, float):
+        if math.isnan(found):
+            return None
+        if math.isinf(found):
+            raise CellError(f"is {found}; it must be finite")
+        if not found.is_integer() and not rounded:
+            raise CellError(f"is {found!r}; it must be a whole number")
+        found = round(found)
+    limit = 2 ** (field.type.bit_width - 1)
+    if not -limit <= found < limit:
+        raise CellError(f"is {found}, beyond {field.type.bit_width}-bit integers (the largest is {limit - 1})")
+    return found
+
+
+def _real(found: int | float, field: Field) -> float | None:
+    try:
+        value = float(found)
+    except OverflowError:
+        raise CellError(f"is {found}, beyond the range of numbers") from None
+    if math.isnan(value) and field.name != "loss":
+        return None
+    if not math.isfinite(value):
+        raise CellError(f"is {'NaN' if math.isnan(value) else value}; it must be finite")
+    return value
+
+
+def _bits(value: Any) -> float | None:
+    """Bits per weight; 16 and more, and the names of 16- and 32-bit formats, are full precision, which is null."""
+    text = "" if value is None else str(value).strip().lower()
+    if text in MISSING or text in _FULL_PRECISION or text == "nan":
+        return None
+    if text == "ternary":
+        return 1.58
+    match = _FORMAT.fullmatch(text)
+    if match is None:
+        raise CellError(f"is '{value}', which names no number of bits")
+    bits = float(match.group(1))
+    return None if bits >= 16 else bits
+
+
+def _text(value: Any) -> str | None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    text = str(value).strip()
+    return None if text.lower() in MISSING else text
+
+
+def _status(value: Any) -> str | None:
+    text = _text(value)
+    if text is None:
+        return None
+    if text.lower() in _FINISHED:
+        return FINISHED
+    if text.lower() == DIVERGED:
+        return DIVERGED
+    raise CellError(f"is '{text}': the run has not finished, so its loss is not a final one")

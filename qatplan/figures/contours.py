@@ -1,0 +1,196 @@
+"""Predicted loss over the tokens of the two phases, with the best split of every budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from qatplan.errors import UsageError
+from qatplan.figures.axes import log_axis
+from qatplan.figures.prediction import Band, FloatArray, Predictor
+from qatplan.figures.style import INK, applied, bits_name, panel_grid
+from qatplan.laws.inputs import Inputs
+from qatplan.units import format_count
+
+_POINTS = 121
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contours:
+    """Everything `draw` needs. Arrays over the grid have shape (d_qat, d_fp)."""
+
+    n: float
+    bits: float
+    d_fp: FloatArray
+    d_qat: FloatArray
+    loss: FloatArray
+    """Nats per token; not a number where the law is singular."""
+    levels: tuple[float, ...]
+    budgets: FloatArray
+    """D_total along the optimum's path."""
+    optimum: Band
+    """Optimal fraction at each budget."""
+    measured: tuple[tuple[float, float], ...]
+    """(D_fp, D_qat) of the runs at this size and bit width."""
+    title: str
+    notes: tuple[str, ...]
+
+
+def contours(
+    predictor: Predictor,
+    *,
+    n: float,
+    bits: float,
+    tokens: tuple[float, float],
+    measured: Sequence[tuple[float, float]] = (),
+) -> Contours:
+    """The series for one size (parameters) and bit width; `tokens` is the lowest and highest D_total of interest.
+
+    Raises UsageError for a law whose loss does not depend on the split.
+    """
+    if not predictor.sees_fraction:
+        raise UsageError(f"the law {predictor.law.name} knows no split of the tokens; contours need a fit of qat-loss.")
+    low, high = tokens
+    if high < 4 * low:
+        low, high = low / 2, high * 2
+    d_fp = np.geomspace(low / 30, 1.2 * high, _POINTS)
+    d_qat = np.geomspace(low / 30, 1.2 * high, _POINTS)
+    fp, qat = np.meshgrid(d_fp, d_qat)
+    loss = predictor.loss(Inputs.of(n=n, d_fp=fp.ravel(), d_qat=qat.ravel(), bits=bits)).value.reshape(fp.shape)
+    budgets = np.geomspace(low / 3, high * 1.9, 81)
+    best, band = predictor.optimum(n=n, d_total=budgets, bits=bits)
+    levels = _levels(loss, fp + qat, low)
+    first, last = (float(best.fraction[i]) for i in (int(np.argmin(np.abs(budgets - b))) for b in (low, high)))
+    return Contours(
+        n=n,
+        bits=bits,
+        d_fp=d_fp,
+        d_qat=d_qat,
+        loss=loss,
+        levels=levels,
+        budgets=budgets,
+        optimum=band,
+        measured=tuple((f, q) for f, q in measured if f > 0 and q > 0),
+        title=(
+            f"{bits_name(bits)}, N = {format_count(n)}: best QAT fraction {first:.2f} at {format_count(low)} tokens, "
+            f"{last:.2f} at {format_count(high)}"
+        ),
+        notes=_notes(predictor),
+    )
+
+
+def _levels(loss: FloatArray, total: NDArray[np.float64], least: float) -> tuple[float, ...]:
+    """About nine round loss levels, denser near the lowest loss, ignoring the steep region of tiny budgets."""
+    values = loss[np.isfinite(loss) & (total >= least / 3)]
+    low, high = float(values.min()), float(np.quantile(values, 0.9))
+    step = (high - low) / 9
+    power = 10.0 ** np.floor(np.log10(step))
+    step = min((m * power for m in (1, 2, 2.5, 5, 10) if m * power >= step), default=10 * power)
+    return tuple(float(np.round(v, 6)) for v in np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step)
+
+
+def _notes(predictor: Predictor) -> tuple[str, ...]:
+    text = f"Solid contours: predicted loss in nats per token (law {predictor.law.name}). Dashed: equal total tokens."
+    if predictor.draws is not None:
+        text += f" Shaded: central {predictor.level:.0%} of the optimum over {len(predictor.draws)} draws."
+    return (text,)
+
+
+def draw(series: Contours) -> Figure:
+    """The figure; nothing global is touched."""
+    with applied():
+        figure, grid = panel_grid(series.title, series.notes, panel=(3.9, 3.7), right=1.4, top=0.14)
+        axes = grid[0][0]
+        low, high = float(series.d_fp[0]), float(series.d_fp[-1])
+        log_axis(axes, "x", low, high, format_count, most=6)
+        log_axis(axes, "y", low, high, format_count, most=6)
+        axes.set_xlabel("Full-precision tokens D_fp")
+        axes.set_ylabel("QAT tokens D_qat")
+        _budgets(axes, low, high)
+        _loss(axes, series)
+        _path(axes, series)
+        axes.legend(handles=_handles(series), loc="upper left", bbox_to_anchor=(1.03, 1.01))
+        return figure
+
+
+def _loss(axes: Axes, series: Contours) -> None:
+    if not series.levels:
+        return
+    finite = np.ma.masked_invalid(series.loss)
+    # Grey by rank of the level: light where loss is low, so that the path and its labels stay legible.
+    shades = np.linspace(0.98, 0.72, len(series.levels) + 1)
+    axes.contourf(
+        series.d_fp, series.d_qat, finite, levels=[-np.inf, *series.levels, np.inf],
+        colors=[str(round(float(s), 4)) for s in shades], zorder=0,
+    )  # fmt: skip
+    lines = axes.contour(
+        series.d_fp, series.d_qat, finite, levels=list(series.levels), colors="#3a3a3a", linewidths=0.6, zorder=1
+    )
+    digits = max(2, *(len(f"{v:g}".partition(".")[2]) for v in series.levels))
+    axes.clabel(lines, fmt=f"%.{digits}f", fontsize=6, inline=True, inline_spacing=2)
+
+
+def _budgets(axes: Axes, low: float, high: float) -> None:
+    first, last = int(np.ceil(np.log10(low * 2))), int(np.floor(np.log10(high * 2)))
+    steps = (1.0, 3.0) if last - first < 3 else (1.0,)
+    for total in (m * 10.0**d for d in range(first - 1, last + 1) for m in steps):
+        if not 2.2 * low < total < 1.9 * high:
+            continue
+        share = 1 / (1 + np.exp(-np.linspace(-18, 18, 401)))
+        axes.plot(total * (1 - share), total * share, color="#2f5d8a", linewidth=0.7, linestyle=(0, (4, 3)), zorder=2)
+        # Labels sit where a line meets the lower edge, or the right edge for the largest budgets.
+        below = total < high
+        spot = (total - low, low) if below else (high, total - high)
+        if spot[1] >= low:
+            axes.annotate(
+                format_count(total), spot, xytext=(0, 2) if below else (-2, 2), textcoords="offset points", fontsize=6,
+                color="#2f5d8a", zorder=5, ha="center" if below else "right", va="bottom",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.75},
+            )  # fmt: skip
+
+
+def _path(axes: Axes, series: Contours) -> None:
+    f = series.optimum
+    inside = (series.budgets * f.value >= series.d_qat[0]) & (series.budgets * (1 - f.value) <= series.d_fp[-1])
+    b = series.budgets[inside]
+    if f.low is not None and f.high is not None:
+        lower, upper = f.low[inside], f.high[inside]
+        axes.fill(
+            np.concatenate([b * (1 - lower), (b * (1 - upper))[::-1]]),
+            np.concatenate([b * lower, (b * upper)[::-1]]),
+            color=INK, alpha=0.18, linewidth=0, zorder=3,
+        )  # fmt: skip
+    axes.plot(b * (1 - f.value[inside]), b * f.value[inside], color=INK, linewidth=2.0, zorder=4)
+    if series.measured:
+        fp, qat = np.array(series.measured).T
+        axes.plot(
+            fp, qat, linestyle="none", marker="o", markersize=2.8, markerfacecolor="white", color="#a03020", zorder=5
+        )
+
+
+def _handles(series: Contours) -> list[Line2D]:
+    handles = [
+        Line2D([], [], color=INK, linewidth=2.0, label="best split"),
+        Line2D([], [], color="#3a3a3a", linewidth=0.6, label="equal loss\n(nats/token)"),
+        Line2D([], [], color="#2f5d8a", linewidth=0.7, linestyle=(0, (4, 3)), label="equal D_total\n(tokens)"),
+    ]
+    if series.measured:
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color="#a03020",
+                marker="o",
+                markersize=2.8,
+                markerfacecolor="white",
+                linestyle="none",
+                label="measured runs",
+            )
+        )
+    return handles

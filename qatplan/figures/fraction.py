@@ -1,0 +1,238 @@
+"""The optimal QAT fraction against tokens per parameter byte: published law, refitted law, measured optima."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MultipleLocator
+
+from qatplan.errors import DataError
+from qatplan.figures.axes import log_axis, padded_log
+from qatplan.figures.prediction import Band, FloatArray, Predictor
+from qatplan.figures.style import FULL_PRECISION, INK, applied, bits_look, bits_name, panel_grid
+from qatplan.laws.inputs import Inputs
+from qatplan.laws.qat_fraction import PUBLISHED_A, QatFraction
+from qatplan.units import format_count
+
+_LEAST_S = 2.0
+"""Below this the published law gives fractions under 1e-4, and at 1 it ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredOptimum:
+    """Where a measured curve of loss against the fraction is lowest, with its uncertainty."""
+
+    n: float
+    d_total: float
+    bits: float
+    fraction: float
+    low: float
+    high: float
+    """Interval of the fraction; an end of it may be an end of what was measured."""
+    end: int = 0
+    """0 where the optimum lies between measured fractions; -1 or +1 where loss is lowest at the first or last."""
+
+    @property
+    def s_total(self) -> float:
+        """Tokens per parameter byte, D_total / (N * bits / 8)."""
+        return self.d_total / (self.n * self.bits / 8.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Path:
+    """Optimal fraction of a fitted loss law along budgets, for one size and bit width."""
+
+    n: float
+    bits: float
+    s_total: FloatArray
+    fraction: Band
+
+
+@dataclass(frozen=True, kw_only=True)
+class FractionFigure:
+    """Everything `draw` needs."""
+
+    optima: tuple[MeasuredOptimum, ...]
+    s_total: FloatArray
+    published: FloatArray
+    """exp(-6.7297 / ln S_total), arXiv 2509.22935."""
+    refitted: Band | None
+    refitted_a: float | None
+    paths: tuple[Path, ...]
+    title: str
+    notes: tuple[str, ...]
+
+
+def fraction_figure(
+    optima: Sequence[MeasuredOptimum] = (),
+    predictor: Predictor | None = None,
+    sizes: Sequence[float] = (),
+    bits: Sequence[float] = (),
+    tokens: tuple[float, float] | None = None,
+) -> FractionFigure:
+    """The series from measured optima, a fitted law, or both.
+
+    A `qat-fraction` law becomes the refitted line; a loss law becomes one path per bit width at the middle one of
+    `sizes`, over `tokens` (lowest and highest D_total). Raises DataError when there is nothing to draw.
+    """
+    refit = predictor if predictor is not None and isinstance(predictor.law, QatFraction) else None
+    paths: tuple[Path, ...] = ()
+    if predictor is not None and predictor.sees_fraction and sizes and bits and tokens is not None:
+        paths = tuple(_path(predictor, sorted(sizes)[len(sizes) // 2], b, tokens) for b in sorted(bits))
+    usable = tuple(o for o in optima if o.s_total > 0)
+    if not usable and predictor is None:
+        raise DataError("no curve of loss against the QAT fraction has an optimum, so there is nothing to draw.")
+    spots = [o.s_total for o in usable] + [s for p in paths for s in (p.s_total[0], p.s_total[-1])]
+    low, high = padded_log(spots) if spots else (10.0, 1e5)
+    low, high = min(max(low, 1.2), 10.0), max(high, 1e3)
+    s = np.geomspace(max(low, _LEAST_S), high, 161)
+    refitted = None if refit is None else refit.value(Inputs.of(n=8.0, d_total=s, bits=1.0, fraction=0.5))
+    a = refit.law.params()["a"] if refit is not None else None
+    return FractionFigure(
+        optima=usable,
+        s_total=s,
+        published=QatFraction(a=PUBLISHED_A).fraction(s),
+        refitted=refitted,
+        refitted_a=a,
+        paths=paths,
+        title=_title(usable, a),
+        notes=_notes(usable, paths, predictor),
+    )
+
+
+def _path(predictor: Predictor, n: float, bits: float, tokens: tuple[float, float]) -> Path:
+    d_total = np.geomspace(tokens[0], tokens[1], 61)
+    _, band = predictor.optimum(n=n, d_total=d_total, bits=bits)
+    return Path(n=n, bits=bits, s_total=d_total / (n * bits / 8.0), fraction=band)
+
+
+def _title(optima: Sequence[MeasuredOptimum], a: float | None) -> str:
+    inner = [o for o in optima if o.end == 0 and o.s_total > 1]
+    if len(inner) < 3:
+        return "Optimal QAT fraction against tokens per parameter byte" + (f"; refitted a = {a:.3g}" if a else "")
+    ranks = [np.argsort(np.argsort(v)) for v in ([o.s_total for o in inner], [o.fraction for o in inner])]
+    rank = float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    gap = float(np.mean([abs(o.fraction - np.exp(-PUBLISHED_A / np.log(o.s_total))) for o in inner]))
+    trend = "grows" if rank > 0.5 else "falls" if rank < -0.5 else "neither clearly grows nor falls"
+    return (
+        f"The measured optimal fraction {trend} with tokens per parameter byte (rank correlation {rank:.2f}); "
+        f"mean distance from the published law {gap:.2f}"
+    )
+
+
+def _notes(optima: Sequence[MeasuredOptimum], paths: Sequence[Path], predictor: Predictor | None) -> tuple[str, ...]:
+    notes = []
+    if optima:
+        text = "Points: measured optima, bars their intervals."
+        if any(o.end for o in optima):
+            text += (
+                " Hollow: loss is lowest at the outermost fraction measured; the optimum lies in the arrow's direction."
+            )
+        if any(a != o.s_total for a, o in zip(apart([o.s_total for o in optima]), optima, strict=True)):
+            text += " Points of equal S_total are drawn side by side."
+        notes.append(text)
+    if paths:
+        notes.append(f"Thin lines: optimum of the fitted loss law at N = {format_count(paths[0].n)}.")
+    if predictor is not None and predictor.draws is not None:
+        notes.append(f"Bands: central {predictor.level:.0%} of {len(predictor.draws)} draws of the fit.")
+    return tuple(notes)
+
+
+def draw(series: FractionFigure) -> Figure:
+    """The figure; nothing global is touched."""
+    with applied():
+        figure, grid = panel_grid(series.title, series.notes, panel=(4.3, 2.9), right=1.75, top=0.12)
+        axes = grid[0][0]
+        _axes(axes, series)
+        _laws(axes, series)
+        _optima(axes, series.optima)
+        axes.legend(handles=_handles(series), loc="upper left", bbox_to_anchor=(1.02, 1.02))
+        return figure
+
+
+def _axes(axes: Axes, series: FractionFigure) -> None:
+    spots = [o.s_total for o in series.optima]
+    low = min([float(series.s_total[0]), *(s / 1.15 for s in spots)])
+    log_axis(axes, "x", low, float(series.s_total[-1]), format_count, most=7)
+    tops = [float(series.published.max()), *(o.high for o in series.optima), *(o.fraction for o in series.optima)]
+    tops += [float(np.nanmax(p.fraction.value)) for p in series.paths]
+    axes.set_ylim(0.0, min(1.0, 0.1 * np.ceil(10 * max(tops) + 0.3)) + 0.015)
+    axes.yaxis.set_major_locator(MultipleLocator(0.1))
+    axes.grid(axis="y")
+    axes.set_xlabel("Tokens per parameter byte, S_total = D_total / (N · bits / 8)")
+    axes.set_ylabel("Optimal QAT fraction f* = D_qat / D_total")
+
+
+def _laws(axes: Axes, series: FractionFigure) -> None:
+    axes.plot(series.s_total, series.published, color=INK, linewidth=1.3, zorder=2)
+    if series.refitted is not None:
+        _band(axes, series.s_total, series.refitted, FULL_PRECISION)
+        axes.plot(
+            series.s_total, series.refitted.value, color=FULL_PRECISION, linestyle=(0, (5, 2)), linewidth=1.3, zorder=2
+        )
+    for path in series.paths:
+        look = bits_look(path.bits)
+        _band(axes, path.s_total, path.fraction, look.color)
+        axes.plot(path.s_total, path.fraction.value, color=look.color, linestyle=look.line, linewidth=0.9, zorder=2)
+
+
+def _band(axes: Axes, x: FloatArray, band: Band, color: str) -> None:
+    if band.low is not None and band.high is not None:
+        axes.fill_between(x, band.low, band.high, color=color, alpha=0.15, linewidth=0, zorder=1)
+
+
+def apart(places: Sequence[float], reach: float = 0.08, near: float = 0.02) -> list[float]:
+    """Log-axis places with nearly equal ones (within `near`) fanned out by up to `reach` either way, in given order."""
+    order = sorted(range(len(places)), key=lambda i: places[i])
+    result = list(places)
+    group: list[int] = []
+    for i in [*order, -1]:
+        if group and (i < 0 or places[i] > places[group[0]] * (1 + near)):
+            for rank, member in enumerate(sorted(group)):
+                result[member] *= np.exp(reach * (2 * (rank + 0.5) / len(group) - 1)) if len(group) > 1 else 1.0
+            group = []
+        group.append(i)
+    return [float(r) for r in result]
+
+
+def _optima(axes: Axes, optima: Sequence[MeasuredOptimum]) -> None:
+    for optimum, s_total in zip(optima, apart([o.s_total for o in optima]), strict=True):
+        look = bits_look(optimum.bits)
+        axes.plot([s_total] * 2, [optimum.low, optimum.high], color=look.color, linewidth=0.6, alpha=0.8, zorder=3)
+        axes.plot([s_total], [optimum.fraction], marker=look.marker, markersize=4.4, linestyle="none",
+                  color=look.color, markerfacecolor=look.color if optimum.end == 0 else "white", zorder=4,
+                  clip_on=False)  # fmt: skip
+        if optimum.end:
+            axes.annotate("", (s_total, optimum.fraction + 0.055 * optimum.end),
+                          (s_total, optimum.fraction + 0.012 * optimum.end), zorder=3,
+                          arrowprops={"arrowstyle": "->", "color": look.color, "linewidth": 0.7,
+                                      "shrinkA": 0, "shrinkB": 0, "mutation_scale": 6})  # fmt: skip
+
+
+def _handles(series: FractionFigure) -> list[Line2D]:
+    handles = [Line2D([], [], color=INK, linewidth=1.3, label=f"published law, a = {PUBLISHED_A:g}")]
+    if series.refitted_a is not None:
+        label = f"refitted law, a = {series.refitted_a:.3g}"
+        handles.append(Line2D([], [], color=FULL_PRECISION, linestyle=(0, (5, 2)), linewidth=1.3, label=label))
+    with_path = {p.bits for p in series.paths}
+    with_point = {o.bits for o in series.optima}
+    for bits in sorted(with_path | with_point):
+        look = bits_look(bits)
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color=look.color,
+                marker=look.marker if bits in with_point else "",
+                linestyle=look.line if bits in with_path else "none",
+                linewidth=0.9,
+                markersize=4.4,
+                label=bits_name(bits),
+            )
+        )
+    return handles

@@ -1,0 +1,209 @@
+"""From what a person has (runs, a fit, or both) to one figure: the kinds, what each needs, sensible defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qatplan.errors import DataError, UsageError
+from qatplan.figures.measured import Run, about
+from qatplan.figures.prediction import Predictor
+from qatplan.units import format_count
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from qatplan.figures.fraction import MeasuredOptimum
+    from qatplan.laws.fitted import FittedLaw
+
+KINDS: dict[str, str] = {
+    "loss-curves": "loss against the QAT fraction, from runs; with the fitted curves when a fit is given too",
+    "fraction": "optimal fraction against tokens per parameter byte, from runs, a fit, or both",
+    "contours": "loss over the tokens of the two phases, from a fit of qat-loss",
+    "frontier": "lowest loss and its bit width against weight memory, from a fit of qat-loss",
+    "residuals": "what a fit leaves unexplained, from a fit and runs",
+    "parameters": "parameters and their intervals, from a fit",
+}
+NEEDS_FIT = ("contours", "frontier", "residuals", "parameters")
+NEEDS_RUNS = ("loss-curves", "residuals")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What to draw, beyond the kind; None leaves the choice to the figure."""
+
+    params: float | None = None
+    """Parameters of the model for contours and training curves."""
+    tokens: float | None = None
+    """Training tokens for the frontier and training curves; the largest budget for contours."""
+    bits: tuple[float, ...] | None = None
+    layout: str = "grid"
+    relative: bool = False
+    """Loss above the full-precision control in place of the loss itself (loss-curves)."""
+    training: bool = False
+    """Loss along training in place of final losses (loss-curves)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A figure with its title, its notes, and the series it shows."""
+
+    figure: Figure
+    title: str
+    notes: tuple[str, ...]
+    series: Any
+
+
+def check_kind(kind: str) -> None:
+    """Raise UsageError listing the kinds unless `kind` is one."""
+    if kind not in KINDS:
+        raise UsageError(f"'{kind}' is no kind of figure; choose one of {', '.join(KINDS)}.")
+
+
+def check_sources(kind: str, *, fit: bool, runs: bool) -> None:
+    """Raise UsageError saying which of a fit and runs the kind lacks."""
+    if kind in NEEDS_FIT and not fit:
+        raise UsageError(
+            f"{kind} is drawn from a fit, and a table of runs was given; "
+            "make a fit with `qatplan fit` and pass its JSON file."
+        )
+    if kind in NEEDS_RUNS and not runs:
+        raise UsageError(f"{kind} is drawn from measured runs, and only a fit was given; add --runs with the table.")
+
+
+def make(
+    kind: str,
+    *,
+    runs: Sequence[Run] | None = None,
+    fitted: FittedLaw | None = None,
+    optima: Sequence[MeasuredOptimum] = (),
+    request: Request | None = None,
+) -> Made:
+    """The figure of `kind`. `optima` are the measured optimal fractions, for "fraction" alone.
+
+    Raises UsageError for an unknown kind or a missing source, DataError where there is nothing to draw.
+    """
+    check_kind(kind)
+    check_sources(kind, fit=fitted is not None, runs=runs is not None)
+    wish = request or Request()
+    chosen = _of_bits(runs, wish.bits)
+    predictor = None if fitted is None else Predictor.of(fitted)
+    if kind == "loss-curves":
+        return _loss_curves(chosen or (), predictor, wish)
+    if kind == "fraction":
+        return _fraction(optima, fitted, predictor, wish)
+    # check_sources has seen to it that there is a fit from here on.
+    assert fitted is not None
+    assert predictor is not None
+    if kind == "residuals":
+        from qatplan.figures import residuals
+
+        left = residuals.residuals(chosen or (), predictor, fitted.noise)
+        return _made(residuals.draw(left), left)
+    if kind == "parameters":
+        from qatplan.figures import parameters
+
+        estimates = parameters.parameters(fitted)
+        return _made(parameters.draw(estimates), estimates)
+    if kind == "contours":
+        return _contours(chosen or (), fitted, predictor, wish)
+    return _frontier(chosen or (), fitted, predictor, wish)
+
+
+def _made(figure: Figure, series: Any) -> Made:
+    return Made(figure=figure, title=series.title, notes=tuple(series.notes), series=series)
+
+
+def _of_bits(runs: Sequence[Run] | None, bits: tuple[float, ...] | None) -> list[Run] | None:
+    if runs is None:
+        return None
+    kept = [r for r in runs if bits is None or r.bits is None or r.bits in bits]
+    if bits is not None and all(r.bits is None for r in kept):
+        known = ", ".join(f"{b:g}" for b in sorted({r.bits for r in runs if r.bits is not None}))
+        raise UsageError(f"no run has the bits asked for; the table has {known or 'none'}.")
+    return kept
+
+
+def _loss_curves(runs: Sequence[Run], predictor: Predictor | None, wish: Request) -> Made:
+    if wish.training:
+        from qatplan.figures import training_curves
+
+        traces = training_curves.training_curves(runs, wish.params, wish.tokens)
+        return _made(training_curves.draw(traces), traces)
+    from qatplan.figures import loss_curves, loss_curves_drawing
+
+    kept = [r for r in runs if about(wish.params, r.n) and about(wish.tokens, r.d_total)]
+    if not kept:
+        sizes = ", ".join(format_count(n) for n in sorted({r.n for r in runs}))
+        raise DataError(f"no run has the --params and --tokens asked for; the table's sizes are {sizes}.")
+    curves = loss_curves.loss_curves(kept, predictor, wish.layout, wish.relative)
+    return _made(loss_curves_drawing.draw(curves), curves)
+
+
+def _fraction(
+    optima: Sequence[MeasuredOptimum], fitted: FittedLaw | None, predictor: Predictor | None, wish: Request
+) -> Made:
+    from qatplan.figures import fraction
+
+    shown = [o for o in optima if wish.bits is None or o.bits in wish.bits]
+    if fitted is None or predictor is None or not predictor.sees_fraction:
+        series = fraction.fraction_figure(shown, predictor)
+    else:
+        low, high = fitted.ranges.get("n", (np.nan, np.nan))
+        middle = [o.n for o in shown] or [float(np.sqrt(low * high))]
+        sizes = [wish.params] if wish.params else middle
+        widths = wish.bits or tuple(sorted({o.bits for o in shown})) or _fitted_bits(fitted)
+        series = fraction.fraction_figure(shown, predictor, sizes=sizes, bits=widths, tokens=_range(fitted, "d_total"))
+    return _made(fraction.draw(series), series)
+
+
+def _contours(runs: Sequence[Run], fitted: FittedLaw, predictor: Predictor, wish: Request) -> Made:
+    from qatplan.figures import contours
+
+    widths = wish.bits or _fitted_bits(fitted)
+    if wish.bits is not None and len(wish.bits) > 1:
+        raise UsageError("contours show one bit width; give a single number to --bits.")
+    # Four bits are the usual target; without them the middle of what was fitted.
+    bits = 4.0 if 4.0 in widths else widths[len(widths) // 2]
+    sizes = sorted({r.n for r in runs if r.bits == bits})
+    low, high = _range(fitted, "n")
+    middle = float(np.sqrt(low * high))
+    n = wish.params or (min(sizes, key=lambda size: abs(np.log(size / middle))) if sizes else middle)
+    budgets = [r.d_total for r in runs if r.bits == bits and about(n, r.n)]
+    tokens = (min(budgets), max(budgets)) if budgets else _range(fitted, "d_total")
+    if wish.tokens is not None:
+        tokens = (min(tokens[0], wish.tokens / 10), wish.tokens)
+    same = [r for r in runs if r.bits == bits and about(n, r.n)]
+    spots = [(r.d_total * (1 - r.fraction), r.d_total * r.fraction) for r in same]
+    series = contours.contours(predictor, n=n, bits=bits, tokens=tokens, measured=sorted(set(spots)))
+    return _made(contours.draw(series), series)
+
+
+def _frontier(runs: Sequence[Run], fitted: FittedLaw, predictor: Predictor, wish: Request) -> Made:
+    from qatplan.figures import frontier
+
+    seen = tuple(sorted({r.bits for r in runs if r.bits is not None}))
+    low, high = _range(fitted, "d_total")
+    series = frontier.frontier(
+        predictor,
+        bits=wish.bits or seen or _fitted_bits(fitted),
+        d_total=wish.tokens or float(np.sqrt(low * high)),
+        sizes=_range(fitted, "n"),
+    )
+    return _made(frontier.draw(series), series)
+
+
+def _range(fitted: FittedLaw, name: str) -> tuple[float, float]:
+    low, high = fitted.ranges.get(name, (np.nan, np.nan))
+    if not (np.isfinite(low) and np.isfinite(high) and 0 < low <= high):
+        raise DataError(f"the fit does not record its range of {name}, which this figure needs; fit the runs again.")
+    return low, high
+
+
+def _fitted_bits(fitted: FittedLaw) -> tuple[float, ...]:
+    """Usual bit widths within the range that was fitted, its ends included."""
+    low, high = _range(fitted, "bits")
+    return tuple(sorted({low, high, *(b for b in (1.0, 2.0, 3.0, 4.0, 6.0, 8.0) if low <= b <= high)}))

@@ -1,0 +1,152 @@
+"""A table of runs as the figures need it: plain records, grouped into the curves of loss against QAT fraction."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from qatplan.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+POST_TRAINING = "post-training"
+SAME_TOKENS = 0.02
+"""Budgets that differ by less, relatively, are one."""
+
+_Key = TypeVar("_Key")
+_TEXT = ("schedule", "quantizer", "optimizer_state", "status")
+_NUMBERS = (
+    "n_total", "n_nonembedding", "d_total", "d_fp", "d_qat", "bits", "group_size", "embedding_bits", "activation_bits",
+    "seed", "learning_rate", "qat_learning_rate", "rewarmup_tokens", "loss", "loss_se",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One row of a runs table. Missing numbers are None; losses are in nats per token."""
+
+    n: float
+    """Parameters, in the convention the figure was asked for."""
+    d_total: float
+    fraction: float
+    """D_qat / D_total."""
+    bits: float | None
+    """None is full precision."""
+    schedule: str
+    seed: float | None
+    variant: tuple[str, ...]
+    """What makes it another method, not another setting: quantizer, group size, embedding and activation bits."""
+    setting: tuple[str, ...]
+    """Hyperparameters one would tune: learning rates, re-warmup, optimizer state."""
+    loss: float | None
+    """None when diverged."""
+    loss_se: float | None
+    curve: tuple[tuple[float, float], ...] = ()
+    """(tokens, loss) along the run."""
+
+
+def runs_of(table: pa.Table, convention: str = "total") -> tuple[Run, ...]:
+    """The records of a runs table, in its order; `convention` is "total" or "nonembedding".
+
+    Raises DataError when a row lacks the count of parameters that the convention asks for, or there is no row.
+    """
+    from qatplan import runs
+
+    if table.num_rows == 0:
+        raise DataError("the table holds no runs, so there is nothing to draw.")
+    number = {name: [_present(v) for v in column] for name, column in runs.columns(table, _NUMBERS).items()}
+    text = {name: table.column(name).to_pylist() for name in _TEXT}
+    curves = table.column("curve").to_pylist()
+    sizes = number["n_nonembedding" if convention == "nonembedding" else "n_total"]
+    missing = next((i for i, size in enumerate(sizes) if size is None), None)
+    if missing is not None:
+        raise DataError(f"Row {missing + 1}: n_nonembedding is missing; figures counted that way need it in every row.")
+    records = []
+    for i in range(table.num_rows):
+        total, qat = number["d_total"][i], number["d_qat"][i]
+        records.append(
+            Run(
+                n=_certain(sizes[i]),
+                d_total=_certain(total),
+                fraction=_certain(qat) / _certain(total),
+                bits=number["bits"][i],
+                schedule=text["schedule"][i] or "",
+                seed=number["seed"][i],
+                variant=_tags(i, text, number, ("quantizer", "group_size", "embedding_bits", "activation_bits")),
+                setting=_tags(
+                    i, text, number, ("learning_rate", "qat_learning_rate", "rewarmup_tokens", "optimizer_state")
+                ),
+                loss=None if text["status"][i] == runs.DIVERGED else number["loss"][i],
+                loss_se=number["loss_se"][i],
+                curve=tuple((float(p["tokens"]), float(p["loss"])) for p in curves[i] or ()),
+            )
+        )
+    return tuple(records)
+
+
+def group(runs: Iterable[Run], key: Callable[[Run], _Key]) -> dict[_Key, list[Run]]:
+    """Runs by key, keys in order of first appearance."""
+    groups: dict[_Key, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(key(run), []).append(run)
+    return groups
+
+
+def about(wanted: float | None, value: float) -> bool:
+    """Whether a value is the one asked for: people write 96K for 96,480. None asks for nothing."""
+    return wanted is None or abs(math.log(value / wanted)) < 0.02
+
+
+def same_budgets(runs: Sequence[Run]) -> list[Run]:
+    """The runs with D_total of nearly equal budgets of one size set equal, to their median.
+
+    Tokens are rounded to whole steps of both phases, so D_total of one curve varies by up to a percent or so.
+    """
+    budget: dict[tuple[float, float], float] = {}
+    for n in {r.n for r in runs}:
+        part: list[float] = []
+        for d_total in [*sorted({r.d_total for r in runs if r.n == n}), math.inf]:
+            if part and d_total > part[0] * (1 + SAME_TOKENS):
+                middle = sorted(part)[len(part) // 2]
+                budget |= {(n, d): middle for d in part}
+                part = []
+            part.append(d_total)
+    return [dataclasses.replace(r, d_total=budget[r.n, r.d_total]) for r in runs]
+
+
+def best(runs: Sequence[Run]) -> Run:
+    """The run of lowest loss; a diverged one only where all are."""
+    return min(runs, key=lambda run: math.inf if run.loss is None else run.loss)
+
+
+def control_loss(runs: Iterable[Run], n: float, d_total: float, seed: float | None) -> float | None:
+    """Loss of the full-precision run of the same size and tokens; of the same seed if there is one, else the mean."""
+    same = [r for r in runs if r.bits is None and r.n == n and r.d_total == d_total and r.loss is not None]
+    chosen = [r for r in same if r.seed == seed] or same
+    losses = [r.loss for r in chosen if r.loss is not None]
+    return sum(losses) / len(losses) if losses else None
+
+
+def _tags(
+    row: int, text: dict[str, list[Any]], number: dict[str, list[float | None]], names: Sequence[str]
+) -> tuple[str, ...]:
+    tags = []
+    for name in names:
+        value = text[name][row] if name in text else number[name][row]
+        if value is not None:
+            tags.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
+    return tuple(tags)
+
+
+def _present(value: Any) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _certain(value: float | None) -> float:
+    if value is None:
+        raise DataError("a row lacks its tokens or parameters; check the table with `qatplan runs`.")
+    return value

@@ -1,0 +1,179 @@
+"""What a fitted law leaves unexplained, against everything it should explain: size, tokens, bits, fraction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter, FixedLocator
+
+from qatplan.errors import DataError
+from qatplan.figures.axes import FractionScale, log_axis, padded_log
+from qatplan.figures.measured import Run
+from qatplan.figures.prediction import Predictor
+from qatplan.figures.style import FULL_PRECISION, INK, applied, bits_look, bits_name, panel_grid
+from qatplan.laws.inputs import Inputs
+from qatplan.units import format_count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Residual:
+    """One run: measured over predicted loss, as a logarithm in percent."""
+
+    n: float
+    d_total: float
+    fraction: float
+    bits: float
+    """Not a number for full precision."""
+    percent: float
+    """100 * ln(measured / predicted)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Residuals:
+    """Everything `draw` needs."""
+
+    points: tuple[Residual, ...]
+    noise: float | None
+    """Standard deviation of the fit's log residuals, in percent."""
+    title: str
+    notes: tuple[str, ...]
+
+
+def residuals(runs: Sequence[Run], predictor: Predictor, noise: float | None = None) -> Residuals:
+    """The series from runs and a law; `noise` is the standard deviation of log residuals that the fit records.
+
+    Diverged runs and runs outside the law's domain are left out and counted. Raises DataError when none is left.
+    """
+    finished = [r for r in runs if r.loss is not None]
+    if not finished:
+        raise DataError("no run has a loss, so there are no residuals to draw.")
+    x = Inputs.of(
+        n=[r.n for r in finished],
+        d_fp=[r.d_total * (1 - r.fraction) for r in finished],
+        d_qat=[r.d_total * r.fraction for r in finished],
+        bits=[np.nan if r.bits is None else r.bits for r in finished],
+    )
+    predicted = predictor.loss(x).value
+    points = tuple(
+        Residual(
+            n=r.n, d_total=r.d_total, fraction=r.fraction, bits=np.nan if r.bits is None else r.bits,
+            percent=100 * float(np.log((r.loss or np.nan) / p)),
+        )
+        for r, p in zip(finished, predicted, strict=True)
+        if np.isfinite(p)
+    )  # fmt: skip
+    if not points:
+        raise DataError("every run lies outside the law's domain, so there are no residuals to draw.")
+    size = np.abs([p.percent for p in points])
+    notes = ["Residual: 100 · ln(measured / predicted loss), one point per run."]
+    if noise is not None and np.isfinite(noise):
+        notes[0] += " Shaded: ± 2 standard deviations as the fit records them."
+    else:
+        noise = None
+    left_out = len(runs) - len(points)
+    if left_out:
+        notes.append(f"{left_out} of {len(runs)} runs are not shown: diverged, or where the law has no finite value.")
+    return Residuals(
+        points=points,
+        noise=None if noise is None else 100 * noise,
+        title=f"Law {predictor.law.name}: median absolute residual {np.median(size):.2g} %, "
+        f"largest {size.max():.2g} %, {len(points)} runs",
+        notes=tuple(notes),
+    )
+
+
+def draw(series: Residuals) -> Figure:
+    """The figure; nothing global is touched."""
+    with applied():
+        figure, grid = panel_grid(
+            series.title, series.notes, rows=2, columns=2, panel=(2.55, 1.6), gaps=(0.25, 0.55), right=1.15, top=0.14
+        )
+        limit = 1.12 * max([abs(p.percent) for p in series.points] + [2.2 * (series.noise or 0.0), 0.01])
+        spots = [axes for row in grid for axes in row]
+        for axes in spots:
+            axes.set_ylim(-limit, limit)
+            axes.grid(axis="y")
+            axes.axhline(0, color=INK, linewidth=0.7, zorder=2)
+            if series.noise is not None:
+                axes.axhspan(-2 * series.noise, 2 * series.noise, color="0.93", zorder=0, linewidth=0)
+        for row in grid:
+            row[0].set_ylabel("Residual (%)")
+            row[1].set_yticklabels([])
+        _logarithmic(spots[0], series, [p.n for p in series.points], "Parameters N")
+        _logarithmic(spots[1], series, [p.d_total for p in series.points], "Total tokens D_total")
+        _by_fraction(spots[2], series)
+        _by_bits(spots[3], series)
+        _legend(spots[1], series)
+        return figure
+
+
+def _scatter(axes: Axes, series: Residuals, x: Sequence[float]) -> None:
+    place, names = np.asarray(x), np.array([bits_name(p.bits) for p in series.points])
+    percent = np.array([p.percent for p in series.points])
+    for bits in _bit_widths(series):
+        look, mine = bits_look(bits), names == bits_name(bits)
+        axes.plot(place[mine], percent[mine], linestyle="none", marker=look.marker, markersize=3, color=look.color,
+                  markerfacecolor="none", markeredgewidth=0.6, zorder=3)  # fmt: skip
+
+
+def _logarithmic(axes: Axes, series: Residuals, x: Sequence[float], label: str) -> None:
+    low, high = padded_log(x, least=0.25)
+    log_axis(axes, "x", low, high, format_count, most=5)
+    values = sorted(set(x))
+    if len(values) <= 6 and all(b / a > (high / low) ** 0.12 for a, b in pairwise(values)):
+        # A few well separated values are better ticks than round numbers between them.
+        axes.xaxis.set_major_locator(FixedLocator(values))
+        axes.xaxis.set_major_formatter(FixedFormatter([format_count(v) for v in values]))
+    axes.set_xlabel(label)
+    _scatter(axes, series, x)
+
+
+def _by_fraction(axes: Axes, series: Residuals) -> None:
+    scale = FractionScale.spanning([p.fraction for p in series.points])
+    scale.apply(axes)
+    axes.set_xlabel("QAT fraction f = D_qat / D_total")
+    _scatter(axes, series, scale.positions([p.fraction for p in series.points]).tolist())
+
+
+def _by_bits(axes: Axes, series: Residuals) -> None:
+    groups = _bit_widths(series)
+    place = {name: i for i, name in enumerate(bits_name(b) for b in groups)}
+    # Points of a bit width are spread evenly in their order, which is reproducible where jitter is not.
+    members: dict[str, int] = {}
+    total = {name: sum(bits_name(p.bits) == name for p in series.points) for name in place}
+    x = []
+    for point in series.points:
+        name = bits_name(point.bits)
+        rank = members.get(name, 0)
+        members[name] = rank + 1
+        x.append(place[name] + 0.5 * ((rank + 0.5) / total[name] - 0.5))
+    _scatter(axes, series, x)
+    for b in groups:
+        name = bits_name(b)
+        middle = float(np.median([p.percent for p in series.points if bits_name(p.bits) == name]))
+        axes.plot([place[name] - 0.36, place[name] + 0.36], [middle] * 2, color=INK, linewidth=1.6, zorder=4)
+    axes.set_xlim(-0.6, len(groups) - 0.4)
+    axes.xaxis.set_major_locator(FixedLocator(list(place.values())))
+    axes.xaxis.set_major_formatter(FixedFormatter(["full" if np.isnan(b) else f"{b:g}" for b in groups]))
+    axes.set_xlabel("Bits per weight (bar: median)")
+
+
+def _bit_widths(series: Residuals) -> list[float]:
+    widths = sorted({p.bits for p in series.points if not np.isnan(p.bits)})
+    return widths + ([float("nan")] if any(np.isnan(p.bits) for p in series.points) else [])
+
+
+def _legend(axes: Axes, series: Residuals) -> None:
+    handles = []
+    for b in _bit_widths(series):
+        look = bits_look(b)
+        color = FULL_PRECISION if np.isnan(b) else look.color
+        handles.append(Line2D([], [], linestyle="none", marker=look.marker, markersize=3.4, color=color,
+                              markerfacecolor="none", label=bits_name(b)))  # fmt: skip
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.02))

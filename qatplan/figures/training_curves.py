@@ -1,0 +1,150 @@
+"""Loss along training: one panel per bit width, one line per QAT fraction, so that the switch to QAT can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from qatplan.errors import DataError
+from qatplan.figures.measured import Run, about, same_budgets
+from qatplan.figures.prediction import FloatArray
+from qatplan.figures.style import FULL_PRECISION, INK, applied, bits_name, ordered_looks, panel_grid
+from qatplan.units import format_count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """Loss along one run."""
+
+    bits: float | None
+    """None is full precision."""
+    fraction: float
+    switch: float
+    """Tokens at which QAT starts."""
+    tokens: FloatArray
+    loss: FloatArray
+    diverged: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingCurves:
+    """Everything `draw` needs: the traces of one size and budget."""
+
+    n: float
+    d_total: float
+    traces: tuple[Trace, ...]
+    title: str
+    notes: tuple[str, ...]
+
+
+def training_curves(runs: Sequence[Run], n: float | None = None, d_total: float | None = None) -> TrainingCurves:
+    """The series for one size and budget: those given, else the pair with the most recorded curves.
+
+    One run per bit width and fraction is shown, that of lowest final loss. Raises DataError where no run has a curve.
+    """
+    trained = [r for r in same_budgets(runs) if r.bits is None or r.fraction > 0]
+    recorded = [r for r in trained if len(r.curve) >= 2 and about(n, r.n) and about(d_total, r.d_total)]
+    if not recorded:
+        raise DataError("no run of that size and budget records its loss along training, so there is nothing to draw.")
+    pairs = [(r.n, r.d_total) for r in recorded]
+    # The largest of the best covered pairs: ties are common in a factorial sweep.
+    chosen = max(set(pairs), key=lambda pair: (pairs.count(pair), pair))
+    best: dict[tuple[float, float], Run] = {}
+    for run in (r for r in recorded if (r.n, r.d_total) == chosen):
+        key = (np.inf if run.bits is None else run.bits, round(run.fraction, 3))
+        if key not in best or _final(run) < _final(best[key]):
+            best[key] = run
+    traces = tuple(
+        Trace(
+            bits=run.bits,
+            fraction=fraction,
+            switch=run.d_total * (1 - run.fraction),
+            tokens=np.array([t for t, _ in run.curve]),
+            loss=np.array([v for _, v in run.curve]),
+            diverged=run.loss is None,
+        )
+        for (_, fraction), run in sorted(best.items())
+    )
+    return TrainingCurves(
+        n=chosen[0],
+        d_total=chosen[1],
+        traces=traces,
+        title=f"Loss along training of models with {format_count(chosen[0])} parameters and "
+        f"{format_count(chosen[1])} tokens",
+        notes=("A small bar marks the switch to QAT; the run of lowest final loss is shown for each fraction.",),
+    )
+
+
+def _final(run: Run) -> float:
+    return np.inf if run.loss is None else run.loss
+
+
+def draw(series: TrainingCurves) -> Figure:
+    """The figure; nothing global is touched."""
+    with applied():
+        quantized = sorted({t.bits for t in series.traces if t.bits is not None})
+        widths: list[float | None] = [*quantized] or [None]
+        columns = min(3, len(widths))
+        rows = -(-len(widths) // columns)
+        figure, grid = panel_grid(
+            series.title, series.notes, rows=rows, columns=columns, panel=(3.4 if columns == 1 else 1.9, 1.7),
+            gaps=(0.18, 0.45), right=1.15,
+        )  # fmt: skip
+        fractions = sorted({t.fraction for t in series.traces if t.bits is not None})
+        looks = dict(zip(fractions, ordered_looks(len(fractions)), strict=True))
+        low, high = _limits(series.traces)
+        for k in range(rows * columns):
+            axes = grid[k // columns][k % columns]
+            if k >= len(widths):
+                axes.set_axis_off()
+                continue
+            axes.set_ylim(low, high)
+            axes.set_xlim(0, 1.02 * series.d_total)
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
+            axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+            axes.grid(axis="y")
+            axes.set_title("full precision" if widths[k] is None else bits_name(widths[k] or 0.0))
+            if k % columns == 0:
+                axes.set_ylabel("Loss (nats/token)")
+            else:
+                axes.set_yticklabels([])
+            if k + columns >= len(widths):
+                axes.set_xlabel("Tokens")
+            for trace in series.traces:
+                if trace.bits is None:
+                    axes.plot(trace.tokens, trace.loss, color=FULL_PRECISION, linewidth=0.8, linestyle=(0, (4, 2)))
+                elif trace.bits == widths[k]:
+                    _trace(axes, trace, looks[trace.fraction].color, looks[trace.fraction].line)
+        handles = [Line2D([], [], color=v.color, linestyle=v.line, label=f"f = {f:.3g}") for f, v in looks.items()]
+        handles.append(
+            Line2D([], [], color=FULL_PRECISION, linewidth=0.8, linestyle=(0, (4, 2)), label="full precision")
+        )
+        grid[0][-1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.02))
+        return figure
+
+
+def _trace(axes: Axes, trace: Trace, color: str, line: object) -> None:
+    axes.plot(trace.tokens, trace.loss, color=color, linestyle=line, linewidth=0.9, clip_on=True)  # type: ignore[arg-type]
+    if 0 < trace.fraction < 1 and trace.tokens[0] <= trace.switch:
+        at = float(np.interp(trace.switch, trace.tokens, trace.loss))
+        axes.plot([trace.switch], [at], marker="|", markersize=6, color=color, linestyle="none")
+    if trace.diverged:
+        axes.plot([trace.tokens[-1]], [min(trace.loss[-1], axes.get_ylim()[1])], marker="x", color=INK, clip_on=False)
+
+
+def _limits(traces: Sequence[Trace]) -> tuple[float, float]:
+    """Loss limits from the second half of training up to what the first tenth loses, without diverged runs."""
+    values = np.concatenate([t.loss for t in traces if not t.diverged] or [t.loss for t in traces])
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        raise DataError("no recorded loss along training is finite, so there is nothing to draw.")
+    low, high = float(values.min()), float(np.quantile(values, 0.85))
+    pad = max(0.05 * (high - low), 0.005 * low)
+    return low - pad, high + pad

@@ -1,0 +1,114 @@
+"""Everything a report is made from: the fit, the runs it was fitted on where they are at hand, and their digests."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qatplan.errors import DataError
+from qatplan.laws.fitted import FittedLaw, Status
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a report is made from."""
+
+    fitted: FittedLaw
+    fit_name: str
+    fit_digest: str
+    """SHA-256 of the fit's file."""
+    run_names: tuple[str, ...] = ()
+    """Files or folders of runs, as they were named."""
+    found: bool = False
+    """True where the runs were not named but found by what the fit records."""
+    table: pa.Table | None = None
+    """All runs; None where none are at hand."""
+    used: pa.Table | None = None
+    """Those that the law is fitted on."""
+    exact: bool | None = None
+    """Whether these are exactly the rows that the fit was made from; None where that is not known."""
+
+    @property
+    def trusted(self) -> bool:
+        """True where the fit passed its own checks."""
+        return self.fitted.status is Status.GOOD
+
+    def number(self, column: str, table: pa.Table | None = None) -> list[float]:
+        """The known numbers of a column of the runs."""
+        source = self.table if table is None else table
+        if source is None:
+            return []
+        from qatplan import runs
+
+        return [v for v in runs.columns(source, [column])[column].tolist() if not math.isnan(v)]
+
+    def words(self, column: str) -> list[str]:
+        """The different known values of a text column, ordered."""
+        if self.table is None:
+            return []
+        return sorted({str(v) for v in self.table.column(column).to_pylist() if v is not None})
+
+
+def gather(fit: Path, run_paths: Sequence[Path] = ()) -> Material:
+    """Read the fit and the runs; without `run_paths`, the runs that the fit names, where all are still there.
+
+    Raises DataError for files that cannot be used.
+    """
+    fitted = FittedLaw.read(fit)
+    paths = list(run_paths) or recorded(fit, fitted)
+    made = Material(
+        fitted=fitted,
+        fit_name=str(fit),
+        fit_digest=hashlib.sha256(fit.read_bytes()).hexdigest(),
+        run_names=tuple(str(p) for p in paths),
+        found=bool(paths) and not run_paths,
+    )
+    if not paths:
+        return made
+    from qatplan import runs
+
+    table = runs.read(paths)
+    if table.num_rows == 0:
+        raise DataError(f"{paths[0]} holds no runs.")
+    used, exact = _used(table, fitted)
+    return Material(**{**vars(made), "table": table, "used": used, "exact": exact})
+
+
+def recorded(fit: Path, fitted: FittedLaw) -> list[Path]:
+    """The runs that a fit says it was made from, seen from here or from the fit's folder; none unless all are there."""
+    named = [Path(str(name)) for name in fitted.provenance.get("sources") or []]
+    for folder in (Path(), fit.parent, fit.parent.parent):
+        here = [folder / name for name in named]
+        if here and all(path.exists() for path in here):
+            return here
+    return []
+
+
+def _used(table: pa.Table, fitted: FittedLaw) -> tuple[pa.Table | None, bool | None]:
+    """(the rows that the law is fitted on, whether they are those of the fit)."""
+    import pyarrow as arrow
+    import pyarrow.compute as pc
+
+    from qatplan.fitting.fit import provenance
+    from qatplan.fitting.rows import select
+
+    made: dict[str, Any] = fitted.provenance
+    expression = made.get("row_expression")
+    try:
+        law = fitted.law
+        # An amplitude held at 0 takes its term out, which widens the law's domain.
+        held = {name: v for name, v in fitted.params.items() if v == 0 and name not in fitted.intervals}
+        chosen = select(table, law.name, shape=type(law), expression=expression, n=fitted.n_convention, fix=held)
+    except DataError:
+        return None, False
+    same = provenance(chosen, seed=0, sources=(), command=None, rows=expression)["rows_digest"]
+    known = made.get("rows_digest")
+    rows = table.filter(pc.is_in(table.column("run_id"), value_set=arrow.array(chosen.run_id)))
+    return rows, None if known is None else known == same

@@ -1,0 +1,159 @@
+"""The `qatplan` command: the list of its commands, and how every error becomes one sentence and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator, MutableMapping, Sequence
+from typing import Annotated, Any, cast
+
+import typer
+from typer.core import TyperGroup
+
+from qatplan import __version__
+from qatplan.errors import QatplanError
+
+# One line per command, in the order of the work; a module here may import typer, qatplan.units, qatplan.errors and
+# qatplan.cli at its top, and everything else inside the function.
+COMMANDS: dict[str, str] = {
+    "demo": "qatplan.cli.demo:demo",
+    "sweep": "qatplan.cli.sweep:sweep",
+    "runs": "qatplan.cli.runs:runs",
+    "import": "qatplan.cli.import_runs:import_runs",
+    "fit": "qatplan.cli.fit:fit",
+    "compare": "qatplan.cli.compare:compare",
+    "laws": "qatplan.cli.laws:laws",
+    "quantizers": "qatplan.cli.quantizers:quantizers",
+    "predict": "qatplan.cli.predict:predict",
+    "recommend": "qatplan.cli.recommend:recommend",
+    "memory": "qatplan.cli.memory:memory",
+    "design": "qatplan.cli.design:design",
+    "plot": "qatplan.cli.plot:plot",
+    "report": "qatplan.cli.report:report",
+}
+
+
+class _Commands(MutableMapping[str, Any]):
+    """The commands by name; a module is imported when its command is first looked up.
+
+    So one command's start does not pay for the modules and signatures of all the others; `qatplan --help` looks up all.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._loaded:
+            module, function = COMMANDS[name].split(":")
+            single = typer.Typer(add_completion=False, rich_markup_mode=None)
+            single.command(name)(getattr(importlib.import_module(module), function))
+            self._loaded[name] = typer.main.get_command(single)
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _LazyGroup(TyperGroup):
+    """A group whose commands load one by one."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Commands()
+
+
+app = typer.Typer(
+    name="qatplan",
+    cls=_LazyGroup,
+    help="Plan quantization-aware training: measure small runs, fit scaling laws, recommend bits, tokens and the QAT "
+    "fraction.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"qatplan {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """The options of qatplan itself; everything else is a command's."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (default: this process's) and return its exit code.
+
+    0 good, 1 our bug, 2 usage, 3 unusable data, 4 fit or plan not trustworthy, 5 sweep incomplete, 130 interrupted.
+    """
+    command: Any = typer.main.get_command(app)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        # A command that ends early (typer.Exit) returns its code here, one that ends normally returns None.
+        code = command.main(args=given, prog_name="qatplan", standalone_mode=False)
+    except QatplanError as error:
+        return _fail(str(error), error.exit_code)
+    except _USAGE_ERRORS as error:
+        return _usage(cast(Any, error))
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted.", 130)
+    except (BrokenPipeError, SystemExit) as error:
+        # The reader (head, less) has left, which Click turns into an exit with 1: no failure of ours.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+        return 0
+    except Exception as error:
+        if os.environ.get("QATPLAN_TRACEBACK"):
+            traceback.print_exc()
+        hint = "set QATPLAN_TRACEBACK=1 to see where, and please report it."
+        return _fail(f"internal error ({type(error).__name__}: {_one_line(str(error))}); {hint}", 1)
+    # Typer turns Ctrl-C into an exit with 130, without a word.
+    return _fail("interrupted.", 130) if code == 130 else code if isinstance(code, int) else 0
+
+
+# Typer vendors Click from 0.26 on, so the base class of its usage errors is reached through one of them.
+_USAGE_ERRORS: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+
+
+def _usage(error: Any) -> int:
+    message = _one_line(error.format_message())
+    # Click adds its guess as a second sentence; one is enough.
+    message = re.sub(r"\.? Did you mean ([^?]*)\?$", r" (did you mean \1?)", message)
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "qatplan"
+    return _fail(f"{message.rstrip('.')}; see `{path} --help`.", 2)
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"qatplan: {message}\n")
+    sys.stderr.flush()
+    return code
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

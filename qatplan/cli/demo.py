@@ -1,0 +1,117 @@
+"""`qatplan demo`: the whole loop on real text, as the commands a person would type."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.resources
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qatplan.cli.options import Json
+from qatplan.cli.output import emit, note
+from qatplan.cli.sweep import Device, DeviceOption, Workers
+from qatplan.errors import SweepIncomplete, UsageError
+from qatplan.units import format_duration
+
+FIGURES = ("loss-curves", "fraction", "contours", "residuals")
+AT_THIS_SIZE = "--vocabulary 256 --context 128 --sequence 128"
+"""The demo's models read bytes, 128 at a time."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the demo, what it is for, and how it ended."""
+
+    purpose: str
+    command: str
+    code: int
+    seconds: float
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for everything.")] = Path("qatplan-demo"),
+    device: DeviceOption = Device.auto,
+    workers: Workers = None,
+    short: Annotated[
+        bool, typer.Option("--short", help="A minute instead of several; too small to learn from.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the whole loop on real text: sweep, fit, recommend, figures, report. Minutes on two CPU cores.
+
+    Nothing is canned: every loss is measured here. Repeat the command to continue after an interruption.
+
+    Example: qatplan demo --out qatplan-demo
+    """
+    from qatplan.sweep.run import require_training
+
+    require_training()
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; a folder is needed.")
+    out.mkdir(parents=True, exist_ok=True)
+    q = lambda path: shlex.quote(str(path))  # noqa: E731
+    specification, sweep, fit, fraction = out / "sweep.toml", out / "sweep", out / "fit.json", out / "fraction.json"
+    page = out / "report.html"
+    source = importlib.resources.files("qatplan.cli") / ("demo_short.toml" if short else "demo.toml")
+    _place(specification, source.read_text(encoding="utf-8"))
+    count = "" if workers is None else f" --workers {workers}"
+    plan = [
+        ("Train the runs", f"sweep {q(specification)} --out {q(sweep)} --device {device.value}{count}"),
+        ("Look at the table", f"runs {q(sweep)}"),
+        ("Fit the loss law", f"fit {q(sweep)} --law qat-loss --bootstrap 200 --out {q(fit)} --force"),
+        ("Fit the fraction law", f"fit {q(sweep)} --law qat-fraction --bootstrap 200 --out {q(fraction)} --force"),
+        ("Ask for a plan", f"recommend {q(fit)} --params 30K --tokens 900K --bits 2,3,4 {AT_THIS_SIZE}"),
+        *(("Draw", f"plot {kind} {q(fit)} --runs {q(sweep)} --out {q(out / kind)}.svg") for kind in FIGURES),
+        ("Write it up", f"report {q(fit)} --runs {q(sweep)} --out {q(page)} {AT_THIS_SIZE}"),
+    ]
+    steps: list[Step] = []
+    for purpose, arguments in plan:
+        step = _run(purpose, arguments, quiet=as_json)
+        steps.append(step)
+        if purpose == "Train the runs" and step.code != 0:
+            raise SweepIncomplete("the demo's sweep did not finish; repeat the command to continue.", evidence=steps)
+    figures = [out / f"{kind}.svg" for kind in FIGURES]
+    written = {
+        "specification": [specification],
+        "runs": [sweep / "runs"],
+        "fit": [path for path in (fit, fraction) if path.exists()],
+        "figure": [path for path in figures if path.exists()],
+        "report": [path for path in (page,) if path.exists()],
+    }
+    emit({"folder": out, "written": written, "steps": steps}, _farewell(written, steps), as_json)
+    broken = [step for step in steps if step.code not in (0, 4)]
+    if broken:
+        raise typer.Exit(broken[0].code)
+
+
+def _place(path: Path, text: str) -> None:
+    """Write the specification, but never over one that says something else."""
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise UsageError(f"{path} exists with other content; name another folder with --out.")
+    path.write_text(text, encoding="utf-8")
+
+
+def _run(purpose: str, arguments: str, *, quiet: bool) -> Step:
+    from qatplan.cli.app import main
+
+    command = f"qatplan {arguments}"
+    note(f"\n{purpose}:\n$ {command}")
+    started = time.monotonic()
+    # With --json the demo's own object is alone on stdout; what the commands print goes with the diagnostics.
+    with contextlib.redirect_stdout(sys.stderr) if quiet else contextlib.nullcontext():
+        code = main(shlex.split(arguments))
+    if code == 4:
+        note("(The command ended with 4: a result this small is flagged as not to be relied upon.)")
+    return Step(purpose, command, code, time.monotonic() - started)
+
+
+def _farewell(written: dict[str, list[Path]], steps: list[Step]) -> str:
+    lines = [f"  {kind:<14} {path}" for kind, paths in written.items() for path in paths]
+    took = format_duration(sum(step.seconds for step in steps))
+    return "\n".join(["", f"Done in {took}. Everything lies in:", *lines])

@@ -1,0 +1,72 @@
+"""`qatplan memory`: the bytes that a quantized model takes, item by item."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from qatplan.cli.options import Json, Params
+from qatplan.cli.output import emit
+
+
+def memory(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]", help="A known model such as llama-3.2-1b, or a config.json.", show_default=False
+        ),
+    ] = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format", help="int4, int4:g128, int3:g64:z, Q4_K_M, gptq4, awq, torchao-int4, mxfp4, bf16, ..."
+        ),
+    ] = "int4",
+    context: Annotated[int, typer.Option(min=1, help="Tokens per sequence that the KV cache holds.")] = 8192,
+    batch: Annotated[int, typer.Option(min=1, help="Sequences at a time.")] = 1,
+    kv_format: Annotated[str, typer.Option(help="Format of the KV cache: f16, q8_0, q4_0, fp8, ...")] = "f16",
+    params: Params = None,
+    layers: Annotated[int | None, typer.Option(help="Layers.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width of the residual stream.")] = None,
+    heads: Annotated[int | None, typer.Option(help="Query heads.")] = None,
+    kv_heads: Annotated[int | None, typer.Option(help="Key and value heads; as many as heads unless given.")] = None,
+    head_size: Annotated[int | None, typer.Option(help="Size of one head; width / heads unless given.")] = None,
+    feed_forward: Annotated[int | None, typer.Option(help="Width of the gated feed-forward layer.")] = None,
+    vocabulary: Annotated[int | None, typer.Option(help="Entries of the embedding table.")] = None,
+    tied: Annotated[bool, typer.Option("--tied/--untied", help="Is the head the embedding table?")] = True,
+    experts: Annotated[int, typer.Option(help="Experts per layer.")] = 1,
+    experts_active: Annotated[int, typer.Option(help="Experts that a token passes through.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Memory of a model in a quantized format, in bytes: weights, KV cache, workspace.
+
+    Example: qatplan memory llama-3.1-8b --format Q4_K_M --context 8192 --kv-format q8_0
+    """
+    from qatplan.errors import UsageError
+    from qatplan.planning import memo
+    from qatplan.planning.memory import estimate
+    from qatplan.planning.models import architecture, described
+
+    shape = (layers, width, heads, kv_heads, head_size, feed_forward, vocabulary, params)
+    if model is not None and any(value is not None for value in shape):
+        raise UsageError("give a model or its numbers, not both.")
+    subject = (
+        architecture(model)
+        if model is not None
+        else described(
+            layers=layers,
+            width=width,
+            heads=heads,
+            kv_heads=kv_heads,
+            head_size=head_size,
+            feed_forward=feed_forward,
+            vocabulary=vocabulary,
+            tied=tied,
+            experts=experts,
+            experts_active=experts_active,
+            params=params,
+        )
+    )
+    held = estimate(subject, form=form, context=context, batch=batch, kv_format=kv_format)
+    emit(held.as_dict(), memo.memory(held), as_json)

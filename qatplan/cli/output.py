@@ -1,0 +1,82 @@
+"""What commands print: one JSON object or plain text on stdout, remarks on stderr."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import math
+import numbers
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def emit(obj: Any, text: str, as_json: bool) -> None:
+    """Print `obj` as one JSON object, or `text` for people, on stdout and nothing else.
+
+    In JSON, NaN and infinities become null, floats keep their full repr.
+    """
+    shown = json.dumps(plain(obj), indent=2, ensure_ascii=False, allow_nan=False) if as_json else text.rstrip("\n")
+    sys.stdout.write(shown + "\n")
+    sys.stdout.flush()
+
+
+def note(message: str) -> None:
+    """A remark for the person at the terminal, on stderr."""
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()
+
+
+def plain(obj: Any) -> Any:
+    """`obj` in terms of JSON: dataclasses, named tuples, mappings, sequences, arrays, enums, paths and numbers.
+
+    Raises TypeError for anything else: an object that nobody taught to be shown must not appear as its repr.
+    """
+    if obj is None or isinstance(obj, (str, bool)):
+        return obj.value if isinstance(obj, enum.Enum) else obj
+    if isinstance(obj, enum.Enum):
+        return plain(obj.value)
+    if isinstance(obj, numbers.Integral):
+        return int(obj)
+    if isinstance(obj, numbers.Real):
+        value = float(obj)
+        return value if math.isfinite(value) else None
+    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
+        return {field.name: plain(getattr(obj, field.name)) for field in dataclasses.fields(obj)}
+    if isinstance(obj, Mapping):
+        return {str(key): plain(value) for key, value in obj.items()}
+    if isinstance(obj, (list, tuple, set, frozenset)):
+        return [plain(value) for value in (sorted(obj) if isinstance(obj, (set, frozenset)) else obj)]
+    if isinstance(obj, os.PathLike):
+        return os.fspath(obj)
+    # An array can only come from a numpy that somebody has loaded; importing it here would slow every command.
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        if isinstance(obj, numpy.ndarray):
+            return plain(obj.tolist())
+        if isinstance(obj, numpy.generic):
+            return plain(obj.item())
+    raise TypeError(f"{type(obj).__name__} cannot be shown as JSON.")
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Plain text columns, two spaces apart: numbers to the right, words to the left, None as an empty cell."""
+    cells = [["" if value is None else str(value) for value in row] for row in rows]
+    for row in cells:
+        if len(row) != len(headers):
+            raise ValueError(f"a row has {len(row)} cells under {len(headers)} headers")
+    widths = [max(len(header), *(len(row[i]) for row in cells), 0) for i, header in enumerate(headers)]
+    right = [bool(cells) and all(_numeric(row[i]) for row in cells) for i in range(len(headers))]
+    lines = [list(headers), ["-" * width for width in widths], *cells]
+    return "\n".join(
+        "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _numeric(cell: str) -> bool:
+    return (
+        not cell or cell[0].isdigit() or (cell[0] in "+-.~" and len(cell) > 1 and (cell[1].isdigit() or cell[1] == "."))
+    )

@@ -1,0 +1,181 @@
+"""`qatplan plot`: one figure from runs, a fit, or both."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qatplan.cli.options import BitWidths, Json, Params, Rows, Tokens
+from qatplan.cli.output import emit, note
+from qatplan.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from qatplan.figures.fraction import MeasuredOptimum
+    from qatplan.figures.make import Made, Request
+    from qatplan.laws.fitted import FittedLaw
+
+
+class Layout(StrEnum):
+    """How loss curves share panels."""
+
+    grid = "grid"
+    bits = "bits"
+
+
+KindArgument = Annotated[
+    str, typer.Argument(metavar="KIND", help="loss-curves, fraction, contours, frontier, residuals or parameters.")
+]
+Sources = Annotated[
+    list[Path],
+    typer.Argument(metavar="(FIT | RUNS...)", help="A fit (JSON), or runs: folders, Parquet or CSV files."),
+]
+Out = Annotated[
+    Path, typer.Option("--out", metavar="FILE", help="Figure to write: .svg, .pdf or .png; replaced if it exists.")
+]
+MoreRuns = Annotated[
+    list[Path] | None,
+    typer.Option("--runs", metavar="RUNS", help="Runs to show with a fit; default: the files the fit was made from."),
+]
+LayoutOption = Annotated[
+    Layout, typer.Option("--layout", help="loss-curves: a panel per size and bit width, or per bit width alone.")
+]
+Relative = Annotated[
+    bool, typer.Option("--relative", help="loss-curves: loss above the full-precision run of the same size and tokens.")
+]
+Training = Annotated[
+    bool, typer.Option("--training", help="loss-curves: loss along training, for one size and budget.")
+]
+
+
+def plot(
+    kind: KindArgument,
+    sources: Sources,
+    out: Out,
+    runs: MoreRuns = None,
+    rows: Rows = None,
+    params: Params = None,
+    tokens: Tokens = None,
+    bits: BitWidths = None,
+    layout: LayoutOption = Layout.grid,
+    relative: Relative = False,
+    training: Training = False,
+    as_json: Json = False,
+) -> None:
+    """Draw one figure: vector (SVG, PDF) or PNG, readable in grey.
+
+    Example: qatplan plot loss-curves data/sweep --out loss-curves.svg
+    """
+    from qatplan.figures import make, style
+
+    make.check_kind(kind)
+    target = style.out_path(out)
+    fit_path, run_paths = _split(kind, sources, list(runs or []))
+    make.check_sources(kind, fit=fit_path is not None, runs=True)
+    fitted = None if fit_path is None else _read_fit(fit_path)
+    if fit_path is not None and fitted is not None and not run_paths and kind != "parameters":
+        run_paths = _recorded(fit_path, fitted)
+    make.check_sources(kind, fit=fitted is not None, runs=bool(run_paths))
+    table = _read_runs(run_paths, rows)
+    if kind == "residuals" and fitted is not None and table is not None:
+        table = _as_fitted(table, fitted)
+    request = make.Request(
+        params=params, tokens=tokens, bits=bits, layout=layout.value, relative=relative, training=training
+    )
+    made = _made(kind, table, fitted, request)
+    written = style.save(made.figure, target)
+    shown: dict[str, Any] = {
+        "kind": kind,
+        "out": str(written),
+        "title": made.title,
+        "notes": made.notes,
+        "series": made.series,
+    }
+    emit(shown, "\n".join([f"wrote {written}", made.title, *made.notes]), as_json)
+
+
+def _made(kind: str, table: pa.Table | None, fitted: FittedLaw | None, request: Request) -> Made:
+    from qatplan.figures import make
+    from qatplan.figures.measured import runs_of
+
+    convention = "total" if fitted is None else fitted.n_convention
+    return make.make(
+        kind,
+        runs=None if table is None else runs_of(table, convention),
+        fitted=fitted,
+        optima=_optima(table, fitted, convention) if kind == "fraction" else (),
+        request=request,
+    )
+
+
+def _split(kind: str, sources: list[Path], extra: list[Path]) -> tuple[Path | None, list[Path]]:
+    """(the fit, the runs) among what was named; a fit is a JSON file."""
+    fits = [p for p in sources if p.suffix.lower() == ".json"]
+    tables = [p for p in sources if p.suffix.lower() != ".json"] + extra
+    if len(fits) > 1:
+        raise UsageError(f"{kind} shows one fit, and {len(fits)} JSON files were given.")
+    wrong = next((p for p in extra if p.suffix.lower() == ".json"), None)
+    if wrong is not None:
+        raise UsageError(f"--runs {wrong} is a JSON file; runs are folders, Parquet or CSV files.")
+    return (fits[0] if fits else None), tables
+
+
+def _read_fit(path: Path) -> FittedLaw:
+    from qatplan.laws.fitted import FittedLaw
+
+    return FittedLaw.read(path)
+
+
+def _read_runs(paths: list[Path], expression: str | None) -> pa.Table | None:
+    from qatplan import runs
+
+    if not paths:
+        return None
+    table = runs.read(paths)
+    if expression is not None:
+        table = runs.select(table, expression)
+    if table.num_rows == 0:
+        raise DataError("no run is left to draw; check --rows." if expression else "the table holds no runs.")
+    return table
+
+
+def _optima(table: pa.Table | None, fitted: FittedLaw | None, convention: str) -> list[MeasuredOptimum]:
+    from qatplan.figures import optima
+
+    if table is not None:
+        return optima.measured(table, n=convention)
+    return optima.recorded(fitted) if fitted is not None else []
+
+
+def _recorded(fit_path: Path, fitted: FittedLaw) -> list[Path]:
+    """The runs a fit says it was made from, where all are still there: from here, or from the fit's own folder."""
+    named = [Path(str(name)) for name in fitted.provenance.get("sources") or []]
+    for folder in (Path(), fit_path.parent, fit_path.parent.parent):
+        found = [folder / name for name in named]
+        if found and all(path.exists() for path in found):
+            note(f"runs: {', '.join(str(path) for path in found)} (named by the fit; choose others with --runs)")
+            return found
+    return []
+
+
+def _as_fitted(table: pa.Table, fitted: FittedLaw) -> pa.Table:
+    """The rows that the fit's law is fitted on, and a remark if they are not the ones it was fitted on."""
+    import pyarrow as arrow
+    import pyarrow.compute as pc
+
+    from qatplan.fitting.fit import provenance
+    from qatplan.fitting.rows import select
+
+    if fitted.law.quantity != "loss":
+        return table
+    made = fitted.provenance
+    expression = made.get("row_expression")
+    chosen = select(table, fitted.law.name, shape=type(fitted.law), expression=expression, n=fitted.n_convention)
+    digest = provenance(chosen, seed=0, sources=(), command=None, rows=expression)["rows_digest"]
+    if made.get("rows_digest") not in (None, digest):
+        note("remark: these runs are not exactly those that the fit was made from")
+    return table.filter(pc.is_in(table.column("run_id"), value_set=arrow.array(chosen.run_id)))

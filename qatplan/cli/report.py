@@ -1,0 +1,75 @@
+"""`qatplan report`: a fit as one self-contained web page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qatplan.cli.options import BitWidths, FitPath, Force, Json, Memory, Params, Tokens, count_parser
+from qatplan.cli.output import emit, note
+
+
+def report(
+    fit: FitPath,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="Page to write.")],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option("--runs", metavar="PATH", help="Runs to show; default: those that the fit names, if still there."),
+    ] = None,
+    params: Params = None,
+    tokens: Tokens = None,
+    flops: Annotated[
+        float | None, typer.Option("--flops", parser=count_parser, metavar="COUNT", help="Training FLOPs, e.g. 1e22.")
+    ] = None,
+    memory: Memory = None,
+    bits: BitWidths = None,
+    context: Annotated[int | None, typer.Option(help="Tokens of context at inference.")] = None,
+    vocabulary: Annotated[
+        float | None,
+        typer.Option("--vocabulary", parser=count_parser, metavar="COUNT", help="Embedding entries of the model."),
+    ] = None,
+    sequence: Annotated[int | None, typer.Option(help="Tokens per training sequence.")] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Write one self-contained HTML page about a fit: runs, law, curves, plan, limits and provenance.
+
+    Without budgets the plan is for the setting that was measured most closely. A page that is not to be relied upon
+    says so first, and the command then ends with 4. Only a report of ours is replaced without --force.
+
+    Example: qatplan report fit.json --runs sweep/ --out report.html
+    """
+    from qatplan import atomic
+    from qatplan.errors import NotTrustworthy
+    from qatplan.report.build import build, check_target
+    from qatplan.report.question import Ask
+
+    check_target(out, force=force)
+    ask = Ask(
+        params=params,
+        tokens=tokens,
+        flops=flops,
+        memory=None if memory is None else float(memory),
+        bits=bits,
+        context=context,
+        vocabulary=vocabulary,
+        sequence=sequence,
+    )
+    made = build(fit, list(runs or []), ask)
+    page = made.html.encode("utf-8")
+    atomic.write_bytes(out, page)
+    if made.material.found:
+        note(f"runs: {', '.join(made.material.run_names)} (named by the fit; choose others with --runs)")
+    elif made.material.table is None:
+        note("the runs were not found; give them with --runs to see the curves against the data.")
+    if made.material.exact is False:
+        note("remark: these runs are not exactly those that the fit was made from.")
+    for kind, reason in made.not_drawn.items():
+        note(f"no figure of {kind}: {reason}")
+    shown = {"out": str(out), "bytes": len(page), **made.as_dict()}
+    figures = ", ".join(made.figures) or "no figure"
+    emit(shown, f"wrote {out} ({len(page) / 1e6:.2f} MB)\n{made.title}\nfigures: {figures}", as_json)
+    if made.doubts:
+        raise NotTrustworthy(f"{'; '.join(made.doubts)}.", evidence=made)

@@ -1,0 +1,99 @@
+"""`qatplan sweep`: train the runs of a specification, or say what they would cost."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qatplan.cli.options import Json
+from qatplan.cli.output import emit
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from qatplan.sweep.run import Estimate
+
+
+class Device(StrEnum):
+    """Where to train."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Engine(StrEnum):
+    """What runs the workers."""
+
+    local = "local"
+
+
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where to train; auto takes a GPU if there is one.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes; default one a core.")]
+
+
+def sweep(
+    specification: Annotated[Path, typer.Argument(metavar="SPEC.toml", help="The sweep specification.")],
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the sweep.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print segments, tokens and time; train nothing.")] = False,
+    engine: Annotated[Engine, typer.Option("--engine", help="What runs the workers.")] = Engine.local,
+    workers: Workers = None,
+    device: DeviceOption = Device.auto,
+    as_json: Json = False,
+) -> None:
+    """Train the runs of a specification; repeat the command to continue after an interruption.
+
+    Example: qatplan sweep sweep.toml --out sweep --dry-run
+    """
+    from qatplan.errors import UsageError
+    from qatplan.sweep import run
+    from qatplan.sweep import specification as specifications
+    from qatplan.units import format_count, format_duration
+
+    plan = specifications.read(specification)
+    if dry_run:
+        cost = run.estimate(plan, device=device.value, workers=workers)
+        emit({**_plain(cost)}, _describe(cost), as_json)
+        return
+    if out is None:
+        raise UsageError("--out is missing: name the folder of the sweep, or use --dry-run.")
+    outcome = run.sweep(plan, out, device=device.value, workers=workers, console=console())
+    text = (
+        f"{outcome.runs} runs in {outcome.folder / 'runs'} ({outcome.new_runs} new, {outcome.diverged} diverged), "
+        f"{format_count(outcome.tokens)} tokens in the graph, {format_duration(outcome.seconds)}."
+    )
+    emit(outcome, text, as_json)
+
+
+def console() -> Console:
+    """Where progress goes: stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _plain(cost: Estimate) -> dict[str, object]:
+    from dataclasses import asdict
+
+    by_kind = {kind: {"segments": n, "tokens": tokens} for kind, (n, tokens) in cost.by_kind.items()}
+    return {**asdict(cost), "by_kind": by_kind, "share_of_from_scratch": cost.share}
+
+
+def _describe(cost: Estimate) -> str:
+    from qatplan.cli.output import table
+    from qatplan.units import format_count, format_duration
+
+    names = {"trunk": "trunk pieces", "cooldown": "cooldowns", "qat": "QAT phases", "round": "roundings"}
+    rows = [(names[kind], number, format_count(tokens)) for kind, (number, tokens) in cost.by_kind.items()]
+    rows.append(("all", cost.segments, format_count(cost.tokens)))
+    return (
+        f"{cost.runs} runs from {cost.segments} segments\n\n{table(['segments', 'number', 'tokens'], rows)}\n\n"
+        f"Training each run from scratch would take {format_count(cost.tokens_from_scratch)} tokens; "
+        f"sharing trunks and cooldowns takes {cost.share:.1%} of that.\n"
+        f"The longest run makes {cost.epochs:.2g} passes over the corpus.\n"
+        f"Estimated time: {format_duration(cost.seconds)} with {cost.workers} workers (a few eager steps of each size "
+        "timed here; compiled sizes run faster)."
+    )

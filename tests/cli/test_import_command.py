@@ -1,0 +1,95 @@
+"""`qatplan import`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from qatplan import runs
+from qatplan.cli.app import main
+
+CSV = "N,tokens,w_bits,val,seed\n1000000,100000000,4,3.25,0\n1000000,100000000,16,3.0,0\n1000000,100000000,2,-3.5,0\n"
+MAPS = ["--map", "n_params=N", "--map", "d_total=20*N*5", "--map", "bits=w_bits", "--map", "loss=val"]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "theirs.csv"
+    path.write_text(CSV)
+    return path
+
+
+def test_json_accounts_for_every_row(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "runs.parquet"
+    assert main(["import", str(source), "--out", str(out), *MAPS, "--const", "fraction=1", "--json"]) == 0
+    printed = capsys.readouterr()
+    shown = json.loads(printed.out)
+    table = runs.read(out)
+    assert (shown["rows_read"], shown["rows_written"], table.num_rows) == (3, 2, 2)
+    assert shown["digest"] == runs.digest(table)
+    assert shown["rejected"] == [{"row": 3, "field": "loss", "reason": "loss is -3.5; it must be more than 0"}]
+    assert shown["unused_columns"] == ["tokens"]
+    assert shown["mapping"]["d_total"] == "20*N*5"
+    assert printed.err == "".join(f"note: {remark}\n" for remark in shown["notes"])
+    assert table.column("d_total").to_pylist() == [10**8, 10**8]
+
+
+def test_text_lists_what_was_left_out(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "runs.parquet"
+    assert main(["import", str(source), "--out", str(out), *MAPS, "--const", "fraction=1"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"2 of 3 rows written to {out}\n")
+    assert "columns not used: tokens" in text
+    assert "1 rows not written:\n  row 3: loss is -3.5; it must be more than 0\n" in text
+
+
+def test_an_existing_table_is_kept_unless_forced(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "runs.parquet"
+    out.write_bytes(b"precious")
+    command = ["import", str(source), "--out", str(out), *MAPS, "--const", "fraction=1"]
+    assert main(command) == 2
+    assert "exists; choose another --out, or add --force" in capsys.readouterr().err
+    assert out.read_bytes() == b"precious"
+    assert main([*command, "--force"]) == 0
+    assert runs.read(out).num_rows == 2
+
+
+def test_nothing_usable_ends_with_3_and_writes_nothing(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "runs.parquet"
+    command = ["import", str(source), "--out", str(out), *MAPS[:-1], "loss=seed", "--const", "fraction=1"]
+    assert main([*command, "--json"]) == 3
+    printed = capsys.readouterr()
+    shown = json.loads(printed.out)
+    assert shown["out"] is None
+    assert len(shown["rejected"]) == 3
+    assert "qatplan: No row of " in printed.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (["--out", "runs.csv"], "a runs table is a .parquet file"),
+        (["--out", "r.parquet", "--map", "loss"], "--map 'loss' is not of the form FIELD=COLUMN"),
+        (["--out", "r.parquet", "--const", "d_fp="], "--const 'd_fp=' is not of the form FIELD=VALUE"),
+        (["--out", "r.parquet", "--map", "loss=val", "--map", "loss=seed"], "--map gives loss twice"),
+        (["--out", "r.parquet", "--map", "los=val"], "'los' is no field of a run (did you mean 'loss'?)"),
+        ([], "Missing option '--out'"),
+    ],
+)
+def test_usage_errors(
+    source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, extra: list[str], said: str
+) -> None:
+    monkeypatch.chdir(source.parent)
+    assert main(["import", str(source), *extra]) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert sorted(path.name for path in source.parent.iterdir()) == ["theirs.csv"]

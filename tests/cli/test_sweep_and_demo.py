@@ -1,0 +1,91 @@
+"""`qatplan sweep --dry-run`, `qatplan quantizers` and the demo's care for what is already there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from qatplan.cli.app import main
+
+SPECIFICATION = """
+[corpus]
+path = "text.txt"
+[training]
+sequence = 32
+sequences = 8
+validation_tokens = "2K"
+[[grid]]
+widths = 16
+tokens = "25600"
+bits = 4
+fractions = 0.4
+"""
+
+
+@pytest.fixture
+def specification(tmp_path: Path) -> Path:
+    (tmp_path / "text.txt").write_text("\n".join(f"{n} green bottles on the wall." for n in range(3000)))
+    path = tmp_path / "sweep.toml"
+    path.write_text(SPECIFICATION)
+    return path
+
+
+def test_dry_run_counts_and_writes_nothing(specification: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(specification.parent.iterdir())
+    assert main(["sweep", str(specification), "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # 100 steps of 256 tokens: trunk 80, cooldowns 12 and 20, QAT 40, against 200 from scratch.
+    assert found["tokens"] == 152 * 256
+    assert found["tokens_from_scratch"] == 200 * 256
+    assert found["share_of_from_scratch"] == pytest.approx(0.76)
+    assert found["runs"] == 2
+    assert found["seconds"] > 0
+    assert sorted(specification.parent.iterdir()) == before
+    assert main(["sweep", str(specification), "--dry-run"]) == 0
+    assert "76.0% of that" in capsys.readouterr().out
+
+
+def test_out_is_needed(specification: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", str(specification)]) == 2
+    assert "--out is missing" in capsys.readouterr().err
+
+
+def test_cuda_is_refused_where_there_is_none(specification: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        assert main(["sweep", str(specification), "--dry-run", "--device", "cuda"]) == 0
+    else:
+        assert main(["sweep", str(specification), "--dry-run", "--device", "cuda"]) == 2
+        assert capsys.readouterr().err == (
+            "qatplan: device cuda is not available on this machine; allowed here: auto, cpu.\n"
+        )
+
+
+def test_quantizers_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quantizers", "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)["quantizers"]
+    assert [entry["name"] for entry in entries] == ["paretoq", "lsq"]
+    assert entries[0]["bits"] == [1, 1.58, 2, 3, 4, 5, 6, 7, 8]
+    assert main(["quantizers"]) == 0
+    assert "arXiv 2502.02631 [code]" in capsys.readouterr().out
+
+
+def test_demo_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sweep.toml").write_text("mine")
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert "exists with other content" in capsys.readouterr().err
+    assert (tmp_path / "sweep.toml").read_text() == "mine"
+    assert main(["demo", "--out", str(tmp_path / "sweep.toml")]) == 2
+    assert "is a file; a folder is needed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["demo.toml", "demo_short.toml"])
+def test_the_demos_are_sound_and_share_their_tokens(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    import importlib.resources
+
+    with importlib.resources.as_file(importlib.resources.files("qatplan.cli") / name) as path:
+        assert main(["sweep", str(path), "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["share_of_from_scratch"] <= 0.4

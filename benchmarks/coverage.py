@@ -1,0 +1,150 @@
+"""How often 95 % intervals hold the truth, in simulation from known laws.
+
+    python benchmarks/coverage.py [--replications 500] [--draws 300] [--scenario NAME]
+
+Scenarios: `chinchilla` (240 runs, independent noise), `qat-loss` (320 runs of a thinned sweep, independent noise),
+`sweep` (the same with luck shared by the runs of one trunk: 5 sizes times 2 seeds), and `misspecified` (the negative
+control: losses bend with N in a way that no Chinchilla law has). Per quantity it prints the share of replications
+whose interval holds the truth, and whether a binomial test at 1 % contradicts 95 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+from qatplan.fitting.bootstrap import draw
+from qatplan.fitting.problem import build
+from qatplan.fitting.rows import select
+from qatplan.fitting.solve import solve
+from qatplan.laws import Chinchilla, Inputs, Law, QatLoss, optimal_fraction
+from qatplan.laws.law import predict_many
+
+# Chosen for simulation: of the size that small sweeps show. The published coefficients are not public.
+QAT = QatLoss(
+    E=1.0, A=25.0, alpha=0.32, C=60.0, beta=0.34, theta=0.25, kappa=1.1, phi=1.5, chi=0.6, psi=0.1, omega=0.5,
+    lam=1.0, mu=0.5, nu=0.1, xi=0.6, rho=0.15,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """A known law, a design, and how observations err."""
+
+    law: Law
+    x: Inputs
+    trunk: list[str] | None
+    error: Callable[[np.random.Generator], np.ndarray]
+    points: Inputs
+    watched: tuple[str, ...]
+    """Parameters that the design identifies."""
+
+
+def chinchilla_design(count: int, seed: int) -> Inputs:
+    rng = np.random.default_rng(seed)
+    n = np.exp(rng.uniform(np.log(5e7), np.log(1.6e10), count))
+    compute = np.exp(rng.uniform(np.log(1e18), np.log(3e21), count))
+    return Inputs.of(n=n, d_total=np.clip(compute / 6 / n, 1e8, 1e12))
+
+
+def sweep_design() -> tuple[Inputs, list[str]]:
+    """5 sizes x 2 seeds; 4 budgets; bits 1, 2, 3, 4, 6 at 7 fractions, thinned; full precision at every budget."""
+    rng = np.random.default_rng(1)
+    rows, trunk = [], []
+    for size, n in enumerate(np.geomspace(3e4, 1e6, 5)):
+        for seed in (0, 1):
+            for ratio in (30, 80, 200, 500):
+                rows.append((n, ratio * n, np.nan, 0.0))
+                trunk.append(f"{size}-{seed}")
+                for bits in (1, 2, 3, 4, 6):
+                    for f in (0.02, 0.05, 0.12, 0.25, 0.45, 0.7, 0.9):
+                        if rng.random() < 0.2:
+                            rows.append((n, ratio * n, bits, f))
+                            trunk.append(f"{size}-{seed}")
+    n, d, b, f = (np.array(c) for c in zip(*rows, strict=True))
+    return Inputs.of(n=n, d_total=d, bits=b, fraction=f), trunk
+
+
+def scenario(name: str) -> Scenario:
+    """One of the scenarios by name."""
+    if name in ("chinchilla", "misspecified"):
+        x = chinchilla_design(240, 0)
+        bend = 0.01 * np.sin(np.log(x.n)) if name == "misspecified" else 0.0
+        return Scenario(
+            law=Chinchilla.published(),
+            x=x,
+            trunk=None,
+            error=lambda rng: bend + 0.003 * rng.standard_normal(len(x)),
+            points=Inputs.of(n=[1e9, 5e9, 7e10], d_total=[2e10, 1e11, 1.4e12]),
+            watched=("E", "A", "alpha", "C", "beta"),
+        )
+    x, trunk = sweep_design()
+    _, group = np.unique(trunk, return_inverse=True)
+    shared = 0.002 if name == "sweep" else 0.0
+    return Scenario(
+        law=QAT,
+        x=x,
+        trunk=trunk if shared else None,
+        error=lambda rng: 0.001 * rng.standard_normal(len(x)) + shared * rng.standard_normal(group.max() + 1)[group],
+        points=Inputs.of(n=[2e5, 1e6, 3e6], d_total=[4e7, 2e8, 6e8], bits=[4, 2, 4], fraction=[0.3, 0.3, 0.4]),
+        watched=("E", "alpha", "beta", "theta", "kappa", "chi", "omega"),
+    )
+
+
+def run(name: str, replications: int, draws: int) -> list[tuple[str, float, float]]:
+    """(quantity, share covered, p value) of one scenario."""
+    s = scenario(name)
+    names = list(s.law.params())
+    quantities = [*s.watched, *(f"loss {i + 1}" for i in range(len(s.points)))]
+    sees = s.law.sees_fraction
+    ask = {"n": s.points.n, "d_total": s.points.d_total, "bits": s.points.bits}
+    if sees:
+        quantities += [f"fraction {i + 1}" for i in range(len(s.points))]
+    truth = [s.law.coordinates()[names.index(w)] for w in s.watched] + list(s.law.predict(s.points))
+    truth += list(optimal_fraction(s.law, **ask).fraction) if sees else []
+    hits = np.zeros(len(quantities))
+    for k in range(replications):
+        rng = np.random.default_rng([k, 77])
+        y = s.law.predict(s.x) * np.exp(s.error(rng))
+        columns = {"n_total": s.x.n, "d_fp": s.x.d_fp, "d_qat": s.x.d_qat, "bits": s.x.bits, "loss": y}
+        if s.trunk is not None:
+            columns["trunk_id"] = s.trunk
+        rows = select(columns, s.law.name, shape=type(s.law), keep_tuning=True)
+        problem = build(s.law, rows.x, rows.y)
+        # The truth is added to the starts to save time: what is examined here is the interval, not the search.
+        solution = solve(problem, delta=1e-3, seed=k, starts=3, near=problem.scaled(s.law.coordinates())[None, :])
+        theta = draw(solution, rows, count=draws, seed=k, delta=1e-3).theta
+        values = [theta[:, [names.index(w) for w in s.watched]], predict_many(s.law, theta, s.points)]
+        if sees:
+            values.append(optimal_fraction(s.law, **ask, draws=theta).fraction)
+        low, high = np.quantile(np.concatenate(values, axis=1), [0.025, 0.975], axis=0)
+        hits += (low <= truth) & (truth <= high)
+    return [
+        (q, h / replications, float(binomtest(int(h), replications, 0.95).pvalue))
+        for q, h in zip(quantities, hits, strict=True)
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the scenarios and print their tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--replications", type=int, default=500)
+    parser.add_argument("--draws", type=int, default=300)
+    parser.add_argument("--scenario", choices=["chinchilla", "qat-loss", "sweep", "misspecified"], action="append")
+    chosen = parser.parse_args(arguments)
+    for name in chosen.scenario or ["chinchilla", "misspecified", "qat-loss", "sweep"]:
+        begin = time.process_time()
+        table = run(name, chosen.replications, chosen.draws)
+        spent = time.process_time() - begin
+        print(f"\n{name}: {chosen.replications} replications, {chosen.draws} draws each, {spent:.0f} s CPU")
+        for quantity, share, p in table:
+            print(f"  {quantity:<12} {100 * share:5.1f} %  {'contradicts 95 %' if p < 0.01 else ''}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

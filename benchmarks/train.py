@@ -1,0 +1,199 @@
+"""Training throughput, side by side in one run: this harness against a plain eager loop of the same model.
+
+    python benchmarks/train.py [--widths 24 40 56 80] [--rounds 5]
+
+Each row alternates its contestants round by round on one thread, so that noise of a shared machine hits all alike;
+ratios are medians over rounds. The last table compares two one-thread processes with one two-thread process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from qatplan.cli.output import table
+from qatplan.training.corpus import Source, batch, open_corpus, prepare
+from qatplan.training.model import ROTARY_BASE
+from qatplan.training.runtime import Runtime, can_compile
+from qatplan.training.segment import Quantization, SegmentConfig, Switch
+from qatplan.training.shape import Shape, shape_of_width
+from qatplan.training.trainer import start_state, train
+
+SEQUENCES, SEQUENCE = 16, 128
+
+
+class PlainBlock(nn.Module):
+    """A decoder layer as one writes it first: separate projections, modules, no fusion."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width, hidden = shape.width, shape.feed_forward
+        self.heads = shape.heads
+        self.query, self.key, self.value, self.output = (nn.Linear(width, width, bias=False) for _ in range(4))
+        self.gate, self.up = nn.Linear(width, hidden, bias=False), nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+        self.first, self.second = nn.RMSNorm(width), nn.RMSNorm(width)
+
+    def forward(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        def split(t: Tensor) -> Tensor:
+            return t.view(*t.shape[:2], self.heads, -1).transpose(1, 2)
+
+        def rotate(t: Tensor) -> Tensor:
+            a, b = t.chunk(2, -1)
+            return torch.cat((a * cosine - b * sine, b * cosine + a * sine), -1)
+
+        y = self.first(x)
+        query, key, value = split(self.query(y)), split(self.key(y)), split(self.value(y))
+        mixed = functional.scaled_dot_product_attention(rotate(query), rotate(key), value, is_causal=True)
+        x = x + self.output(mixed.transpose(1, 2).reshape(x.shape))
+        y = self.second(x)
+        return x + self.down(functional.silu(self.gate(y)) * self.up(y))
+
+
+class PlainModel(nn.Module):
+    """The same architecture as `qatplan.training.model`, as ordinary modules."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(shape.vocabulary, shape.width)
+        self.blocks = nn.ModuleList(PlainBlock(shape) for _ in range(shape.layers))
+        self.norm = nn.RMSNorm(shape.width)
+        size = shape.head_size
+        angle = torch.arange(SEQUENCE)[:, None] * ROTARY_BASE ** (-torch.arange(0, size, 2) / size)
+        self.cosine, self.sine = angle.cos(), angle.sin()
+
+    def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        x = self.embedding(tokens)
+        for block in self.blocks:
+            x = block(x, self.cosine, self.sine)
+        logits = functional.linear(self.norm(x), self.embedding.weight)
+        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def plain_loop(shape: Shape, runtime: Runtime) -> Callable[[int], None]:
+    """A loop over the same batches with the default AdamW."""
+    model = PlainModel(shape)
+    assert sum(p.numel() for p in model.parameters()) == shape.n_total
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1)
+
+    def steps(number: int) -> None:
+        for step in range(number):
+            rows = batch(runtime.corpus, seed=0, step=step, sequences=SEQUENCES, length=SEQUENCE)
+            tokens = torch.from_numpy(rows)
+            loss = model(tokens[:, :-1], tokens[:, 1:])
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return steps
+
+
+def harness_loop(config: SegmentConfig, runtime: Runtime) -> Callable[[int], None]:
+    """The harness's own segment."""
+    state = start_state(config)
+
+    def steps(number: int) -> None:
+        train(
+            replace(config, end=number, switch=config.switch and replace(config.switch, decay_start=0)), state, runtime
+        )
+
+    return steps
+
+
+def contestants(width: int, runtime: Runtime) -> dict[str, Callable[[int], None]]:
+    """Every way to train a width."""
+    shape = shape_of_width(width)
+    base = SegmentConfig(
+        kind="trunk", shape=shape, seed=0, corpus=runtime.corpus.info.digest, start=0, end=1, sequences=SEQUENCES,
+        sequence=SEQUENCE, learning_rate=1e-3, warmup_steps=10, weight_decay=0.1, backend="eager", device="cpu",
+        validation_tokens=65536, evaluate=False,
+    )  # fmt: skip
+    switch = Switch(
+        learning_rate=1.0, scale_learning_rate=1.0, optimizer_state="reset", rewarmup_steps=0, decay_start=0
+    )
+    found = {"plain loop": plain_loop(shape, runtime), "harness, eager": harness_loop(base, runtime)}
+    if can_compile("cpu"):
+        compiled = replace(base, backend="compiled")
+        found["harness, compiled"] = harness_loop(compiled, runtime)
+        for bits in (2, 4):
+            quantization = Quantization(quantizer="paretoq", bits=bits, group_size=None, embedding_bits=4)
+            qat = replace(compiled, kind="qat", quantization=quantization, switch=switch)
+            found[f"compiled, {bits}-bit QAT"] = harness_loop(qat, runtime)
+    return found
+
+
+def measure(loops: dict[str, Callable[[int], None]], rounds: int, steps: int) -> dict[str, list[float]]:
+    """Tokens per second of each loop in each round."""
+    rates: dict[str, list[float]] = {name: [] for name in loops}
+    for loop in loops.values():
+        loop(2)
+    for _ in range(rounds):
+        for name, loop in loops.items():
+            started = time.perf_counter()
+            loop(steps)
+            rates[name].append(steps * SEQUENCES * SEQUENCE / (time.perf_counter() - started))
+    return rates
+
+
+def compare_processes(width: int, steps: int) -> tuple[float, float]:
+    """Tokens per second of two one-thread processes together, and of one two-thread process."""
+
+    def start(threads: int) -> subprocess.Popen[str]:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        arguments = [sys.executable, __file__, "--child", str(width), "--steps", str(steps)]
+        return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True)
+
+    def rate(*processes: subprocess.Popen[str]) -> float:
+        return sum(float(process.communicate()[0].split()[-1]) for process in processes)
+
+    return rate(start(1), start(1)), rate(start(2))
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--widths", type=int, nargs="+", default=[24, 40, 56, 80])
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--steps", type=int, default=15)
+    arguments.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    options = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Source(name="sotu"), Path(folder))
+        runtime = Runtime(open_corpus(Path(folder)), "cpu")
+        if options.child is not None:
+            loop = {"plain loop": plain_loop(shape_of_width(options.child), runtime)}
+            print(statistics.median(measure(loop, 3, options.steps)["plain loop"]))
+            return
+        torch.set_num_threads(1)
+        rows = []
+        for width in options.widths:
+            rates = measure(contestants(width, runtime), options.rounds, options.steps)
+            plain = rates["plain loop"]
+            for name, values in rates.items():
+                ratio = statistics.median(v / p for v, p in zip(values, plain, strict=True))
+                rows.append(
+                    (width, shape_of_width(width).n_total, name, f"{statistics.median(values):.0f}", f"{ratio:.2f}")
+                )
+        print(table(["width", "parameters", "loop", "tokens/s", "of plain"], rows))
+        print()
+        pairs = [(width, *compare_processes(width, options.steps)) for width in options.widths]
+        print(table(["width", "two processes, one thread each", "one process, two threads", "ratio"],
+                    [(w, f"{two:.0f}", f"{one:.0f}", f"{two / one:.2f}") for w, two, one in pairs]))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,7 @@ from qatplan.laws.qat_fraction import QatFraction
 from qatplan.laws.qat_loss import QatLoss
 
 _SPAN = 36.0  # logit(f) = +-36 is f within 2e-16 of an end: beyond it a double cannot tell f from 0 or 1
+_INSIDE = 2.0**-53  # 1 minus this is the double next to 1
 _STEPS = 60  # about 6 are needed; the bracket halves at worst
 
 
@@ -25,7 +26,10 @@ class Optimum:
     loss: Floats
     """Nats per token at that fraction; NaN for the fraction law, which knows no loss."""
     end: NDArray[np.int8]
-    """0 where the optimum is interior, +1 where the loss falls all the way to fraction 1, -1 where it falls to 0."""
+    """0 where the optimum is interior, +1 where the loss falls all the way to fraction 1, -1 where it falls to 0.
+
+    Where the law itself has no value at that end, `fraction` is the nearest double inside.
+    """
 
     @property
     def interior(self) -> NDArray[np.bool_]:
@@ -62,7 +66,7 @@ def optimal_fraction(
         raise UsageError(f"law {law.name} does not depend on the QAT fraction; use qat-loss or qat-fraction")
     theta = law.coordinates()[None, :] if draws is None else np.asarray(draws, dtype=np.float64)
     fraction, end = _stationary(law, theta, x)
-    loss = _losses(law, theta, x, fraction)
+    fraction, loss = _evaluated(law, theta, x, fraction)
     if draws is None:
         fraction, loss, end = fraction[0], loss[0], end[0]
     return Optimum(fraction=fraction, loss=loss, end=end)
@@ -145,18 +149,19 @@ def _root(offset: Floats, u0: Floats, xi: Floats, rho: Floats, omega: Floats) ->
     return np.where(np.isposinf(offset), u0, u)
 
 
-def _losses(law: QatLoss, theta: Floats, x: Inputs, fraction: Floats) -> Floats:
-    """Loss of each draw at its own fraction, (draws, points)."""
-    draws, points = fraction.shape
-    rows = np.repeat(theta, points, axis=0)
-    every = x.take(np.tile(np.arange(points), draws))
-    loss = predict_rows(law, rows, _at(every, fraction.ravel()))
+def _evaluated(law: QatLoss, theta: Floats, x: Inputs, fraction: Floats) -> tuple[Floats, Floats]:
+    """(fraction, loss) of each draw, (draws, points); an end at which the law has no value is left by a hair."""
+    shape = fraction.shape
+    rows = np.repeat(theta, shape[1], axis=0)
+    every = x.take(np.tile(np.arange(shape[1]), shape[0]))
+    share = fraction.ravel().copy()
+    loss = predict_rows(law, rows, _at(every, share))
     lost = ~np.isfinite(loss)
     if np.any(lost):
-        # An end reached only because a double has no number between it and the optimum is not evaluated at the end.
-        inside = np.clip(fraction.ravel()[lost], 1e-16, 1.0 - 2.0**-53)
-        loss[lost] = predict_rows(law, rows[lost], _at(every.take(lost), inside))
-    return loss.reshape(draws, points)
+        # The loss falls towards an end that is itself singular, or a double has no number between it and the optimum.
+        share[lost] = np.clip(share[lost], _INSIDE, 1.0 - _INSIDE)
+        loss[lost] = predict_rows(law, rows[lost], _at(every.take(lost), share[lost]))
+    return share.reshape(shape), loss.reshape(shape)
 
 
 def predict_rows(law: Law, theta: Floats, x: Inputs) -> Floats:

@@ -67,6 +67,8 @@ def _headline(advice: Recommendation) -> str:
     choice, plan, level = advice.choice, advice.choice.plan, _percent(advice.problem.level)
     if advice.continuation is not None:
         phases = f"{format_count(plan.d_qat)} tokens of QAT after the {format_count(plan.d_fp)} the model has seen"
+    elif plan.d_qat < 1:
+        phases = f"{format_count(plan.tokens)} tokens in full precision, with hardly any QAT after them"
     else:
         phases = (
             f"{format_count(plan.tokens)} tokens: {format_count(plan.d_fp)} in full precision, then "

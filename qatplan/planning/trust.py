@@ -39,7 +39,7 @@ class Extrapolation:
     """Distance from the fitted range."""
 
     factor: float | None
-    """Largest factor by which parameters, tokens or tokens per parameter byte lie outside; 1 inside; None unknown."""
+    """Largest factor by which parameters, tokens, their ratio or the fraction lie outside; 1 inside; None unknown."""
     limit: float
     """Factor from which the answer is not to be trusted."""
     factors: dict[str, float]
@@ -54,11 +54,13 @@ class Extrapolation:
 def extrapolation(fit: FittedLaw, x: Inputs, *, limit: float) -> Extrapolation:
     """Distance of one point from the fitted range."""
     values = {"n": float(x.n[0]), "d_total": float(x.d_total[0]), "s_total": float(x.s_total[0])}
+    if fit.law.sees_fraction and x.quantized[0] and x.fraction[0] > 0:
+        values["fraction"] = float(x.fraction[0])
     factors = {}
     for key, value in values.items():
         if key in fit.ranges and math.isfinite(value):
             low, high = fit.ranges[key]
-            factors[key] = max(value / high, low / value, 1.0)
+            factors[key] = max(value / high if high > 0 else 1.0, low / value, 1.0)
     outside = 0.0
     if "bits" in fit.ranges and not math.isnan(float(x.bits[0])):
         low, high = fit.ranges["bits"]

@@ -56,6 +56,17 @@ def test_optimum_at_zero_is_said_when_nothing_speaks_for_qat() -> None:
     assert found.fraction.tolist() == [0.0]
 
 
+def test_an_end_without_a_value_is_left_by_a_hair() -> None:
+    """An exponent fitted as 1e-20 makes fraction 0 singular, yet the loss falls all the way towards it."""
+    law = dataclasses.replace(QAT, omega=1e-20, rho=0.0)
+    found = optimal_fraction(law, n=1e9, d_total=1e11, bits=4)
+    assert found.end.tolist() == [-1]
+    assert 0 < found.fraction[0] < 1e-15
+    x = Inputs.of(n=1e9, d_total=1e11, bits=4, fraction=[found.fraction[0], 1e-9])
+    assert law.outside(x) == [None, None]
+    assert found.loss[0] == law.predict(x)[0] <= law.predict(x)[1]
+
+
 def test_tiny_interaction_stays_finite() -> None:
     found = optimal_fraction(dataclasses.replace(QAT, xi=1e-14, lam=1e-30), n=1e9, d_total=1e11, bits=4)
     assert np.isfinite(found.loss).all()

@@ -192,9 +192,22 @@ def test_extrapolation_is_measured_and_refused_beyond_the_limit(fitted: Build) -
     narrow = fitted(ranges={"bits": (1.0, 4.0), "n": (1e8, 1e10)})
     assert recommend(narrow, dataclasses.replace(SIZE, bits=(5.0,))).status is PlanStatus.GOOD
     assert recommend(narrow, dataclasses.replace(SIZE, bits=(8.0,))).status is PlanStatus.EXTRAPOLATES
+    early = recommend(fitted(), dataclasses.replace(SIZE, fraction=0.0005))
+    assert early.extrapolation.factors["fraction"] == pytest.approx(20.0)
+    assert early.status is PlanStatus.EXTRAPOLATES
     unknown = recommend(fitted(ranges={}), SIZE)
     assert unknown.extrapolation.factor is None
     assert any("records no ranges" in flag for flag in unknown.flags)
+
+
+def test_a_loss_that_falls_all_the_way_to_no_qat_is_a_plan_not_to_be_trusted(fitted: Build, law: QatLoss) -> None:
+    """Exponents that a small sweep drives to (almost) nothing leave the law without a value at fraction 0 itself."""
+    advice = recommend(fitted(law=dataclasses.replace(law, omega=1e-20, rho=0.0)), SIZE)
+    assert 0 < advice.choice.plan.fraction < 1e-15
+    assert math.isfinite(advice.choice.plan.loss)
+    assert advice.status is PlanStatus.EXTRAPOLATES
+    assert any("falls all the way to no QAT" in flag for flag in advice.flags)
+    assert "hardly any QAT" in memo.recommendation(advice)
 
 
 def test_a_fit_that_failed_its_checks_gives_no_trusted_plan(fitted: Build) -> None:

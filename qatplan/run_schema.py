@@ -36,6 +36,7 @@ class Field:
 
 
 _CURVE = pa.list_(pa.struct([("tokens", pa.int64()), ("loss", pa.float32())]))
+_TRANSITIONS = pa.list_(pa.struct([("tokens", pa.int64()), ("rate", pa.float32()), ("target", pa.float32())]))
 
 
 def _text(name: str, meaning: str, *, required: bool = False, measured: bool = False) -> Field:
@@ -77,11 +78,17 @@ FIELDS: tuple[Field, ...] = (
     ),
     _real("embedding_bits", "bits per weight of embeddings and head; null is full precision", "bits per weight"),
     _text("quantizer", "name of the weight quantizer"),
+    _text("granularity", "what shares a range in a weight: tensor, channel or group"),
+    _text("activation_quantizer", "name of the activation quantizer"),
+    _text("activation_granularity", "what shares a range of activations: tensor or token"),
+    _text("post_training", "how codes were found after training: rtn or another method of that name"),
     _text("schedule", "one of " + ", ".join(SCHEDULES) + "; free text on import"),
     _whole("seed", "seed of initialisation and data order", "", low=None),
     _real("learning_rate", "peak learning rate of the full-precision trunk", "per step"),
     _real("qat_learning_rate", "peak learning rate of the QAT phase as a ratio to the trunk's", "ratio"),
     _text("optimizer_state", "optimizer state at the switch to QAT: " + " or ".join(OPTIMIZER_STATES)),
+    _text("optimizer", "what updated the matrices in the QAT phase"),
+    _text("update", "what set the size of its steps: learning-rate, or a transition rate of the codes"),
     _whole("rewarmup_tokens", "length of the warmup that starts the QAT phase", "tokens"),
     _real("cooldown", "share of the phase's tokens over which the learning rate decays to zero", "fraction", zero=True),
     _whole("batch_tokens", "tokens per optimizer step", "tokens", low=1, small=True),
@@ -91,6 +98,12 @@ FIELDS: tuple[Field, ...] = (
     _real("loss_se", "standard error of the loss over validation blocks", "nats per token", zero=True),
     _real("bits_per_byte", "final validation loss per byte of text", "bits per byte"),
     Field(name="curve", type=_CURVE, meaning="loss along the run", unit="tokens, nats per token"),
+    Field(
+        name="transitions",
+        type=_TRANSITIONS,
+        meaning="share of the weights whose code changed in a step, along the QAT phase, with what was aimed at",
+        unit="tokens, shares",
+    ),
     _text("status", "one of " + ", ".join(STATUSES), required=True),
     _text("trunk_id", "runs that share a trunk: digest of model, seed, corpus and trunk hyperparameters"),
     _real("epochs", "passes over the training text", "epochs", zero=True),

@@ -140,7 +140,8 @@ def digest(table: pa.Table) -> str:
     order = [("run_id", "ascending")]
     if pc.count_distinct(table.column("run_id")).as_py() < table.num_rows:
         # Repeated runs tie on run_id, so every other plain column has to settle the order.
-        order += [(f.name, "ascending") for f in FIELDS if f.name not in ("run_id", "curve") and not f.measured]
+        plain = [f.name for f in FIELDS if not (f.measured or pa.types.is_list(f.type))]
+        order = [(name, "ascending") for name in plain]
     return content_digest(table.sort_by(order), leave_out=MEASURED)
 
 

@@ -20,10 +20,11 @@ def quantizers(as_json: Json = False) -> None:
             ", ".join(entry.granularity),
             "symmetric" if entry.symmetric else "asymmetric",
             "learned" if entry.learnable else "fixed",
+            "live" if entry.live else "kept",
             f"{entry.source} [{entry.firmness}]",
         )
         for entry in ENTRIES
     ]
     formulas = "\n".join(f"{entry.name}: {entry.formula}" for entry in ENTRIES)
-    text = f"{table(['name', 'bits', 'a scale per', 'grid', 'scale', 'source'], rows)}\n\n{formulas}"
+    text = f"{table(['name', 'bits', 'a range per', 'grid', 'range is', 'and', 'source'], rows)}\n\n{formulas}"
     emit({"quantizers": ENTRIES}, text, as_json)

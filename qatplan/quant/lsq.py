@@ -6,12 +6,17 @@ x_hat = s * clamp(round(x / s), n, p), n = -2^(B-1), p = 2^(B-1) - 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 from torch.autograd import Function
 
-from qatplan.quant.quantizer import SCALE_FLOOR, Quantizer, gradient_scale
+from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, constant, gradient_scale, summed_to
+
+
+def lsq(bits: float) -> Lsq:
+    """LSQ as its paper starts it."""
+    return Lsq(bits, first="mean")
 
 
 class _LearnedStep(Function):
@@ -23,18 +28,18 @@ class _LearnedStep(Function):
         ratio = rows / step
         level = ratio.round().clamp_(lowest, highest)
         ctx.save_for_backward(ratio, level)
-        ctx.bounds = (lowest, highest, weight)
+        ctx.bounds = (lowest, highest, weight, scale.shape)
         return level * step
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         (gradient,) = gradients
         ratio, level = ctx.saved_tensors
-        lowest, highest, weight = ctx.bounds
+        lowest, highest, weight, shape = ctx.bounds
         inside = ((ratio >= lowest) & (ratio <= highest)).to(gradient.dtype)
         # round(x/s) - x/s inside, n or p where clipped: `level` already is n or p there.
         step_slope = level.addcmul(ratio, inside, value=-1)
-        step_gradient = (step_slope * gradient).sum(dim=1, keepdim=True) * weight
+        step_gradient = summed_to(step_slope * gradient, shape) * weight
         return gradient * inside, step_gradient, None, None, None
 
 
@@ -42,38 +47,56 @@ class _LearnedStep(Function):
 class Lsq(Quantizer):
     """Learned step size at `bits` >= 2, one step per row.
 
-    `start` chooses the first step: `max` is max|w| / p (ParetoQ, arXiv 2502.02631), `mean` is 2 mean|w| / sqrt(p)
+    `first` chooses the first step: `max` is max|w| / p (ParetoQ, arXiv 2502.02631), `mean` is 2 mean|w| / sqrt(p)
     (LSQ, arXiv 1902.08153).
     """
 
     bits: float
-    start: Literal["max", "mean"] = "max"
+    first: Literal["max", "mean"] = "max"
+
+    parameters: ClassVar[tuple[str, ...]] = ("scale",)
+    relative: ClassVar[bool] = True
+    live: ClassVar[bool] = False
+    symmetric: ClassVar[bool] = True
 
     @property
     def lowest(self) -> int:
+        """n, the lowest level in steps."""
         return -(1 << (int(self.bits) - 1))
 
     @property
     def highest(self) -> int:
+        """p, the highest level in steps."""
         return (1 << (int(self.bits) - 1)) - 1
 
     @property
-    def grid(self) -> tuple[float, ...]:
-        return tuple(float(level) for level in range(self.lowest, self.highest + 1))
+    def levels(self) -> int:
+        return 1 << int(self.bits)
 
-    def initial_scale(self, rows: Tensor) -> Tensor:
-        magnitude = rows.detach().abs()
-        if self.start == "max":
-            scale = magnitude.amax(dim=1, keepdim=True) / self.highest
-        else:
-            scale = 2 * magnitude.mean(dim=1, keepdim=True) / self.highest**0.5
-        return scale.clamp(min=SCALE_FLOOR)
+    def start(self, rows: Tensor) -> tuple[Tensor, ...]:
+        return (first_step(rows, self.highest, self.first),)
 
-    def fake_quantize(self, rows: Tensor, scale: Tensor, numel: int) -> Tensor:
+    def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
+        (scale,) = ranges
         weight = gradient_scale(numel, self.highest)
         result: Tensor = _LearnedStep.apply(rows, scale, self.lowest, self.highest, weight)
         return result
 
-    def codes(self, rows: Tensor, scale: Tensor) -> Tensor:
+    def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
+        (scale,) = ranges
         level = (rows / scale.clamp(min=SCALE_FLOOR)).round().clamp(self.lowest, self.highest)
         return level.long() - self.lowest
+
+    def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
+        (scale,) = ranges
+        return Affine(step=scale.clamp(min=SCALE_FLOOR), zero=constant(self.lowest, scale))
+
+
+def first_step(rows: Tensor, highest: int, first: Literal["max", "mean"]) -> Tensor:
+    """The step (rows, 1) that training starts from: max|w| / p, or 2 mean|w| / sqrt(p)."""
+    magnitude = rows.detach().abs()
+    if first == "max":
+        scale = magnitude.amax(dim=1, keepdim=True) / highest
+    else:
+        scale = 2 * magnitude.mean(dim=1, keepdim=True) / highest**0.5
+    return scale.clamp(min=SCALE_FLOOR)

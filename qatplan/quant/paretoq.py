@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
 from qatplan.quant.lsq import Lsq
-from qatplan.quant.quantizer import SCALE_FLOOR, Quantizer, gradient_scale
+from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, constant, gradient_scale, summed_to
 
 CLIP = 0.99
 """Stretched grids clamp w / alpha to +-0.99, so that the outermost value never rounds to a level beyond the grid."""
@@ -25,7 +25,7 @@ def paretoq(bits: float) -> Quantizer:
         return Binary()
     if bits in (1.58, 2):
         return Stretched(bits)
-    return Lsq(bits, start="max")
+    return Lsq(bits, first="max")
 
 
 class _Sign(Function):
@@ -43,7 +43,7 @@ class _Sign(Function):
         (gradient,) = gradients
         rows, sign, alpha = ctx.saved_tensors
         inside = (rows.abs() <= alpha).to(gradient.dtype)
-        scale_gradient = (sign * gradient).sum(dim=1, keepdim=True) * ctx.weight
+        scale_gradient = summed_to(sign * gradient, alpha.shape) * ctx.weight
         return gradient * inside, scale_gradient, None
 
 
@@ -54,16 +54,17 @@ class _StretchedGrid(Function):
         ratio = rows / alpha
         level = ratio.clamp(-CLIP, CLIP).mul_(levels).sub_(shift).round_().add_(shift).div_(levels)
         ctx.save_for_backward(ratio, level)
-        ctx.weight = weight
+        ctx.scale = (weight, scale.shape)
         return level * alpha
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         (gradient,) = gradients
         ratio, level = ctx.saved_tensors
+        weight, shape = ctx.scale
         inside = (ratio.abs() <= CLIP).to(gradient.dtype)
         scale_slope = level.addcmul(ratio, inside, value=-1)
-        scale_gradient = (scale_slope * gradient).sum(dim=1, keepdim=True) * ctx.weight
+        scale_gradient = summed_to(scale_slope * gradient, shape) * weight
         return gradient * inside, scale_gradient, None, None, None
 
 
@@ -73,19 +74,28 @@ class Binary(Quantizer):
 
     bits: float = 1.0
 
+    parameters: ClassVar[tuple[str, ...]] = ("scale",)
+    relative: ClassVar[bool] = True
+    live: ClassVar[bool] = False
+    symmetric: ClassVar[bool] = True
+
     @property
-    def grid(self) -> tuple[float, ...]:
-        return (-1.0, 1.0)
+    def levels(self) -> int:
+        return 2
 
-    def initial_scale(self, rows: Tensor) -> Tensor:
-        return rows.detach().abs().mean(dim=1, keepdim=True).clamp(min=SCALE_FLOOR)
+    def start(self, rows: Tensor) -> tuple[Tensor, ...]:
+        return (rows.detach().abs().mean(dim=1, keepdim=True).clamp(min=SCALE_FLOOR),)
 
-    def fake_quantize(self, rows: Tensor, scale: Tensor, numel: int) -> Tensor:
-        result: Tensor = _Sign.apply(rows, scale, gradient_scale(numel, 1))
+    def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
+        result: Tensor = _Sign.apply(rows, ranges[0], gradient_scale(numel, 1))
         return result
 
-    def codes(self, rows: Tensor, scale: Tensor) -> Tensor:
+    def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
         return (rows >= 0).long()
+
+    def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
+        (scale,) = ranges
+        return Affine(step=2 * scale.clamp(min=SCALE_FLOOR), zero=constant(-0.5, scale))
 
 
 @dataclass(frozen=True)
@@ -94,28 +104,43 @@ class Stretched(Quantizer):
 
     bits: float
 
+    parameters: ClassVar[tuple[str, ...]] = ("scale",)
+    relative: ClassVar[bool] = True
+    live: ClassVar[bool] = False
+    symmetric: ClassVar[bool] = True
+
     @property
-    def levels(self) -> float:
+    def per_unit(self) -> float:
+        """Levels per unit of w / alpha."""
         return 1.5 if self.bits == 1.58 else 2.0
 
     @property
     def shift(self) -> float:
+        """What is taken off before rounding, so that two bits have no level at zero."""
         return 0.0 if self.bits == 1.58 else 0.5
 
     @property
-    def grid(self) -> tuple[float, ...]:
-        if self.bits == 1.58:
-            return (-1 / 1.5, 0.0, 1 / 1.5)
-        return (-0.75, -0.25, 0.25, 0.75)
+    def lowest(self) -> float:
+        """The lowest level, in steps of alpha / `per_unit`."""
+        return -1.0 if self.bits == 1.58 else -1.5
 
-    def initial_scale(self, rows: Tensor) -> Tensor:
-        return rows.detach().abs().amax(dim=1, keepdim=True).clamp(min=SCALE_FLOOR)
+    @property
+    def levels(self) -> int:
+        return 3 if self.bits == 1.58 else 4
 
-    def fake_quantize(self, rows: Tensor, scale: Tensor, numel: int) -> Tensor:
-        result: Tensor = _StretchedGrid.apply(rows, scale, self.levels, self.shift, gradient_scale(numel, 1))
+    def start(self, rows: Tensor) -> tuple[Tensor, ...]:
+        return (rows.detach().abs().amax(dim=1, keepdim=True).clamp(min=SCALE_FLOOR),)
+
+    def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
+        weight = gradient_scale(numel, 1)
+        result: Tensor = _StretchedGrid.apply(rows, ranges[0], self.per_unit, self.shift, weight)
         return result
 
-    def codes(self, rows: Tensor, scale: Tensor) -> Tensor:
-        ratio = rows / scale.clamp(min=SCALE_FLOOR)
-        level = (ratio.clamp(-CLIP, CLIP) * self.levels - self.shift).round() + self.shift
-        return (level - self.grid[0] * self.levels).round().long()
+    def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
+        ratio = rows / ranges[0].clamp(min=SCALE_FLOOR)
+        level = (ratio.clamp(-CLIP, CLIP) * self.per_unit - self.shift).round() + self.shift
+        return (level - self.lowest).round().long()
+
+    def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
+        (scale,) = ranges
+        return Affine(step=scale.clamp(min=SCALE_FLOOR) / self.per_unit, zero=constant(self.lowest, scale))

@@ -1,14 +1,17 @@
-"""The interface every quantizer fulfils: a small frozen leaf type over rows of weights.
+"""The interface every quantizer fulfils: a small frozen leaf type over rows of numbers.
 
-A quantizer sees a matrix of shape (rows, size). Each row has one scale: an output channel, a group of consecutive
-inputs within a channel, or the whole tensor; how a weight is cut into rows is not the quantizer's business
-(`qatplan.quant.weight`).
+A quantizer sees a matrix of shape (rows, size). Each row has its own range parameters: an output channel, a group of
+consecutive inputs within a channel, or the whole tensor; of activations, a token or the whole tensor. How a tensor is
+cut into rows is not the quantizer's business (`qatplan.quant.weight`, `qatplan.quant.activation`).
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,41 +19,77 @@ from torch import Tensor
 SCALE_FLOOR = 1e-5
 """Scales are kept at least this large (ParetoQ's public code, arXiv 2502.02631), so that an all-zero row is finite."""
 
+Ranges = Sequence[Tensor]
+"""Range parameters in the order of `Quantizer.parameters`, each (rows, 1), or (1, 1) for all rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Affine:
+    """What turns codes back into numbers: step * (code + zero), both (rows, 1), or (1, 1) for all rows."""
+
+    step: Tensor
+    zero: Tensor
+    """In steps; the same for every row of a symmetric grid, which need not store it."""
+
 
 class Quantizer(ABC):
-    """A map from rows of weights to a fixed grid; leaves are frozen dataclasses without state.
+    """A map from rows of numbers to a uniform grid; leaves are frozen dataclasses without state.
 
-    `bits` is the nominal bit width (1.58 for ternary). Scales are tensors of shape (rows, 1) in weight units.
+    `bits` is the nominal bit width (1.58 for ternary).
     """
 
     bits: float
 
+    parameters: ClassVar[tuple[str, ...]]
+    """Names of the range parameters that a row has; empty where the range follows from the live values alone."""
+    relative: ClassVar[bool]
+    """Whether training learns each parameter as a ratio to where it started, or the parameter itself."""
+    live: ClassVar[bool]
+    """Whether the range follows the live values, so that one set of parameters can serve rows never seen before."""
+    symmetric: ClassVar[bool]
+    """Whether the zero of the grid is fixed."""
+
     @property
     @abstractmethod
-    def grid(self) -> tuple[float, ...]:
-        """Every level, ascending, in units of the scale."""
+    def levels(self) -> int:
+        """Number of levels of the grid."""
 
     @abstractmethod
-    def initial_scale(self, rows: Tensor) -> Tensor:
-        """The starting scale of each row: shape (rows, 1), at least `SCALE_FLOOR`."""
+    def start(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Where the parameters start for these rows, each of shape (rows, 1)."""
 
     @abstractmethod
-    def fake_quantize(self, rows: Tensor, scale: Tensor, numel: int) -> Tensor:
-        """The rows on their grid, differentiable in `rows` and `scale` by the quantizer's own rule.
+    def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
+        """The rows on their grid, differentiable in `rows` and `ranges` by the quantizer's own rule.
 
-        `numel` is the number of weights in the whole tensor, which the gradient scale of a learned step refers to.
+        `numel` is the number of weights in the whole tensor (of activations, of features), which the gradient scale of
+        a learned step refers to.
         """
 
     @abstractmethod
-    def codes(self, rows: Tensor, scale: Tensor) -> Tensor:
-        """The index of each weight's level in `grid`: integers from 0, shape (rows, size)."""
+    def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
+        """The index of each number's level: integers from 0 to `levels` - 1, shape (rows, size)."""
 
-    def dequantize(self, codes: Tensor, scale: Tensor) -> Tensor:
-        """The weights that `codes` stand for: `grid[codes] * scale`."""
-        levels = torch.tensor(self.grid, dtype=scale.dtype, device=scale.device)
-        return levels[codes.long()] * scale.clamp(min=SCALE_FLOOR)
+    @abstractmethod
+    def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
+        """The grid of each row; with `codes` it holds all that a stored tensor needs."""
+
+
+def dequantize(codes: Tensor, grid: Affine) -> Tensor:
+    """The numbers that codes stand for, in the type of the grid."""
+    return (codes.to(grid.step.dtype) + grid.zero) * grid.step
+
+
+def constant(value: float, like: Tensor) -> Tensor:
+    """`value` as a (1, 1) tensor of the type and device of `like`."""
+    return torch.full((1, 1), value, dtype=like.dtype, device=like.device)
 
 
 def gradient_scale(numel: int, highest: float) -> float:
     """1 / sqrt(numel * p): keeps the step's gradient in proportion to the weights' (LSQ, arXiv 1902.08153, eq. 4)."""
     return 1.0 / math.sqrt(numel * highest)
+
+
+def summed_to(slope: Tensor, shape: torch.Size) -> Tensor:
+    """The gradient (rows, size) of a parameter that was broadcast from `shape`: (rows, 1) or (1, 1)."""
+    return slope.sum(dim=1, keepdim=True) if shape[0] == slope.shape[0] else slope.sum().view(1, 1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from qatplan.errors import UsageError
 
@@ -11,38 +12,51 @@ if TYPE_CHECKING:
     from qatplan.quant.quantizer import Quantizer
 
 
+GroupSize = int | Literal["tensor"] | None
+"""Inputs of a weight that share a range; None is one range per output channel, `tensor` one for the whole tensor."""
+ActivationGranularity = Literal["tensor", "token"]
+"""What shares a range of activations."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class QuantizerEntry:
     """What a user needs to know before naming a quantizer in a sweep."""
 
     name: str
+    factory: str
+    """`module:function` that makes it from a bit width; imported when it is first asked for."""
     bits: tuple[float, ...]
-    granularity: tuple[str, ...]
     symmetric: bool
     learnable: bool
+    live: bool
+    """Whether its range follows the live values, as activations quantized per token need it."""
     formula: str
     source: str
     firmness: str
     """paper, code, derived or open: how the formula reached us."""
+    granularity: tuple[str, ...] = ("tensor", "channel", "group")
+    """What may share a range in a weight."""
 
 
 ENTRIES = (
     QuantizerEntry(
         name="paretoq",
+        factory="qatplan.quant.paretoq:paretoq",
         bits=(1, 1.58, 2, 3, 4, 5, 6, 7, 8),
-        granularity=("channel", "group"),
         symmetric=True,
         learnable=True,
+        live=False,
         formula="1 bit: a sign(w); 1.58 bits: {0, +-2/3} a; 2 bits: {+-1/4, +-3/4} a; else LSQ with s = max|w| / p",
         source="Liu et al., ParetoQ, arXiv 2502.02631",
         firmness="code",
     ),
     QuantizerEntry(
         name="lsq",
+        factory="qatplan.quant.lsq:lsq",
         bits=(2, 3, 4, 5, 6, 7, 8),
-        granularity=("channel", "group"),
         symmetric=True,
         learnable=True,
+        live=False,
         formula="s clamp(round(w / s), -2^(B-1), 2^(B-1) - 1), s = 2 mean|w| / sqrt(p)",
         source="Esser et al., LSQ, arXiv 1902.08153",
         firmness="code",
@@ -68,10 +82,6 @@ def check_bits(name: str, bits: float) -> None:
 def create(name: str, bits: float) -> Quantizer:
     """The quantizer `name` at `bits`; UsageError if there is no such pair."""
     check_bits(name, bits)
-    if name == "paretoq":
-        from qatplan.quant.paretoq import paretoq
-
-        return paretoq(bits)
-    from qatplan.quant.lsq import Lsq
-
-    return Lsq(bits, start="mean")
+    module, function = entry(name).factory.split(":")
+    quantizer: Quantizer = getattr(importlib.import_module(module), function)(bits)
+    return quantizer

@@ -1,4 +1,4 @@
-"""Rounding after training: each row to nearest, on the quantizer's own grid, with the scale of least squared error.
+"""Rounding after training: each row to nearest, on the quantizer's own grid, with the step of least squared error.
 
 This is the f = 0 end of every fraction curve ("RTN with MSE-optimal steps").
 """
@@ -8,47 +8,47 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qatplan.quant.quantizer import SCALE_FLOOR, Quantizer
+from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, dequantize
 
 SEARCH_POINTS = 256
 REFINEMENTS = 20
 
 
-def nearest(rows: Tensor, scale: Tensor, grid: tuple[float, ...]) -> Tensor:
-    """Each weight's nearest level, in weight units; shape as `rows`."""
-    levels = torch.tensor(grid, dtype=rows.dtype, device=rows.device)
-    middles = (levels[1:] + levels[:-1]) / 2
-    return levels[torch.bucketize(rows / scale, middles)] * scale
+def nearest(rows: Tensor, grid: Affine, levels: int) -> Tensor:
+    """The code of each number's nearest level; shape as `rows`, integers held in its type."""
+    return (rows / grid.step - grid.zero).round().clamp(0, levels - 1)
 
 
-def least_squares_scale(rows: Tensor, quantizer: Quantizer) -> Tensor:
-    """The scale of each row, shape (rows, 1), that minimises the squared error of rounding to the grid.
+def round_to_nearest(rows: Tensor, quantizer: Quantizer) -> tuple[Tensor, Affine]:
+    """Codes of the rows and the grid of each, with the step that minimises the squared error of rounding.
 
-    The error is piecewise quadratic in the scale, so the search is global first (256 scales up to the
-    largest useful one) and then alternates exactly: codes given the scale, best scale given the codes.
+    The error is piecewise quadratic in the step, so the search is global first (256 steps up to the largest useful
+    one) and then alternates exactly: codes given the step, best step given the codes.
     """
     rows = rows.detach()
-    largest = rows.abs().amax(dim=1, keepdim=True).clamp(min=SCALE_FLOOR) / max(
-        abs(level) for level in quantizer.grid if level > 0
-    )
+    levels = quantizer.levels
+    zero = quantizer.affine(rows, quantizer.start(rows)).zero
+    largest = rows.abs().amax(dim=1, keepdim=True).clamp(min=SCALE_FLOOR) / (levels - 1 + zero)
     best = largest.clone()
-    error = _squared_error(rows, best, quantizer)
+    error = _squared_error(rows, Affine(step=best, zero=zero), levels)
     for share in torch.linspace(0.05, 1.05, SEARCH_POINTS, dtype=rows.dtype):
-        scale = (largest * share).clamp(min=SCALE_FLOOR)
-        best, error = _better(rows, scale, quantizer, best, error)
+        step = (largest * share).clamp(min=SCALE_FLOOR)
+        best, error = _better(rows, Affine(step=step, zero=zero), levels, best, error)
     for _ in range(REFINEMENTS):
-        unit = nearest(rows, best, quantizer.grid) / best
+        grid = Affine(step=best, zero=zero)
+        unit = dequantize(nearest(rows, grid, levels), grid) / best
         power = (unit * unit).sum(dim=1, keepdim=True)
-        scale = torch.where(power > 0, (unit * rows).sum(dim=1, keepdim=True) / power.clamp(min=1e-30), best)
-        best, error = _better(rows, scale.clamp(min=SCALE_FLOOR), quantizer, best, error)
-    return best
+        step = torch.where(power > 0, (unit * rows).sum(dim=1, keepdim=True) / power.clamp(min=1e-30), best)
+        best, error = _better(rows, Affine(step=step.clamp(min=SCALE_FLOOR), zero=zero), levels, best, error)
+    grid = Affine(step=best, zero=zero)
+    return nearest(rows, grid, levels), grid
 
 
-def _squared_error(rows: Tensor, scale: Tensor, quantizer: Quantizer) -> Tensor:
-    return (rows - nearest(rows, scale, quantizer.grid)).square().sum(dim=1, keepdim=True)
+def _squared_error(rows: Tensor, grid: Affine, levels: int) -> Tensor:
+    return (rows - dequantize(nearest(rows, grid, levels), grid)).square().sum(dim=1, keepdim=True)
 
 
-def _better(rows: Tensor, scale: Tensor, quantizer: Quantizer, best: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
-    candidate = _squared_error(rows, scale, quantizer)
+def _better(rows: Tensor, grid: Affine, levels: int, best: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+    candidate = _squared_error(rows, grid, levels)
     improved = candidate < error
-    return torch.where(improved, scale, best), torch.where(improved, candidate, error)
+    return torch.where(improved, grid.step, best), torch.where(improved, candidate, error)

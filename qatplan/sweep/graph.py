@@ -9,12 +9,13 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from qatplan.errors import UsageError
+from qatplan.quant.registry import GroupSize
 from qatplan.sweep.specification import Grid, Specification
 from qatplan.training.corpus import CorpusInfo
-from qatplan.training.segment import Quantization, SegmentConfig, Switch
+from qatplan.training.segment import Activation, OptimizerState, Quantization, SegmentConfig, Switch
 from qatplan.training.shape import shape_of_width
 
 COMPILE_FROM_TOKENS = 6e6
@@ -113,6 +114,46 @@ def _models(grid: Grid) -> Iterator[tuple[int, float, int, int]]:
             yield width, rate, seed, round(tokens)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _SwitchChoice:
+    """What a grid says of a QAT phase, whatever its length."""
+
+    learning_rate: float
+    scale_learning_rate: float
+    optimizer_state: OptimizerState
+    rewarmup: float
+    optimizer: str
+    update: str
+
+
+def _switches(grid: Grid, bits: float) -> Iterator[_SwitchChoice]:
+    choices = itertools.product(
+        grid.ratios(bits), grid.scale_learning_rates, grid.optimizer_states, grid.rewarmups, grid.optimizers,
+        grid.updates,
+    )  # fmt: skip
+    for rate, scale_rate, state, rewarmup, optimizer, update in choices:
+        yield _SwitchChoice(
+            learning_rate=rate, scale_learning_rate=scale_rate, optimizer_state=state, rewarmup=rewarmup,
+            optimizer=optimizer, update=update,
+        )  # fmt: skip
+
+
+def _quantizations(grid: Grid) -> Iterator[Quantization]:
+    """Every way in which a grid quantizes weights and activations."""
+    activations = [
+        None if bits is None else Activation(quantizer=quantizer, bits=bits, granularity=granularity)
+        for bits, quantizer, granularity in itertools.product(
+            grid.activation_bits, grid.activation_quantizers, grid.activation_granularities
+        )
+    ]
+    choices = itertools.product(grid.bits, grid.quantizers, grid.group_sizes, dict.fromkeys(activations))
+    for bits, quantizer, group_size, activation in choices:
+        yield Quantization(
+            quantizer=quantizer, bits=bits, group_size=group_size, activation=activation,
+            embedding_bits=max(bits, grid.embedding_bits_floor),
+        )  # fmt: skip
+
+
 class _Builder:
     """Collects the segments that runs need; trunks are cut into pieces at the end, when all switch points are known."""
 
@@ -131,26 +172,15 @@ class _Builder:
         base = self._trunk_config(width, rate, seed)
         if grid.full_precision:
             self._cooled(base, steps, evaluate=True)
-        choices = itertools.product(
-            grid.bits, grid.fractions, grid.schedules, grid.quantizers, grid.group_sizes, grid.scale_learning_rates,
-            grid.optimizer_states, grid.rewarmups,
-        )  # fmt: skip
-        for bits, fraction, schedule, quantizer, group_size, scale_rate, optimizer_state, rewarmup in choices:
-            self._check_groups(base, group_size)
-            quantization = Quantization(
-                quantizer=quantizer,
-                bits=bits,
-                group_size=group_size,
-                embedding_bits=max(bits, grid.embedding_bits_floor),
-            )
-            if fraction == 0:
-                control = self._cooled(base, steps, evaluate=grid.full_precision)
-                self._branch(base, control, "post-training", kind="round", start=steps, end=steps,
-                             quantization=quantization, evaluate=True)  # fmt: skip
-                continue
-            qat_steps = self._qat_steps(fraction, steps, tokens)
-            for ratio in grid.ratios(bits):
-                self._qat(base, steps, qat_steps, schedule, quantization, ratio, scale_rate, optimizer_state, rewarmup)
+        for quantization in _quantizations(grid):
+            self._check_groups(base, quantization.group_size)
+            for fraction in grid.fractions:
+                if fraction == 0:
+                    self._rounded(base, steps, quantization, grid)
+                    continue
+                qat_steps = self._qat_steps(fraction, steps, tokens)
+                for schedule, switch in itertools.product(grid.schedules, _switches(grid, quantization.bits)):
+                    self._qat(base, steps, qat_steps, schedule, quantization, switch)
 
     def graph(self) -> Graph:
         segments: dict[str, Segment] = {}
@@ -202,15 +232,21 @@ class _Builder:
         parent = self._trunk(base, start)
         return self._branch(base, parent, "full-precision", kind="cooldown", start=start, end=end, evaluate=evaluate)
 
+    def _rounded(self, base: SegmentConfig, steps: int, quantization: Quantization, grid: Grid) -> None:
+        control = self._cooled(base, steps, evaluate=grid.full_precision)
+        for method in grid.post_training:
+            self._branch(base, control, "post-training", kind="round", start=steps, end=steps, evaluate=True,
+                         quantization=replace(quantization, post_training=method))  # fmt: skip
+
     def _qat(
         self, base: SegmentConfig, steps: int, qat_steps: int, schedule: str, quantization: Quantization,
-        ratio: float, scale_rate: float, optimizer_state: Any, rewarmup: float,
+        choice: _SwitchChoice,
     ) -> None:  # fmt: skip
         start = steps - qat_steps
         decay_start = start
         if start == 0:
             # Quantized from the start there is no switch: the trunk's warmup serves, and nothing is carried over.
-            schedule, parent, rewarmup, optimizer_state = "classic", None, 0.0, "reset"
+            schedule, parent, choice = "classic", None, replace(choice, rewarmup=0.0, optimizer_state="reset")
         elif schedule == "classic":
             parent = self._cooled(base, start, evaluate=False)
         else:
@@ -223,11 +259,13 @@ class _Builder:
                         "schedule fused-late starts its decay after the switch."
                     )
         switch = Switch(
-            learning_rate=ratio,
-            scale_learning_rate=scale_rate,
-            optimizer_state=optimizer_state,
-            rewarmup_steps=round(rewarmup * qat_steps),
+            learning_rate=choice.learning_rate,
+            scale_learning_rate=choice.scale_learning_rate,
+            optimizer_state=choice.optimizer_state,
+            rewarmup_steps=round(choice.rewarmup * qat_steps),
             decay_start=decay_start,
+            optimizer=choice.optimizer,
+            update=choice.update,
         )
         self._branch(base, parent, schedule, kind="qat", start=start, end=steps, quantization=quantization,
                      switch=switch, evaluate=True)  # fmt: skip
@@ -257,9 +295,9 @@ class _Builder:
         return qat_steps
 
     @staticmethod
-    def _check_groups(base: SegmentConfig, group_size: int | None) -> None:
+    def _check_groups(base: SegmentConfig, group_size: GroupSize) -> None:
         for inputs in (base.shape.width, base.shape.feed_forward):
-            if group_size is not None and inputs % group_size:
+            if isinstance(group_size, int) and inputs % group_size:
                 raise UsageError(
                     f"group_sizes {group_size} does not divide {inputs}, the inputs of a weight at width "
                     f"{base.shape.width}."

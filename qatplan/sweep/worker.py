@@ -18,7 +18,7 @@ from qatplan.training import checkpoint
 from qatplan.training.checkpoint import State
 from qatplan.training.corpus import blocks_per_epoch
 from qatplan.training.runtime import Runtime
-from qatplan.training.segment import NUMERICS
+from qatplan.training.segment import NUMERICS, SegmentConfig
 from qatplan.training.trainer import Evaluation, evaluate, start_state, train
 
 
@@ -75,7 +75,7 @@ def _begin(segment: Segment, folder: SweepFolder) -> State:
         return start_state(segment.config)
     path = folder.checkpoint(segment.parent)
     try:
-        return replace(checkpoint.load(path), scales={}, scale_starts={}, seconds=0.0)
+        return replace(checkpoint.load(path), ranges={}, range_starts={}, seconds=0.0)
     except DataError:
         # Without its marker it counts as missing, so that the next command makes it again.
         checkpoint.remove(path)
@@ -88,7 +88,7 @@ def row(segment: Segment, state: State, runtime: Runtime, sweep_id: str) -> dict
     evaluation = evaluate(config, state, runtime) if state.status == "finished" else None
     if evaluation is not None and not math.isfinite(evaluation.loss):
         evaluation = None
-    quantization, switch = config.quantization, config.switch
+    switch = config.switch
     per_step = config.sequences * config.sequence
     d_qat = config.tokens if config.kind == "qat" else 0
     return {
@@ -106,15 +106,14 @@ def row(segment: Segment, state: State, runtime: Runtime, sweep_id: str) -> dict
         "d_total": config.end_tokens,
         "d_fp": config.end_tokens - d_qat,
         "d_qat": d_qat,
-        "bits": quantization.bits if quantization else None,
-        "group_size": quantization.group_size if quantization else None,
-        "embedding_bits": quantization.embedding_bits if quantization else None,
-        "quantizer": quantization.quantizer if quantization else None,
+        **_quantization(config),
         "schedule": segment.schedule,
         "seed": config.seed,
         "learning_rate": config.learning_rate,
         "qat_learning_rate": switch.learning_rate if switch else None,
         "optimizer_state": switch.optimizer_state if switch else None,
+        "optimizer": switch.optimizer if switch else None,
+        "update": switch.update if switch else None,
         "rewarmup_tokens": switch.rewarmup_steps * per_step if switch else None,
         "cooldown": segment.cooldown,
         "batch_tokens": per_step,
@@ -131,6 +130,24 @@ def row(segment: Segment, state: State, runtime: Runtime, sweep_id: str) -> dict
         "threads": torch.get_num_threads(),
         "torch_version": torch.__version__,
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _quantization(config: SegmentConfig) -> dict[str, Any]:
+    quantization = config.quantization
+    if quantization is None:
+        return {}
+    size, activation = quantization.group_size, quantization.activation
+    return {
+        "bits": quantization.bits,
+        "group_size": size if isinstance(size, int) else None,
+        "granularity": "channel" if size is None else "tensor" if size == "tensor" else "group",
+        "embedding_bits": quantization.embedding_bits,
+        "quantizer": quantization.quantizer,
+        "activation_bits": activation.bits if activation else None,
+        "activation_quantizer": activation.quantizer if activation else None,
+        "activation_granularity": activation.granularity if activation else None,
+        "post_training": quantization.post_training if config.kind == "round" else None,
     }
 
 

@@ -21,16 +21,16 @@ from qatplan.errors import DataError
 class State:
     """A model in training.
 
-    `weights` by name; `moments` holds AdamW's two averages and step count by weight name; `scales` the learned scale
-    ratios by weight name; `curve` the training loss so far as (tokens, loss) pairs; `first_losses` the loss of the
-    untrained model and of the freshly quantized one.
+    `weights` by name; `moments` holds AdamW's two averages and step count by parameter name; `ranges` the learned range
+    parameters of the quantizers by name, `range_starts` where they started; `curve` the training loss so far as
+    (tokens, loss) pairs; `first_losses` the loss of the untrained model and of the freshly quantized one.
     """
 
     step: int
     weights: dict[str, Tensor]
     moments: dict[str, dict[str, Tensor]]
-    scales: dict[str, Tensor] = field(default_factory=dict)
-    scale_starts: dict[str, Tensor] = field(default_factory=dict)
+    ranges: dict[str, Tensor] = field(default_factory=dict)
+    range_starts: dict[str, Tensor] = field(default_factory=dict)
     curve: list[tuple[int, float]] = field(default_factory=list)
     first_losses: list[float] = field(default_factory=list)
     status: str = "finished"
@@ -42,7 +42,7 @@ def save(state: State, path: Path) -> None:
     """Write `path` (tensors) and then `path` with suffix .json (the marker with their digest)."""
     buffer = io.BytesIO()
     torch.save(
-        {"weights": state.weights, "moments": state.moments, "scales": state.scales, "starts": state.scale_starts},
+        {"weights": state.weights, "moments": state.moments, "ranges": state.ranges, "starts": state.range_starts},
         buffer,
     )
     data = buffer.getvalue()
@@ -72,8 +72,8 @@ def load(path: Path, device: torch.device | None = None) -> State:
         step=marker["step"],
         weights=tensors["weights"],
         moments=tensors["moments"],
-        scales=tensors["scales"],
-        scale_starts=tensors["starts"],
+        ranges=tensors["ranges"],
+        range_starts=tensors["starts"],
         curve=[(tokens, float("nan") if loss is None else loss) for tokens, loss in marker["curve"]],
         first_losses=marker["first_losses"],
         status=marker["status"],

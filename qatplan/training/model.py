@@ -7,7 +7,7 @@ changes which tensors arrive.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as functional
@@ -21,8 +21,22 @@ NORM_EPSILON = 1e-5
 BLOCK_TENSORS = ("attention_norm", "query_key_value", "output", "feed_forward_norm", "gate_up", "down")
 """The tensors of a layer in the order the forward function takes them."""
 
+SITES = ("query_key_value", "output", "gate_up", "down")
+"""The tensors of a layer whose inputs are quantized where activations are; site 4 layer + i is the i-th of a layer."""
+
 Forward = Callable[[list[Tensor], Tensor, Tensor], Tensor]
-"""(weights, tokens (batch, sequence), targets (batch, sequence)) -> mean loss of each sequence, nats per token."""
+"""(weights, tokens (batch, sequence), targets (batch, sequence)) -> mean loss of each sequence, nats per token.
+
+Behind the weights, in the same list, come the tensors that the forward function's `Feed` takes.
+"""
+
+Feed = Callable[[Tensor, int, Sequence[Tensor]], Tensor]
+"""(input of a linear layer, its site, the tensors behind the weights) -> the input that is used."""
+
+
+def unchanged(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
+    """The feed of a model whose activations are not quantized."""
+    return x
 
 
 class Decoder(nn.Module):
@@ -66,8 +80,35 @@ class Decoder(nn.Module):
         return [(name, named[name]) for name in ("embedding", *inner, "norm")]
 
 
-def make_forward(shape: Shape, sequence: int, device: torch.device) -> Forward:
+def make_forward(shape: Shape, sequence: int, device: torch.device, feed: Feed = unchanged) -> Forward:
     """The loss of a batch as a function of the weights in `Decoder.named_weights` order."""
+    block = make_block(shape, sequence, device, feed)
+    count = 2 + len(BLOCK_TENSORS) * shape.layers
+
+    def forward(weights: list[Tensor], tokens: Tensor, targets: Tensor) -> Tensor:
+        ranges = weights[count:]
+        embedding = weights[0]
+        stream = functional.embedding(tokens, embedding)
+        for layer in range(shape.layers):
+            stream = block(weights[1 + 6 * layer : 7 + 6 * layer], stream, layer, ranges)
+        logits = functional.linear(rms_norm(stream, weights[count - 1]), embedding)
+        losses = functional.cross_entropy(logits.view(-1, shape.vocabulary), targets.reshape(-1), reduction="none")
+        return losses.view(tokens.shape).mean(dim=1)
+
+    return forward
+
+
+def rms_norm(x: Tensor, gain: Tensor) -> Tensor:
+    """Root-mean-square normalisation over the last dimension."""
+    return functional.rms_norm(x, (x.shape[-1],), gain, NORM_EPSILON)
+
+
+Block = Callable[[list[Tensor], Tensor, int, Sequence[Tensor]], Tensor]
+"""(the layer's tensors, stream (batch, sequence, width), number of the layer, tensors of the feed) -> stream."""
+
+
+def make_block(shape: Shape, sequence: int, device: torch.device, feed: Feed = unchanged) -> Block:
+    """One decoder layer as a function of its tensors, in the order of `BLOCK_TENSORS`."""
     positions = torch.arange(sequence, dtype=torch.float32)[:, None]
     frequencies = ROTARY_BASE ** (-torch.arange(0, shape.head_size, 2, dtype=torch.float32) / shape.head_size)
     angle = positions * frequencies[None, :]
@@ -77,25 +118,17 @@ def make_forward(shape: Shape, sequence: int, device: torch.device) -> Forward:
         first, second = x.chunk(2, dim=-1)
         return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
 
-    def norm(x: Tensor, gain: Tensor) -> Tensor:
-        return functional.rms_norm(x, (shape.width,), gain, NORM_EPSILON)
+    def block(weights: list[Tensor], stream: Tensor, layer: int, ranges: Sequence[Tensor]) -> Tensor:
+        batch, length, width = stream.shape
+        attention_norm, query_key_value, output, feed_forward_norm, gate_up, down = weights
+        site = len(SITES) * layer
+        heads = functional.linear(feed(rms_norm(stream, attention_norm), site, ranges), query_key_value)
+        query, key, value = heads.view(batch, length, 3, shape.heads, shape.head_size).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(rotate(query), rotate(key), value, is_causal=True)
+        joined = feed(mixed.transpose(1, 2).reshape(batch, length, width), site + 1, ranges)
+        stream = stream + functional.linear(joined, output)
+        hidden = feed(rms_norm(stream, feed_forward_norm), site + 2, ranges)
+        gate, up = functional.linear(hidden, gate_up).chunk(2, dim=-1)
+        return stream + functional.linear(feed(functional.silu(gate) * up, site + 3, ranges), down)
 
-    def forward(weights: list[Tensor], tokens: Tensor, targets: Tensor) -> Tensor:
-        batch, length = tokens.shape
-        embedding = weights[0]
-        stream = functional.embedding(tokens, embedding)
-        for layer in range(shape.layers):
-            attention_norm, query_key_value, output, feed_forward_norm, gate_up, down = weights[
-                1 + 6 * layer : 7 + 6 * layer
-            ]
-            heads = functional.linear(norm(stream, attention_norm), query_key_value)
-            query, key, value = heads.view(batch, length, 3, shape.heads, shape.head_size).permute(2, 0, 3, 1, 4)
-            mixed = functional.scaled_dot_product_attention(rotate(query), rotate(key), value, is_causal=True)
-            stream = stream + functional.linear(mixed.transpose(1, 2).reshape(batch, length, shape.width), output)
-            gate, up = functional.linear(norm(stream, feed_forward_norm), gate_up).chunk(2, dim=-1)
-            stream = stream + functional.linear(functional.silu(gate) * up, down)
-        logits = functional.linear(norm(stream, weights[-1]), embedding)
-        losses = functional.cross_entropy(logits.view(-1, shape.vocabulary), targets.reshape(-1), reduction="none")
-        return losses.view(batch, length).mean(dim=1)
-
-    return forward
+    return block

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from qatplan.errors import UsageError
 from qatplan.training.corpus import Corpus, batch, validation_blocks
-from qatplan.training.model import Forward, make_forward
-from qatplan.training.segment import SegmentConfig
+from qatplan.training.model import Forward, make_forward, unchanged
+from qatplan.training.quantized import activation_feed, activation_quantizer
+from qatplan.training.segment import Activation, SegmentConfig
 from qatplan.training.shape import Shape
 
 
@@ -23,14 +24,16 @@ class Runtime:
     def __init__(self, corpus: Corpus, device: str) -> None:
         self.corpus = corpus
         self.device = torch.device(device)
-        self._forwards: dict[tuple[Shape, int, str], Forward] = {}
+        self._forwards: dict[tuple[Shape, int, str, Activation | None], Forward] = {}
         self._validation: dict[tuple[int, int], Tensor] = {}
 
     def forward(self, config: SegmentConfig) -> Forward:
         """The loss function of a segment's shape, compiled if its backend says so."""
-        key = (config.shape, config.sequence, config.backend)
+        activation = config.quantization.activation if config.quantization else None
+        key = (config.shape, config.sequence, config.backend, activation)
         if key not in self._forwards:
-            plain = make_forward(config.shape, config.sequence, self.device)
+            feed = unchanged if activation is None else activation_feed(activation_quantizer(activation))
+            plain = make_forward(config.shape, config.sequence, self.device, feed)
             self._forwards[key] = compiled(plain) if config.backend == "compiled" else plain
         return self._forwards[key]
 

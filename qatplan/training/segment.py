@@ -11,24 +11,42 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from qatplan.quant.registry import ActivationGranularity, GroupSize
 from qatplan.training.shape import Shape
 
 NUMERICS = "1"
 """The version of the code as far as it decides losses: raised when a change alters any number of a run."""
 
 Kind = Literal["trunk", "cooldown", "qat", "round"]
+OptimizerState = Literal["kept", "reset"]
+ACTIVATION_GRANULARITIES: tuple[ActivationGranularity, ...] = ("tensor", "token")
+OPTIMIZERS = ("adamw",)
+UPDATES = ("learning-rate",)
+POST_TRAINING = ("rtn",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activation:
+    """How the inputs of the linear layers are quantized; the head's input is not."""
+
+    quantizer: str
+    bits: float
+    granularity: ActivationGranularity
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization:
-    """How the weights are quantized in a `qat` or `round` segment."""
+    """How a `qat` or `round` segment quantizes."""
 
     quantizer: str
     bits: float
-    group_size: int | None
-    """Consecutive inputs that share a scale; None is one scale per output channel."""
+    group_size: GroupSize
     embedding_bits: float
     """Bits of the tied embedding and head."""
+    activation: Activation | None = None
+    """None leaves activations in full precision."""
+    post_training: str = "rtn"
+    """How a `round` segment finds its codes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +57,15 @@ class Switch:
     """Peak learning rate relative to the trunk's."""
     scale_learning_rate: float
     """Learning rate of the scales relative to that of the weights."""
-    optimizer_state: Literal["kept", "reset"]
+    optimizer_state: OptimizerState
     """Whether AdamW's moments are carried over the switch."""
     rewarmup_steps: int
     decay_start: int
     """Step at which the learning rate starts its linear way to zero at the segment's end."""
+    optimizer: str = "adamw"
+    """What updates the matrices in this phase."""
+    update: str = "learning-rate"
+    """What sets the size of a step: the learning rate, or the rate at which codes change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +126,23 @@ class SegmentConfig:
     def _plain(self, names: tuple[str, ...]) -> dict[str, Any]:
         # dataclasses.asdict copies deeply, which is most of the time of planning ten thousand runs.
         values = {name: getattr(self, name) for name in names}
-        return {name: vars(value) if name in _NESTED and value is not None else value for name, value in values.items()}
+        return {
+            name: _flat(value) if name in _NESTED and value is not None else value for name, value in values.items()
+        }
+
+
+def _flat(value: Any) -> dict[str, Any]:
+    """The fields of a nested configuration, without those that came later and keep their default: names stay."""
+    plain = {key: item for key, item in vars(value).items() if _LATER.get(key, _NOTHING) != item}
+    if isinstance(value, Quantization) and value.activation is not None:
+        plain["activation"] = vars(value.activation)
+    return plain
 
 
 _NAMES = tuple(field.name for field in fields(SegmentConfig))
 _NESTED = ("shape", "quantization", "switch")
+_NOTHING = object()
+_LATER = {"activation": None, "post_training": "rtn", "optimizer": "adamw", "update": "learning-rate"}
 
 
 def _digest(content: dict[str, Any]) -> str:
@@ -124,6 +158,9 @@ def from_json(record: dict[str, Any]) -> SegmentConfig:
     """The configuration written by `to_json`."""
     fields = dict(record)
     fields["shape"] = Shape(**fields["shape"])
-    fields["quantization"] = Quantization(**fields["quantization"]) if fields["quantization"] else None
+    if fields["quantization"]:
+        inner = dict(fields["quantization"])
+        inner["activation"] = Activation(**inner["activation"]) if inner.get("activation") else None
+        fields["quantization"] = Quantization(**inner)
     fields["switch"] = Switch(**fields["switch"]) if fields["switch"] else None
     return SegmentConfig(**fields)

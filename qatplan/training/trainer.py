@@ -10,19 +10,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from qatplan.quant import registry
-from qatplan.quant.weight import QuantizedWeight, rounded
+from qatplan.quant.weight import rounded
 from qatplan.training.checkpoint import State
 from qatplan.training.model import Decoder
+from qatplan.training.quantized import QuantizedModel, is_quantized, quantizer_of
 from qatplan.training.runtime import Runtime
 from qatplan.training.schedule import learning_rate_at
-from qatplan.training.segment import Quantization, SegmentConfig
+from qatplan.training.segment import SegmentConfig
 
 BETAS = (0.9, 0.95)
 CLIP = 1.0
 CURVE_STEPS = 25
 """Steps averaged in one point of the training curve."""
-NEVER_QUANTIZED = ("norm", "attention_norm", "feed_forward_norm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +90,8 @@ class _Loop:
         self.weights = {
             name: nn.Parameter(tensor.to(runtime.device, copy=True)) for name, tensor in begin.weights.items()
         }
-        self.quantized: dict[str, QuantizedWeight] = {}
-        if config.quantization is not None:
-            self.quantized = quantized_weights(self.weights, config.quantization)
-            if not fresh:
-                with torch.no_grad():
-                    for name, module in self.quantized.items():
-                        module.initial.copy_(begin.scale_starts[name])
-                        module.ratio.copy_(begin.scales[name])
+        self.quantized = self._quantized(begin, fresh)
+        self.ranges = self.quantized.learned() if self.quantized is not None else {}
         self.optimizer = self._optimizer()
         reset = fresh and config.switch is not None and config.switch.optimizer_state == "reset"
         if not reset:
@@ -110,6 +103,17 @@ class _Loop:
         self.count = 0
         self.finite = True
 
+    def _quantized(self, begin: State, fresh: bool) -> QuantizedModel | None:
+        config = self.config
+        if config.quantization is None:
+            return None
+        model = QuantizedModel(self.weights, config.quantization)
+        if fresh:
+            model.calibrate(self.weights, config.shape, *self.runtime.batch(config, begin.step))
+        else:
+            model.restore(config.shape, begin.range_starts, begin.ranges)
+        return model
+
     def _optimizer(self) -> torch.optim.AdamW:
         matrices = [p for p in self.weights.values() if p.ndim == 2]
         vectors = [p for p in self.weights.values() if p.ndim == 1]
@@ -117,12 +121,12 @@ class _Loop:
             {"params": matrices, "weight_decay": self.config.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        if self.quantized:
-            groups.append({"params": [m.ratio for m in self.quantized.values()], "weight_decay": 0.0})
+        if self.ranges:
+            groups.append({"params": list(self.ranges.values()), "weight_decay": 0.0})
         return torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=BETAS, fused=True)
 
     def _named_trained(self) -> dict[str, nn.Parameter]:
-        return {**self.weights, **{f"{name}:ratio": module.ratio for name, module in self.quantized.items()}}
+        return {**self.weights, **self.ranges}
 
     def _restore_moments(self, moments: dict[str, dict[str, Tensor]]) -> None:
         for name, parameter in self._named_trained().items():
@@ -136,16 +140,15 @@ class _Loop:
 
         Views, not parameters, in full precision: torch.compile then has one program for both phases.
         """
-        return [
-            self.quantized[name](parameter) if name in self.quantized else parameter.view_as(parameter)
-            for name, parameter in self.weights.items()
-        ]
+        if self.quantized is None:
+            return [parameter.view_as(parameter) for parameter in self.weights.values()]
+        return self.quantized.tensors(self.weights)
 
     def step(self, step: int) -> None:
         rate = learning_rate_at(self.config, step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        if self.quantized and self.config.switch is not None:
+        if self.ranges and self.config.switch is not None:
             self.optimizer.param_groups[-1]["lr"] = rate * self.config.switch.scale_learning_rate
         tokens, targets = self.runtime.batch(self.config, step)
         loss = self.forward(self.current(), tokens, targets).mean()
@@ -176,8 +179,8 @@ class _Loop:
             step=step,
             weights={name: parameter.detach().clone() for name, parameter in self.weights.items()},
             moments=moments,
-            scales={name: module.ratio.detach().clone() for name, module in self.quantized.items()},
-            scale_starts={name: module.initial.clone() for name, module in self.quantized.items()},
+            ranges={name: value.detach().clone() for name, value in self.ranges.items()},
+            range_starts={n: start.clone() for n, start in self.quantized.starts().items()} if self.quantized else {},
             curve=self.curve,
             first_losses=self.first_losses,
             seconds=seconds,
@@ -190,42 +193,32 @@ class _Loop:
         return replace(self.state(self.config.end, seconds), status=status)
 
 
-def quantized_weights(weights: dict[str, nn.Parameter], quantization: Quantization) -> dict[str, QuantizedWeight]:
-    """One `QuantizedWeight` per matrix; norms stay in full precision, the embedding has its own bits."""
-    modules = {}
-    for name, parameter in weights.items():
-        if name.split(".")[-1] in NEVER_QUANTIZED:
-            continue
-        bits = quantization.embedding_bits if name == "embedding" else quantization.bits
-        module = QuantizedWeight(parameter, registry.create(quantization.quantizer, bits), quantization.group_size)
-        modules[name] = module.to(parameter.device)
-    return modules
-
-
-def evaluated_weights(config: SegmentConfig, state: State, device: torch.device) -> list[Tensor]:
-    """The weights a finished segment is judged by: on their grid if it quantizes, by rounding if that is its kind."""
-    weights = {name: nn.Parameter(tensor.to(device)) for name, tensor in state.weights.items()}
-    if config.quantization is None:
-        return [parameter.detach() for parameter in weights.values()]
-    modules = quantized_weights(weights, config.quantization)
-    result = []
-    with torch.no_grad():
-        for name, parameter in weights.items():
-            if name not in modules:
-                result.append(parameter.detach())
-            elif config.kind == "round":
-                result.append(rounded(parameter, modules[name].quantizer, config.quantization.group_size))
-            else:
-                modules[name].initial.copy_(state.scale_starts[name])
-                modules[name].ratio.copy_(state.scales[name])
-                result.append(modules[name](parameter).detach())
-    return result
+@torch.no_grad()
+def evaluated_tensors(config: SegmentConfig, state: State, runtime: Runtime) -> list[Tensor]:
+    """What a finished segment is judged by: its weights, on their grid if it quantizes, and its activations' ranges."""
+    weights = {name: tensor.to(runtime.device) for name, tensor in state.weights.items()}
+    quantization = config.quantization
+    if quantization is None:
+        return list(weights.values())
+    if config.kind == "round":
+        weights = {
+            name: rounded(weight, quantizer_of(name, quantization), quantization.group_size)
+            if is_quantized(name)
+            else weight
+            for name, weight in weights.items()
+        }
+    model = QuantizedModel(weights, quantization, rounded=config.kind == "round")
+    if config.kind == "round":
+        model.calibrate(weights, config.shape, *runtime.batch(config, config.end))
+    else:
+        model.restore(config.shape, state.range_starts, state.ranges)
+    return model.tensors(weights)
 
 
 def evaluate(config: SegmentConfig, state: State, runtime: Runtime) -> Evaluation:
     """Loss of a segment's end on the fixed validation set; not a number if the weights are not finite."""
     forward = runtime.forward(config)
-    weights = evaluated_weights(config, state, runtime.device)
+    weights = evaluated_tensors(config, state, runtime)
     blocks = runtime.validation(config)
     losses = []
     with torch.no_grad():

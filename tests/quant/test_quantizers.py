@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from qatplan.errors import UsageError
 from qatplan.quant import registry
-from qatplan.quant.lsq import Lsq
+from qatplan.quant.lsq import lsq
 from qatplan.quant.paretoq import paretoq
-from qatplan.quant.quantizer import SCALE_FLOOR, Quantizer
-from qatplan.quant.rounding import least_squares_scale, nearest
+from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, dequantize
+from qatplan.quant.rounding import nearest, round_to_nearest
 from qatplan.quant.weight import QuantizedWeight, rounded, rows_of
 
-ALL = [paretoq(bits) for bits in (1, 1.58, 2, 3, 4, 6, 8)] + [Lsq(bits, start="mean") for bits in (2, 4)]
+ALL = [paretoq(bits) for bits in (1, 1.58, 2, 3, 4, 6, 8)] + [lsq(bits) for bits in (2, 4)]
 
 
 def rows(seed: int = 0, shape: tuple[int, int] = (6, 40)) -> torch.Tensor:
@@ -42,23 +42,22 @@ def name(quantizer: Quantizer) -> str:
 )
 def test_grid_has_exactly_the_stated_levels(bits: float, grid: list[float]) -> None:
     quantizer = paretoq(bits)
-    assert quantizer.grid == pytest.approx(grid, abs=1e-15)
+    assert quantizer.levels == len(grid)
     scale = torch.tensor([[2.0]], dtype=torch.float64)
     wide = torch.linspace(-2 * max(map(abs, grid)) - 5, 2 * max(map(abs, grid)) + 5, 20001, dtype=torch.float64)[None]
-    found = torch.unique(quantizer.fake_quantize(wide * 2, scale, wide.numel()))
+    found = torch.unique(quantizer.fake_quantize(wide * 2, [scale], wide.numel()))
     assert found.tolist() == pytest.approx([2 * level for level in grid], abs=1e-12)
 
 
 @pytest.mark.parametrize("quantizer", ALL, ids=name)
 def test_codes_and_dequantize_give_the_fake_quantized_weights(quantizer: Quantizer) -> None:
     weight = rows()
-    scale = quantizer.initial_scale(weight) * 0.7
-    codes = quantizer.codes(weight, scale)
+    ranges = [quantizer.start(weight)[0] * 0.7]
+    codes = quantizer.codes(weight, ranges)
     assert codes.min() >= 0
-    assert codes.max() < len(quantizer.grid)
-    torch.testing.assert_close(
-        quantizer.dequantize(codes, scale), quantizer.fake_quantize(weight, scale, 240), rtol=1e-12, atol=1e-12
-    )
+    assert codes.max() < quantizer.levels
+    found = dequantize(codes, quantizer.affine(weight, ranges))
+    torch.testing.assert_close(found, quantizer.fake_quantize(weight, ranges, 240), rtol=1e-12, atol=1e-12)
 
 
 def expected_initial(bits: float, weight: np.ndarray) -> np.ndarray:
@@ -73,14 +72,14 @@ def expected_initial(bits: float, weight: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("bits", [1, 1.58, 2, 3, 4, 6])
 def test_paretoq_starts_its_scale_as_its_code_does(bits: float) -> None:
     weight = rows(3)
-    found = paretoq(bits).initial_scale(weight).numpy()[:, 0]
+    found = paretoq(bits).start(weight)[0].numpy()[:, 0]
     np.testing.assert_allclose(found, expected_initial(bits, weight.numpy()), rtol=1e-12)
 
 
 def test_lsq_paper_start() -> None:
     weight = rows(4)
     expected = 2 * np.abs(weight.numpy()).mean(axis=1) / math.sqrt(7)
-    np.testing.assert_allclose(Lsq(4, start="mean").initial_scale(weight).numpy()[:, 0], expected, rtol=1e-12)
+    np.testing.assert_allclose(lsq(4).start(weight)[0].numpy()[:, 0], expected, rtol=1e-12)
 
 
 def expected_gradients(bits: float, w: float, s: float) -> tuple[float, float]:
@@ -107,9 +106,9 @@ def expected_gradients(bits: float, w: float, s: float) -> tuple[float, float]:
 def test_gradients_are_the_formulas(bits: float) -> None:
     quantizer = paretoq(bits)
     weight = rows(1, (4, 50)).requires_grad_()
-    scale = (quantizer.initial_scale(weight) * 0.5).requires_grad_()
+    scale = (quantizer.start(weight)[0] * 0.5).requires_grad_()
     upstream = rows(2, (4, 50))
-    (quantizer.fake_quantize(weight, scale, 200) * upstream).sum().backward()
+    (quantizer.fake_quantize(weight, [scale], 200) * upstream).sum().backward()
     weight_slope, scale_slope = np.empty((4, 50)), np.empty((4, 50))
     for i in range(4):
         for j in range(50):
@@ -131,16 +130,16 @@ weights = st.lists(st.floats(-1e3, 1e3, allow_subnormal=False), min_size=1, max_
 def test_invariants(values: list[float], factor: float, index: int) -> None:
     quantizer = ALL[index]
     row = torch.tensor([sorted(values)], dtype=torch.float64)
-    scale = quantizer.initial_scale(row)
-    once = quantizer.fake_quantize(row, scale, row.numel())
+    (scale,) = quantizer.start(row)
+    once = quantizer.fake_quantize(row, [scale], row.numel())
     assert (once.diff() >= 0).all(), "monotone"
-    torch.testing.assert_close(quantizer.fake_quantize(once, scale, row.numel()), once, rtol=1e-12, atol=0.0)
+    torch.testing.assert_close(quantizer.fake_quantize(once, [scale], row.numel()), once, rtol=1e-12, atol=0.0)
     # Powers of two scale exactly, so equivariance is exact too; at the floor the scale does not follow the weights.
     if float(scale) > SCALE_FLOOR and float(scale) * factor > SCALE_FLOOR:
-        scaled = quantizer.fake_quantize(row * factor, scale * factor, row.numel())
+        scaled = quantizer.fake_quantize(row * factor, [scale * factor], row.numel())
         assert torch.equal(scaled, once * factor)
-    levels = torch.tensor(quantizer.grid, dtype=torch.float64) * scale
-    half_step = (levels.diff().max() / 2).item() if len(quantizer.grid) > 1 else 0.0
+    levels = dequantize(torch.arange(quantizer.levels)[None], quantizer.affine(row, [scale]))
+    half_step = (levels.diff().max() / 2).item()
     inside = (row >= levels.min() - half_step) & (row <= levels.max() + half_step)
     assert ((row - once).abs()[inside] <= half_step * (1 + 1e-9)).all(), "within half a step"
 
@@ -157,8 +156,8 @@ def test_awkward_rows_are_finite(quantizer: Quantizer, kind: torch.dtype, case: 
         "tiny": rows(6, (2, 8)).float() * 1e-30,
     }
     weight = cases[case].to(kind).requires_grad_()
-    scale = quantizer.initial_scale(weight).requires_grad_()
-    result = quantizer.fake_quantize(weight, scale, weight.numel())
+    scale = quantizer.start(weight)[0].requires_grad_()
+    result = quantizer.fake_quantize(weight, [scale], weight.numel())
     result.sum().backward()
     assert result.dtype == kind
     assert result.isfinite().all()
@@ -169,13 +168,15 @@ def test_awkward_rows_are_finite(quantizer: Quantizer, kind: torch.dtype, case: 
 
 
 @pytest.mark.parametrize("quantizer", ALL, ids=name)
-def test_least_squares_scale_beats_a_fine_brute_force(quantizer: Quantizer) -> None:
+def test_rounding_beats_a_fine_brute_force(quantizer: Quantizer) -> None:
     weight = rows(7, (3, 64))
-    found = (weight - nearest(weight, least_squares_scale(weight, quantizer), quantizer.grid)).square().sum(dim=1)
+    codes, grid = round_to_nearest(weight, quantizer)
+    found = (weight - dequantize(codes, grid)).square().sum(dim=1)
     largest = weight.abs().amax(dim=1, keepdim=True)
     best = torch.full((3,), torch.inf, dtype=torch.float64)
     for share in torch.linspace(0.002, 2.0, 4000, dtype=torch.float64):
-        error = (weight - nearest(weight, largest * share, quantizer.grid)).square().sum(dim=1)
+        trial = Affine(step=largest * share, zero=grid.zero)
+        error = (weight - dequantize(nearest(weight, trial, quantizer.levels), trial)).square().sum(dim=1)
         best = torch.minimum(best, error)
     assert (found <= best * 1.005).all()
 
@@ -183,24 +184,48 @@ def test_least_squares_scale_beats_a_fine_brute_force(quantizer: Quantizer) -> N
 def test_groups_have_their_own_scales() -> None:
     weight = rows(8, (4, 32)).float()
     weight[0, :8] *= 100
-    fake = QuantizedWeight(weight, paretoq(4), 8)
-    assert fake.scale().shape == (16, 1)
-    per_group = torch.stack([(fake(weight) - weight)[i // 4, (i % 4) * 8 : (i % 4) * 8 + 8] for i in range(16)])
-    assert (per_group.abs() <= fake.scale() / 2 * 1.0001).all()
+    quantized = QuantizedWeight(weight, paretoq(4), 8)
+    (scale,) = quantized.ranges.current()
+    assert scale.shape == (16, 1)
+    error = quantized.fake(weight) - weight
+    per_group = torch.stack([error[i // 4, (i % 4) * 8 : (i % 4) * 8 + 8] for i in range(16)])
+    assert (per_group.abs() <= scale / 2 * 1.0001).all()
     assert (rounded(weight, paretoq(4), 8) - weight)[0, 8:].abs().max() < 0.5
     with pytest.raises(UsageError, match="does not divide"):
         rows_of(weight, 7)
 
 
+def test_one_range_for_a_whole_tensor_is_that_of_its_single_row() -> None:
+    weight = rows(10, (4, 32)).float()
+    whole = QuantizedWeight(weight, paretoq(4), "tensor")
+    alone = QuantizedWeight(weight.reshape(1, -1), paretoq(4), None)
+    assert whole.ranges.current()[0].shape == (1, 1)
+    assert torch.equal(whole.fake(weight), alone.fake(weight.reshape(1, -1)).view(4, 32))
+
+
 def test_learned_ratio_is_the_scale_relative_to_its_start() -> None:
-    weight = torch.nn.Parameter(rows(9, (4, 32)))
-    fake = QuantizedWeight(weight, paretoq(4), None).double()
-    fake(weight).sum().backward()
-    scale = fake.initial.clone().requires_grad_()
-    paretoq(4).fake_quantize(weight.detach(), scale, 128).sum().backward()
+    weight = rows(9, (4, 32))
+    quantized = QuantizedWeight(weight, paretoq(4), None)
+    quantized.fake(weight).sum().backward()
+    start = quantized.ranges.starts["scale"]
+    scale = start.clone().requires_grad_()
+    paretoq(4).fake_quantize(weight, [scale], 128).sum().backward()
+    ratio = quantized.ranges.learned["scale"]
     assert scale.grad is not None
-    assert fake.ratio.grad is not None
-    torch.testing.assert_close(fake.ratio.grad, scale.grad * fake.initial)
+    assert ratio.grad is not None
+    torch.testing.assert_close(ratio.grad, scale.grad * start)
+
+
+def test_a_parameter_shared_by_rows_gathers_the_gradient_of_all() -> None:
+    for quantizer in ALL:
+        weight = rows(11)
+        shared = torch.full((1, 1), 0.3, dtype=torch.float64, requires_grad=True)
+        each = torch.full((6, 1), 0.3, dtype=torch.float64, requires_grad=True)
+        for scale in (shared, each):
+            (quantizer.fake_quantize(weight, [scale], 240) * rows(12)).sum().backward()
+        assert shared.grad is not None
+        assert each.grad is not None
+        torch.testing.assert_close(shared.grad, each.grad.sum(dim=0, keepdim=True))
 
 
 def test_registry_refuses_what_there_is_not() -> None:

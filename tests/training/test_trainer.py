@@ -11,7 +11,7 @@ import torch
 
 from qatplan.errors import DataError
 from qatplan.quant.paretoq import paretoq
-from qatplan.quant.rounding import least_squares_scale, nearest
+from qatplan.quant.weight import rounded as rounded_weight
 from qatplan.training import checkpoint
 from qatplan.training.checkpoint import State
 from qatplan.training.corpus import Source, open_corpus, prepare
@@ -19,7 +19,7 @@ from qatplan.training.model import Decoder, make_forward
 from qatplan.training.runtime import Runtime, can_compile, compiled
 from qatplan.training.segment import Quantization, SegmentConfig, Switch
 from qatplan.training.shape import Shape, shape_of_width
-from qatplan.training.trainer import CURVE_STEPS, evaluate, evaluated_weights, start_state, train
+from qatplan.training.trainer import CURVE_STEPS, evaluate, evaluated_tensors, start_state, train
 
 QUANTIZATION = Quantization(quantizer="paretoq", bits=2, group_size=None, embedding_bits=4)
 SWITCH = Switch(
@@ -56,7 +56,7 @@ def same(left: State, right: State) -> bool:
         left.step == right.step
         and left.curve == right.curve
         and all(torch.equal(left.weights[name], right.weights[name]) for name in right.weights)
-        and all(torch.equal(left.scales[name], right.scales[name]) for name in right.scales)
+        and all(torch.equal(left.ranges[name], right.ranges[name]) for name in right.ranges)
         and all(torch.equal(left.moments[n][k], right.moments[n][k]) for n in right.moments for k in right.moments[n])
     )
 
@@ -98,7 +98,7 @@ def test_resuming_within_a_qat_phase_changes_no_bit(
     assert [state.step for state in saved] == [75, 100, 125]
     for step in (75, 125):
         assert same(train(config, checkpoint.load(tmp_path / f"{step}.pt"), runtime), whole)
-    assert any((ratio != 1).any() for ratio in whole.scales.values()), "scales are learned"
+    assert any((ratio != 1).any() for ratio in whole.ranges.values()), "scales are learned"
 
 
 def test_kept_and_reset_moments_differ(trunk: SegmentConfig, trunk_end: State, runtime: Runtime) -> None:
@@ -121,17 +121,16 @@ def test_qat_recovers_what_rounding_loses(trunk: SegmentConfig, trunk_end: State
     assert len(end.first_losses) == 2
 
 
-def test_evaluated_weights_lie_on_the_grid(trunk: SegmentConfig, trunk_end: State, runtime: Runtime) -> None:
+def test_evaluated_tensors_lie_on_the_grid(trunk: SegmentConfig, trunk_end: State, runtime: Runtime) -> None:
     config = replace(trunk, kind="qat", start=60, end=70, quantization=QUANTIZATION, switch=SWITCH)
     end = train(config, trunk_end, runtime)
-    for name, weight in zip(end.weights, evaluated_weights(config, end, runtime.device), strict=True):
+    for name, weight in zip(end.weights, evaluated_tensors(config, end, runtime), strict=True):
         levels = torch.tensor([len(row.unique()) for row in weight]) if weight.ndim == 2 else torch.zeros(1)
         assert int(levels.max()) <= (16 if name == "embedding" else 4)
     rounded = replace(trunk, kind="round", start=60, end=60, quantization=QUANTIZATION)
-    weights = dict(zip(trunk_end.weights, evaluated_weights(rounded, trunk_end, runtime.device), strict=True))
+    weights = dict(zip(trunk_end.weights, evaluated_tensors(rounded, trunk_end, runtime), strict=True))
     matrix = trunk_end.weights["blocks.0.down"]
-    expected = nearest(matrix, least_squares_scale(matrix, paretoq(2)), paretoq(2).grid)
-    torch.testing.assert_close(weights["blocks.0.down"], expected)
+    torch.testing.assert_close(weights["blocks.0.down"], rounded_weight(matrix, paretoq(2), None))
     assert torch.equal(weights["norm"], trunk_end.weights["norm"])
 
 

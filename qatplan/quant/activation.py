@@ -1,0 +1,35 @@
+"""Quantized activations: the input of a linear layer on a grid, one range per tensor or per token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from qatplan.quant.quantizer import Quantizer
+from qatplan.quant.registry import ActivationGranularity
+
+
+@dataclass(frozen=True)
+class ActivationQuantizer:
+    """A quantizer of activations (..., features).
+
+    Per tensor, one set of range parameters serves all values, learned or following the live values. Per token every
+    token has a range of its own, which must follow the live values (`Quantizer.live`); its parameters, if it has any,
+    are shared by all tokens.
+    """
+
+    quantizer: Quantizer
+    granularity: ActivationGranularity
+
+    def start(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Where the parameters start, each (1, 1), from a first batch of activations."""
+        return tuple(value.mean(dim=0, keepdim=True) for value in self.quantizer.start(self._rows(x.detach())))
+
+    def fake(self, x: Tensor, ranges: Sequence[Tensor]) -> Tensor:
+        """The activations on their grid, differentiable in them and in the ranges."""
+        return self.quantizer.fake_quantize(self._rows(x), ranges, x.shape[-1]).view_as(x)
+
+    def _rows(self, x: Tensor) -> Tensor:
+        return x.reshape(1, -1) if self.granularity == "tensor" else x.reshape(-1, x.shape[-1])

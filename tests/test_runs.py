@@ -20,12 +20,14 @@ run_id: string not null, parent_id: string, sweep_id: string, code_version: stri
 corpus_digest: string, n_total: int64 not null, n_embedding: int64, n_nonembedding: int64, width: int32, layers: int32,
 d_total: int64 not null, d_fp: int64 not null, d_qat: int64 not null, bits: double, activation_bits: double,
 group_size: int32, embedding_bits: double, quantizer: string, granularity: string,
-activation_quantizer: string, activation_granularity: string, post_training: string, schedule: string, seed: int64, learning_rate: double,
+activation_quantizer: string, activation_granularity: string, post_training: string,
+schedule: string, seed: int64, learning_rate: double,
 qat_learning_rate: double, optimizer_state: string, optimizer: string,
 update: string, rewarmup_tokens: int64, cooldown: double, batch_tokens: int32,
 sequence: int32, scale_learning_rate: double, loss: double, loss_se: double, bits_per_byte: double,
 curve: list<item: struct<tokens: int64, loss: float>>,
-transitions: list<item: struct<tokens: int64, rate: float, target: float>>, status: string not null, trunk_id: string, epochs: double,
+transitions: list<item: struct<tokens: int64, rate: float, target: float>>,
+status: string not null, trunk_id: string, epochs: double,
 seconds: double, tokens_per_second: double, device: string, backend: string, threads: int32, torch_version: string,
 finished_at: string
 """

@@ -1,0 +1,79 @@
+"""A weight as a file holds it: packed integer codes, and the step and zero of each row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qatplan.errors import MissingExtra, UsageError
+from qatplan.quant.packing import pack, unpack
+from qatplan.quant.quantizer import Affine, dequantize
+
+_TORCHAO_BITS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredWeight:
+    """One quantized weight tensor."""
+
+    shape: tuple[int, int]
+    """(outputs, inputs) of the weight."""
+    levels: int
+    packed: Tensor
+    """Codes of all rows, uint8, flat (`qatplan.quant.packing`)."""
+    step: Tensor
+    """(rows, 1) float32."""
+    zero: Tensor
+    """(rows, 1) or (1, 1) float32, in steps."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of codes, steps and zeros."""
+        return sum(t.numel() * t.element_size() for t in (self.packed, self.step, self.zero))
+
+    def codes(self) -> Tensor:
+        """Integer codes (rows, row size), uint8; each row shares a step."""
+        count = self.shape[0] * self.shape[1]
+        return unpack(self.packed, self.levels, count).view(self.step.shape[0], -1)
+
+    def weight(self) -> Tensor:
+        """The weight that the codes stand for, (outputs, inputs) float32."""
+        return dequantize(self.codes(), Affine(step=self.step, zero=self.zero)).view(self.shape)
+
+
+def store(codes: Tensor, grid: Affine, *, shape: tuple[int, int], levels: int) -> StoredWeight:
+    """Pack the codes (rows, size) of a weight and keep the grid of its rows."""
+    step = grid.step.float().expand(codes.shape[0], 1).contiguous()
+    return StoredWeight(
+        shape=shape, levels=levels, packed=pack(codes, levels), step=step, zero=grid.zero.float().contiguous()
+    )
+
+
+def to_torchao(stored: StoredWeight) -> Any:
+    """The same weight as a torchao tensor: `Int8Tensor` at 8 bits, else `IntxUnpackedToInt8Tensor` of that width.
+
+    torchao counts x_hat = scale * (q - zero_point) with signed q, so zero_point = -(zero + 2^(B-1)). Raises UsageError
+    where a range spans the whole tensor, which these types do not describe, and MissingExtra without torchao.
+    """
+    try:
+        from torchao.quantization import Int8Tensor, IntxUnpackedToInt8Tensor
+    except ImportError as error:
+        raise MissingExtra('torchao tensors need the export extra: pip install "qatplan[export]".') from error
+    outputs, inputs = stored.shape
+    rows = stored.step.shape[0]
+    if rows % outputs:
+        raise UsageError("a range for the whole tensor has no torchao tensor; use one per channel or per group.")
+    bits = (stored.levels - 1).bit_length()
+    shift = 1 << (bits - 1)
+    signed = (stored.codes().to(torch.int16) - shift).to(torch.int8).view(outputs, inputs)
+    groups = rows // outputs
+    scale = stored.step.view(outputs, groups)
+    zero_point = -(stored.zero + shift).expand(rows, 1).reshape(outputs, groups)
+    block = [1, inputs // groups]
+    if bits == _TORCHAO_BITS and bool((zero_point == 0).all()):
+        return Int8Tensor(signed, scale, block, torch.float32)
+    kind = getattr(torch, f"int{bits}")
+    return IntxUnpackedToInt8Tensor(signed, scale, zero_point.contiguous(), kind, tuple(block), torch.float32, None)

@@ -71,13 +71,6 @@ def read_choice(allowed: tuple[str, ...]) -> Callable[[Any, str], str]:
     return reader
 
 
-def read_string(value: Any, where: str) -> str:
-    """A string."""
-    if not isinstance(value, str):
-        raise UsageError(f"{where} {value!r} is not a string.")
-    return value
-
-
 def read_boolean(value: Any, where: str) -> bool:
     """true or false."""
     if not isinstance(value, bool):

@@ -19,7 +19,6 @@ from qatplan.sweep.reading import (
     read_group_size,
     read_list,
     read_number,
-    read_string,
     read_table,
     read_width,
     refuse_unknown,
@@ -187,7 +186,7 @@ def _grid(table: Mapping[str, Any], where: str) -> Grid:
             raise UsageError(f"{where}{needed} is missing.")
     if not ("tokens" in table or "tokens_per_parameter" in table):
         raise UsageError(f"{where}tokens or tokens_per_parameter is missing.")
-    quantizer: Reader = lambda value, name: registry.entry(read_string(value, name)).name  # noqa: E731
+    quantizer = read_choice(tuple(entry.name for entry in registry.ENTRIES))
     readers: dict[str, Reader] = {
         "widths": read_width,
         "tokens": read_count,
@@ -229,16 +228,23 @@ def _grid(table: Mapping[str, Any], where: str) -> Grid:
 def _check_quantizers(grid: Grid, where: str) -> None:
     for bits in grid.bits:
         for quantizer in grid.quantizers:
-            registry.check_bits(quantizer, bits)
-            registry.check_bits(quantizer, max(bits, grid.embedding_bits_floor))
+            _check_bits(quantizer, bits, f"{where}bits")
+            _check_bits(quantizer, max(bits, grid.embedding_bits_floor), f"{where}embedding_bits_floor")
     for activation_bits in grid.activation_bits:
         for quantizer in grid.activation_quantizers if activation_bits is not None else ():
-            registry.check_bits(quantizer, activation_bits or 0)
+            _check_bits(quantizer, activation_bits or 0, f"{where}activation_bits")
             if "token" in grid.activation_granularities and not registry.entry(quantizer).live:
                 raise UsageError(
                     f"{where}activation_quantizers {quantizer} learns a range that does not follow the live values, so "
                     'it needs activation_granularities = "tensor".'
                 )
+
+
+def _check_bits(quantizer: str, bits: float, where: str) -> None:
+    allowed = registry.entry(quantizer).bits
+    if bits not in allowed:
+        listed = ", ".join(f"{b:g}" for b in allowed)
+        raise UsageError(f"{where}: {bits:g} is not a bit width of quantizer {quantizer}, which has {listed}.")
 
 
 def _by_bits(value: Any, where: str) -> dict[float | None, tuple[float, ...]]:

@@ -62,12 +62,12 @@ class Lsq(Quantizer):
     @property
     def lowest(self) -> int:
         """n, the lowest level in steps."""
-        return -(1 << (int(self.bits) - 1))
+        return signed_bounds(self.bits)[0]
 
     @property
     def highest(self) -> int:
         """p, the highest level in steps."""
-        return (1 << (int(self.bits) - 1)) - 1
+        return signed_bounds(self.bits)[1]
 
     @property
     def levels(self) -> int:
@@ -90,6 +90,12 @@ class Lsq(Quantizer):
     def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
         (scale,) = ranges
         return Affine(step=scale.clamp(min=SCALE_FLOOR), zero=constant(self.lowest, scale))
+
+
+def signed_bounds(bits: float) -> tuple[int, int]:
+    """n and p, the lowest and the highest level of a signed grid in steps."""
+    half = 1 << (int(bits) - 1)
+    return -half, half - 1
 
 
 def first_step(rows: Tensor, highest: int, first: Literal["max", "mean"]) -> Tensor:

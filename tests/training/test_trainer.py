@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from qatplan.errors import DataError
+from qatplan.quant import registry
 from qatplan.quant.paretoq import paretoq
 from qatplan.quant.weight import rounded as rounded_weight
 from qatplan.training import checkpoint
@@ -17,7 +18,7 @@ from qatplan.training.checkpoint import State
 from qatplan.training.corpus import Source, open_corpus, prepare
 from qatplan.training.model import Decoder, make_forward
 from qatplan.training.runtime import Runtime, can_compile, compiled
-from qatplan.training.segment import Quantization, SegmentConfig, Switch
+from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch
 from qatplan.training.shape import Shape, shape_of_width
 from qatplan.training.trainer import CURVE_STEPS, evaluate, evaluated_tensors, start_state, train
 
@@ -99,6 +100,29 @@ def test_resuming_within_a_qat_phase_changes_no_bit(
     for step in (75, 125):
         assert same(train(config, checkpoint.load(tmp_path / f"{step}.pt"), runtime), whole)
     assert any((ratio != 1).any() for ratio in whole.ranges.values()), "scales are learned"
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in registry.ENTRIES])
+def test_resuming_changes_no_bit_whatever_quantizes_weights_and_activations(
+    trunk: SegmentConfig, trunk_end: State, runtime: Runtime, tmp_path: Path, name: str
+) -> None:
+    live = registry.entry(name).live
+    activation = Activation(quantizer=name, bits=4, granularity="token" if live else "tensor")
+    quantization = Quantization(quantizer=name, bits=4, group_size=8, embedding_bits=4, activation=activation)
+    config = replace(trunk, kind="qat", start=60, end=82, quantization=quantization, switch=SWITCH)
+
+    def save(state: State) -> None:
+        checkpoint.save(state, tmp_path / "saved.pt")
+
+    whole = train(config, trunk_end, runtime, save=save, save_seconds=0.0)
+    saved = checkpoint.load(tmp_path / "saved.pt")
+    assert saved.step == 75
+    assert same(train(config, saved, runtime), whole)
+    assert evaluate(config, whole, runtime) == evaluate(config, train(config, saved, runtime), runtime)
+    learned = [key for key in whole.ranges if ".input:" in key]
+    assert len(learned) == 8 * len(registry.create(name, 4).parameters), "four inputs in each of two layers"
+    for key in whole.ranges:
+        assert not torch.equal(whole.ranges[key], saved.ranges[key]), f"{key} is learned"
 
 
 def test_kept_and_reset_moments_differ(trunk: SegmentConfig, trunk_end: State, runtime: Runtime) -> None:

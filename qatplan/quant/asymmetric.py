@@ -1,0 +1,224 @@
+"""Asymmetric ranges and four ways to learn them (You et al., arXiv 2404.16898).
+
+x_hat = s * (clamp(round(x / s) - z, 0, k) + z) with k = 2^B - 1 and z a whole number, so that zero stays on the grid or
+beyond its end. What differs is which numbers are learned: s and z; the ends of the range; or the ends as multiples of
+the live extremes, which makes a step of the optimizer move the range in proportion to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, summed_to
+
+SIGMOID_START = 4.0
+"""Where the sigmoid form starts: sigma(4) = 0.982 of the extremes (arXiv 2404.16898)."""
+
+
+def _top(bits: float) -> int:
+    """k, the highest code."""
+    return (1 << int(bits)) - 1
+
+
+def _affine_of_ends(low: Tensor, high: Tensor, top: int) -> Affine:
+    """The grid whose ends are nearest to `low` and `high`: s = (high - low) / k, z = round(low / s)."""
+    step = ((high - low) / top).clamp(min=SCALE_FLOOR)
+    return Affine(step=step, zero=(low / step).round())
+
+
+def _affine_of_scale(scale: Tensor, offset: Tensor) -> Affine:
+    return Affine(step=scale.clamp(min=SCALE_FLOOR), zero=offset.round())
+
+
+def _codes(rows: Tensor, grid: Affine, top: int) -> Tensor:
+    return (rows / grid.step).round_().sub_(grid.zero).clamp_(0, top)
+
+
+def _on_grid(rows: Tensor, grid: Affine, top: int) -> tuple[Tensor, Tensor]:
+    """The rows on the grid, and where they were not clipped."""
+    free = (rows / grid.step).round_().sub_(grid.zero)
+    code = free.clamp(0, top)
+    inside = free == code
+    return code.add_(grid.zero).mul_(grid.step), inside
+
+
+def _sums(
+    gradient: Tensor, rows: Tensor, result: Tensor, inside: Tensor, step: Tensor, shape: torch.Size
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What every rule of this file is made of: the rows' gradient, and three sums of `gradient` over each range.
+
+    The sums: times round(x / s) - x / s over free values; over clipped values; over values clipped at the high end.
+    """
+    passed = gradient * inside
+    clipped = gradient - passed
+    # round(x / s) - x / s of a free value is (x_hat - x) / s, which saves keeping x / s from the forward pass.
+    error = result - rows
+    rounding = summed_to(passed * error, shape) / step
+    high = summed_to(clipped * (error < 0), shape)
+    return passed, rounding, summed_to(clipped, shape), high
+
+
+class _LearnedScaleAndOffset(Function):
+    """d/ds = round(x/s) - x/s inside, z clipped low, z + k clipped high; d/dz = 0 inside, s clipped."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, scale: Tensor, offset: Tensor, top: int) -> Tensor:
+        grid = _affine_of_scale(scale, offset)
+        result, inside = _on_grid(rows, grid, top)
+        ctx.save_for_backward(rows, result, inside, grid.step, grid.zero)
+        ctx.top = top
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        rows, result, inside, step, zero = ctx.saved_tensors
+        passed, rounding, clipped, high = _sums(gradients[0], rows, result, inside, step, step.shape)
+        return passed, rounding + zero * clipped + ctx.top * high, step * clipped, None
+
+
+class _LearnedEnds(Function):
+    """With e = round(x/s) - x/s and eps = z - low/s, (d/dlow, d/dhigh) is (-e/k, e/k) inside, (1 - eps/k, eps/k)
+    clipped low, (-eps/k, 1 + eps/k) clipped high."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, low: Tensor, high: Tensor, top: int) -> Tensor:
+        grid = _affine_of_ends(low, high, top)
+        result, inside = _on_grid(rows, grid, top)
+        ctx.save_for_backward(rows, result, inside, low, grid.step, grid.zero)
+        ctx.top = top
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        rows, result, inside, low, step, zero = ctx.saved_tensors
+        passed, rounding, clipped, high = _sums(gradients[0], rows, result, inside, step, step.shape)
+        of_step = (rounding + (zero - low / step) * clipped) / ctx.top
+        return passed, clipped - high - of_step, high + of_step, None
+
+
+@dataclass(frozen=True)
+class ScaleOffset(Quantizer):
+    """Learns s and z themselves; z in steps, its rounding straight through.
+
+    An Adam step of size eta moves the range by about k eta through s but only by s eta through z, a mismatch of
+    k^2 / range that grows with the bits.
+    """
+
+    bits: float
+
+    parameters: ClassVar[tuple[str, ...]] = ("scale", "offset")
+    relative: ClassVar[bool] = False
+    live: ClassVar[bool] = False
+    symmetric: ClassVar[bool] = False
+
+    @property
+    def levels(self) -> int:
+        return _top(self.bits) + 1
+
+    def start(self, rows: Tensor) -> tuple[Tensor, ...]:
+        grid = _affine_of_ends(*extremes(rows), _top(self.bits))
+        return grid.step, grid.zero
+
+    def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
+        result: Tensor = _LearnedScaleAndOffset.apply(rows, *ranges, _top(self.bits))
+        return result
+
+    def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
+        return _codes(rows, self.affine(rows, ranges), _top(self.bits)).long()
+
+    def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
+        scale, offset = ranges
+        return _affine_of_scale(scale, offset)
+
+
+@dataclass(frozen=True)
+class MinMax(Quantizer):
+    """Learns the two ends of the range in the unit of the values, started at the extremes."""
+
+    bits: float
+
+    parameters: ClassVar[tuple[str, ...]] = ("min", "max")
+    relative: ClassVar[bool] = False
+    live: ClassVar[bool] = False
+    symmetric: ClassVar[bool] = False
+
+    @property
+    def levels(self) -> int:
+        return _top(self.bits) + 1
+
+    def start(self, rows: Tensor) -> tuple[Tensor, ...]:
+        return extremes(rows)
+
+    def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
+        result: Tensor = _LearnedEnds.apply(rows, *ranges, _top(self.bits))
+        return result
+
+    def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
+        return _codes(rows, self.affine(rows, ranges), _top(self.bits)).long()
+
+    def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
+        low, high = ranges
+        return _affine_of_ends(low, high, _top(self.bits))
+
+
+@dataclass(frozen=True)
+class BetaGamma(Quantizer):
+    """Learns the ends as multiples of the live extremes: min = beta min(x), max = gamma max(x), started at 1.
+
+    With `sigmoid` the multiples are sigma(beta) and sigma(gamma), so the range can only shrink, started at sigma(4).
+    The extremes are constants of the values' own gradient, which is the clipped straight-through one; whether the paper
+    lets a gradient pass through them is not known to us [open].
+    """
+
+    bits: float
+    sigmoid: bool = False
+
+    parameters: ClassVar[tuple[str, ...]] = ("beta", "gamma")
+    relative: ClassVar[bool] = False
+    live: ClassVar[bool] = True
+    symmetric: ClassVar[bool] = False
+
+    @property
+    def levels(self) -> int:
+        return _top(self.bits) + 1
+
+    def start(self, rows: Tensor) -> tuple[Tensor, ...]:
+        value = SIGMOID_START if self.sigmoid else 1.0
+        return tuple(torch.full((len(rows), 1), value, dtype=rows.dtype, device=rows.device) for _ in range(2))
+
+    def ends(self, rows: Tensor, ranges: Ranges) -> tuple[Tensor, Tensor]:
+        """Both ends (rows, 1) of the range, differentiable in `ranges`."""
+        low, high = extremes(rows)
+        beta, gamma = (value.sigmoid() for value in ranges) if self.sigmoid else ranges
+        return beta * low, gamma * high
+
+    def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
+        result: Tensor = _LearnedEnds.apply(rows, *self.ends(rows, ranges), _top(self.bits))
+        return result
+
+    def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
+        return _codes(rows, self.affine(rows, ranges), _top(self.bits)).long()
+
+    def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
+        return _affine_of_ends(*self.ends(rows, ranges), _top(self.bits))
+
+
+def extremes(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the greatest value of each row, (rows, 1), without gradient."""
+    low, high = rows.detach().aminmax(dim=1, keepdim=True)
+    return low, high
+
+
+def beta_gamma(bits: float) -> BetaGamma:
+    """Both ends learned as multiples of the live extremes."""
+    return BetaGamma(bits)
+
+
+def beta_gamma_sigmoid(bits: float) -> BetaGamma:
+    """Both ends learned as shares of the live extremes."""
+    return BetaGamma(bits, sigmoid=True)

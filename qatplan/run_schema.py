@@ -89,6 +89,7 @@ FIELDS: tuple[Field, ...] = (
     _text("optimizer_state", "optimizer state at the switch to QAT: " + " or ".join(OPTIMIZER_STATES)),
     _text("optimizer", "what updated the matrices in the QAT phase"),
     _text("update", "what set the size of its steps: learning-rate, or a transition rate of the codes"),
+    _real("transition_rate", "first target of that rate over the root of the bits", "share", zero=True),
     _whole("rewarmup_tokens", "length of the warmup that starts the QAT phase", "tokens"),
     _real("cooldown", "share of the phase's tokens over which the learning rate decays to zero", "fraction", zero=True),
     _whole("batch_tokens", "tokens per optimizer step", "tokens", low=1, small=True),

@@ -23,7 +23,7 @@ group_size: int32, embedding_bits: double, quantizer: string, granularity: strin
 activation_quantizer: string, activation_granularity: string, post_training: string,
 schedule: string, seed: int64, learning_rate: double,
 qat_learning_rate: double, optimizer_state: string, optimizer: string,
-update: string, rewarmup_tokens: int64, cooldown: double, batch_tokens: int32,
+update: string, transition_rate: double, rewarmup_tokens: int64, cooldown: double, batch_tokens: int32,
 sequence: int32, scale_learning_rate: double, loss: double, loss_se: double, bits_per_byte: double,
 curve: list<item: struct<tokens: int64, loss: float>>,
 transitions: list<item: struct<tokens: int64, rate: float, target: float>>,

@@ -124,18 +124,28 @@ class _SwitchChoice:
     rewarmup: float
     optimizer: str
     update: str
+    transition_rate: float | None
 
 
 def _switches(grid: Grid, bits: float) -> Iterator[_SwitchChoice]:
     choices = itertools.product(
         grid.ratios(bits), grid.scale_learning_rates, grid.optimizer_states, grid.rewarmups, grid.optimizers,
-        grid.updates,
+        _updates(grid),
     )  # fmt: skip
-    for rate, scale_rate, state, rewarmup, optimizer, update in choices:
+    for rate, scale_rate, state, rewarmup, optimizer, (update, transition_rate) in choices:
         yield _SwitchChoice(
             learning_rate=rate, scale_learning_rate=scale_rate, optimizer_state=state, rewarmup=rewarmup,
-            optimizer=optimizer, update=update,
+            optimizer=optimizer, update=update, transition_rate=transition_rate,
         )  # fmt: skip
+
+
+def _updates(grid: Grid) -> list[tuple[str, float | None]]:
+    """Every update with its target: a learning rate has none."""
+    return [
+        (update, target)
+        for update in grid.updates
+        for target in ((None,) if update == "learning-rate" else grid.transition_rates)
+    ]
 
 
 def _quantizations(grid: Grid) -> Iterator[Quantization]:
@@ -266,6 +276,7 @@ class _Builder:
             decay_start=decay_start,
             optimizer=choice.optimizer,
             update=choice.update,
+            transition_rate=choice.transition_rate,
         )
         self._branch(base, parent, schedule, kind="qat", start=start, end=steps, quantization=quantization,
                      switch=switch, evaluate=True)  # fmt: skip

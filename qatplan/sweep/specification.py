@@ -98,6 +98,8 @@ class Grid:
     """What updates the matrices in the QAT phase."""
     updates: tuple[str, ...] = ("learning-rate",)
     """What sets the size of its steps."""
+    transition_rates: tuple[float, ...] = (5e-3,)
+    """Where a transition rate does: its first target over sqrt(bits) (arXiv 2404.19248)."""
     rewarmups: tuple[float, ...] = (0.05,)
     """Re-warmup as a share of the QAT phase."""
     full_precision: bool = True
@@ -202,6 +204,7 @@ def _grid(table: Mapping[str, Any], where: str) -> Grid:
         "optimizer_states": read_choice(OPTIMIZER_STATES),
         "optimizers": read_choice(OPTIMIZERS),
         "updates": read_choice(UPDATES),
+        "transition_rates": read_number(0, 1),
         "activation_bits": lambda value, name: None if value == "full" else read_number(1, 16)(value, name),
         "activation_quantizers": quantizer,
         "activation_granularities": read_choice(ACTIVATION_GRANULARITIES),
@@ -226,6 +229,12 @@ def _grid(table: Mapping[str, Any], where: str) -> Grid:
 
 
 def _check_quantizers(grid: Grid, where: str) -> None:
+    for quantizer in grid.quantizers:
+        if registry.entry(quantizer).live and set(grid.updates) != {"learning-rate"}:
+            raise UsageError(
+                f"{where}quantizers {quantizer} has a range that follows the live values, but updates by a transition "
+                "rate keep the grid where it is."
+            )
     for bits in grid.bits:
         for quantizer in grid.quantizers:
             _check_bits(quantizer, bits, f"{where}bits")

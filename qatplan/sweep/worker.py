@@ -114,6 +114,7 @@ def row(segment: Segment, state: State, runtime: Runtime, sweep_id: str) -> dict
         "optimizer_state": switch.optimizer_state if switch else None,
         "optimizer": switch.optimizer if switch else None,
         "update": switch.update if switch else None,
+        "transition_rate": switch.transition_rate if switch else None,
         "rewarmup_tokens": switch.rewarmup_steps * per_step if switch else None,
         "cooldown": segment.cooldown,
         "batch_tokens": per_step,
@@ -121,6 +122,7 @@ def row(segment: Segment, state: State, runtime: Runtime, sweep_id: str) -> dict
         "scale_learning_rate": switch.scale_learning_rate if switch else None,
         **_result(evaluation, runtime.corpus.info.bytes_per_token),
         "curve": [{"tokens": tokens, "loss": loss} for tokens, loss in state.curve if math.isfinite(loss)],
+        "transitions": _transitions(state),
         "trunk_id": config.trunk_digest(),
         "epochs": config.end * config.sequences / blocks_per_epoch(runtime.corpus.info.train_tokens, config.sequence),
         "seconds": state.seconds if config.tokens else None,
@@ -149,6 +151,11 @@ def _quantization(config: SegmentConfig) -> dict[str, Any]:
         "activation_granularity": activation.granularity if activation else None,
         "post_training": quantization.post_training if config.kind == "round" else None,
     }
+
+
+def _transitions(state: State) -> list[dict[str, float]] | None:
+    points = [{"tokens": tokens, "rate": rate, "target": target} for tokens, rate, target in state.transitions]
+    return points or None
 
 
 def _result(evaluation: Evaluation | None, bytes_per_token: float) -> dict[str, Any]:

@@ -21,9 +21,11 @@ from qatplan.errors import DataError
 class State:
     """A model in training.
 
-    `weights` by name; `moments` holds AdamW's two averages and step count by parameter name; `ranges` the learned range
+    `weights` by name; `moments` what the optimizer remembers by parameter name; `ranges` the learned range
     parameters of the quantizers by name, `range_starts` where they started; `curve` the training loss so far as
-    (tokens, loss) pairs; `first_losses` the loss of the untrained model and of the freshly quantized one.
+    (tokens, loss) pairs; `first_losses` the loss of the untrained model and of the freshly quantized one;
+    `transitions` the share of weights that changed code in a step as (tokens, share, target); `transition_state` what
+    the scheduler of that share goes on from.
     """
 
     step: int
@@ -33,6 +35,8 @@ class State:
     range_starts: dict[str, Tensor] = field(default_factory=dict)
     curve: list[tuple[int, float]] = field(default_factory=list)
     first_losses: list[float] = field(default_factory=list)
+    transitions: list[tuple[int, float, float]] = field(default_factory=list)
+    transition_state: dict[str, Tensor] = field(default_factory=dict)
     status: str = "finished"
     seconds: float = 0.0
     """Time spent in this segment, over all its attempts that left a checkpoint."""
@@ -41,10 +45,9 @@ class State:
 def save(state: State, path: Path) -> None:
     """Write `path` (tensors) and then `path` with suffix .json (the marker with their digest)."""
     buffer = io.BytesIO()
-    torch.save(
-        {"weights": state.weights, "moments": state.moments, "ranges": state.ranges, "starts": state.range_starts},
-        buffer,
-    )
+    tensors = {"weights": state.weights, "moments": state.moments, "ranges": state.ranges,
+               "starts": state.range_starts, "transition": state.transition_state}  # fmt: skip
+    torch.save(tensors, buffer)
     data = buffer.getvalue()
     atomic.write_bytes(path, data)
     marker: dict[str, Any] = {
@@ -52,6 +55,7 @@ def save(state: State, path: Path) -> None:
         "step": state.step,
         "curve": [[tokens, loss if math.isfinite(loss) else None] for tokens, loss in state.curve],
         "first_losses": state.first_losses,
+        "transitions": state.transitions,
         "status": state.status,
         "seconds": state.seconds,
     }
@@ -76,6 +80,8 @@ def load(path: Path, device: torch.device | None = None) -> State:
         range_starts=tensors["starts"],
         curve=[(tokens, float("nan") if loss is None else loss) for tokens, loss in marker["curve"]],
         first_losses=marker["first_losses"],
+        transitions=[(tokens, share, target) for tokens, share, target in marker["transitions"]],
+        transition_state=tensors["transition"],
         status=marker["status"],
         seconds=marker["seconds"],
     )

@@ -90,6 +90,12 @@ class QuantizedModel:
         """Every learned range parameter by name: `blocks.0.down:scale`, `blocks.0.down.input:scale`."""
         return {f"{tensor}:{name}": value for tensor, r in self._ranges() for name, value in r.learned.items()}
 
+    def freeze_weights(self) -> None:
+        """Keep the ranges of the weights where they are; those of activations go on being learned."""
+        for weight in self.weights.values():
+            for value in weight.ranges.learned.values():
+                value.requires_grad_(False)
+
     def starts(self) -> dict[str, Tensor]:
         """Where each of them started, in its own unit."""
         return {f"{tensor}:{name}": value for tensor, r in self._ranges() for name, value in r.starts.items()}

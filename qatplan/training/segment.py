@@ -20,8 +20,8 @@ NUMERICS = "1"
 Kind = Literal["trunk", "cooldown", "qat", "round"]
 OptimizerState = Literal["kept", "reset"]
 ACTIVATION_GRANULARITIES: tuple[ActivationGranularity, ...] = ("tensor", "token")
-OPTIMIZERS = ("adamw",)
-UPDATES = ("learning-rate",)
+OPTIMIZERS = ("adamw", "sgd", "muon")
+UPDATES = ("learning-rate", "transition-rate", "transition-rate-by-layer")
 POST_TRAINING = ("rtn",)
 
 
@@ -66,6 +66,9 @@ class Switch:
     """What updates the matrices in this phase."""
     update: str = "learning-rate"
     """What sets the size of a step: the learning rate, or the rate at which codes change."""
+    transition_rate: float | None = None
+    """Target share of the weights that change code in the phase's first step, over sqrt(bits); None where the learning
+    rate sets the size of a step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +145,8 @@ def _flat(value: Any) -> dict[str, Any]:
 _NAMES = tuple(field.name for field in fields(SegmentConfig))
 _NESTED = ("shape", "quantization", "switch")
 _NOTHING = object()
-_LATER = {"activation": None, "post_training": "rtn", "optimizer": "adamw", "update": "learning-rate"}
+_LATER = {"activation": None, "post_training": "rtn", "optimizer": "adamw", "update": "learning-rate",
+          "transition_rate": None}  # fmt: skip
 
 
 def _digest(content: dict[str, Any]) -> str:

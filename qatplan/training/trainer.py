@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 from qatplan.quant.weight import rounded
 from qatplan.training.checkpoint import State
 from qatplan.training.model import Decoder
+from qatplan.training.optimizer import Optimizer
 from qatplan.training.quantized import QuantizedModel, is_quantized, quantizer_of
 from qatplan.training.runtime import Runtime
 from qatplan.training.schedule import learning_rate_at
 from qatplan.training.segment import SegmentConfig
+from qatplan.training.transition import TransitionRate
 
-BETAS = (0.9, 0.95)
 CLIP = 1.0
 CURVE_STEPS = 25
 """Steps averaged in one point of the training curve."""
@@ -92,15 +94,15 @@ class _Loop:
         }
         self.quantized = self._quantized(begin, fresh)
         self.ranges = self.quantized.learned() if self.quantized is not None else {}
-        self.optimizer = self._optimizer()
-        reset = fresh and config.switch is not None and config.switch.optimizer_state == "reset"
-        if not reset:
-            self._restore_moments(begin.moments)
+        self.transition = self._transition(begin, fresh)
+        self.optimizer = self._optimizer(begin, fresh)
         self.curve = list(begin.curve)
+        self.transitions = list(begin.transitions)
         self.first_losses = list(begin.first_losses)
         self.note_first = fresh and (begin.step == 0 or config.quantization is not None)
         self.total = torch.zeros((), device=runtime.device)
         self.count = 0
+        self.observed: list[tuple[float, float]] = []
         self.finite = True
 
     def _quantized(self, begin: State, fresh: bool) -> QuantizedModel | None:
@@ -114,26 +116,37 @@ class _Loop:
             model.restore(config.shape, begin.range_starts, begin.ranges)
         return model
 
-    def _optimizer(self) -> torch.optim.AdamW:
-        matrices = [p for p in self.weights.values() if p.ndim == 2]
-        vectors = [p for p in self.weights.values() if p.ndim == 1]
-        groups = [
-            {"params": matrices, "weight_decay": self.config.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-        if self.ranges:
-            groups.append({"params": list(self.ranges.values()), "weight_decay": 0.0})
-        return torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=BETAS, fused=True)
+    def _transition(self, begin: State, fresh: bool) -> TransitionRate | None:
+        switch, quantization = self.config.switch, self.config.quantization
+        if self.quantized is None or switch is None or quantization is None or switch.transition_rate is None:
+            return None
+        self.quantized.freeze_weights()
+        matrices = {name: self.weights[name] for name in self.quantized.weights}
+        transition = TransitionRate(
+            {name: matrix.numel() for name, matrix in matrices.items()},
+            {name: quantizer_of(name, quantization).bits for name in matrices},
+            share=switch.transition_rate,
+            steps=self.config.end - self.config.start,
+            by_layer=switch.update == "transition-rate-by-layer",
+        )
+        if not fresh:
+            transition.restore(begin.transition_state)
+        return transition
 
-    def _named_trained(self) -> dict[str, nn.Parameter]:
-        return {**self.weights, **self.ranges}
-
-    def _restore_moments(self, moments: dict[str, dict[str, Tensor]]) -> None:
-        for name, parameter in self._named_trained().items():
-            if name in moments:
-                self.optimizer.state[parameter] = {
-                    key: tensor.to(parameter.device, copy=True) for key, tensor in moments[name].items()
-                }
+    def _optimizer(self, begin: State, fresh: bool) -> Optimizer:
+        switch = self.config.switch
+        name = switch.optimizer if switch is not None else "adamw"
+        optimizer = Optimizer(
+            name,
+            self.weights,
+            {name: value for name, value in self.ranges.items() if value.requires_grad},
+            weight_decay=self.config.weight_decay,
+            separate=self.transition is not None and self.transition.by_layer,
+        )
+        if not (fresh and switch is not None and switch.optimizer_state == "reset"):
+            # At the switch there are AdamW's moments, of which SGD and Muon can make nothing.
+            optimizer.restore(begin.moments, without=optimizer.owned if fresh and name != "adamw" else [])
+        return optimizer
 
     def current(self) -> list[Tensor]:
         """The weights as the model sees them, in the order of `Decoder.named_weights`.
@@ -145,17 +158,13 @@ class _Loop:
         return self.quantized.tensors(self.weights)
 
     def step(self, step: int) -> None:
-        rate = learning_rate_at(self.config, step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        if self.ranges and self.config.switch is not None:
-            self.optimizer.param_groups[-1]["lr"] = rate * self.config.switch.scale_learning_rate
         tokens, targets = self.runtime.batch(self.config, step)
-        loss = self.forward(self.current(), tokens, targets).mean()
+        current = self.current()
+        loss = self.forward(current, tokens, targets).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(list(self.weights.values()), CLIP)
+        self.optimizer.set_rates(learning_rate_at(self.config, step), self._special_rates(step, current))
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         value = loss.detach()
         if self.note_first:
             self.first_losses.append(float(value))
@@ -168,21 +177,39 @@ class _Loop:
             self.finite = math.isfinite(mean)
             self.total.zero_()
             self.count = 0
+            if self.observed:
+                tokens_seen = self.curve[-1][0]
+                rates, targets_seen = zip(*self.observed, strict=True)
+                self.transitions.append((tokens_seen, fmean(rates), fmean(targets_seen)))
+                self.observed = []
+
+    def _special_rates(self, step: int, current: list[Tensor]) -> dict[str, float]:
+        """Rates that differ from the schedule's: of the ranges and, under a transition rate, of the matrices."""
+        config, switch = self.config, self.config.switch
+        if switch is None:
+            return {}
+        ranges = dict.fromkeys(self.ranges, learning_rate_at(config, step) * switch.scale_learning_rate)
+        if self.transition is None:
+            return ranges
+        matrices = [
+            tensor for name, tensor in zip(self.weights, current, strict=False) if name in self.transition.names
+        ]
+        seen = self.transition.observe(step - config.start, matrices)
+        if seen is not None:
+            self.observed.append(seen)
+        return ranges | self.transition.rates(config.learning_rate * switch.learning_rate)
 
     def state(self, step: int, seconds: float) -> State:
-        moments = {
-            name: {key: tensor.clone() for key, tensor in self.optimizer.state[parameter].items()}
-            for name, parameter in self._named_trained().items()
-            if parameter in self.optimizer.state
-        }
         return State(
             step=step,
             weights={name: parameter.detach().clone() for name, parameter in self.weights.items()},
-            moments=moments,
+            moments=self.optimizer.moments(),
             ranges={name: value.detach().clone() for name, value in self.ranges.items()},
             range_starts={n: start.clone() for n, start in self.quantized.starts().items()} if self.quantized else {},
             curve=self.curve,
             first_losses=self.first_losses,
+            transitions=self.transitions,
+            transition_state=self.transition.state() if self.transition is not None else {},
             seconds=seconds,
         )
 

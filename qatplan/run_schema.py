@@ -81,7 +81,10 @@ FIELDS: tuple[Field, ...] = (
     _text("granularity", "what shares a range in a weight: tensor, channel or group"),
     _text("activation_quantizer", "name of the activation quantizer"),
     _text("activation_granularity", "what shares a range of activations: tensor or token"),
-    _text("post_training", "how codes were found after training: rtn or another method of that name"),
+    _text("post_training", "how codes were found after training: rtn, adaround or importance; free text on import"),
+    _text(
+        "post_training_settings", "constants of that method: calibration tokens, iterations, learning rate and so on"
+    ),
     _text("schedule", "one of " + ", ".join(SCHEDULES) + "; free text on import"),
     _whole("seed", "seed of initialisation and data order", "", low=None),
     _real("learning_rate", "peak learning rate of the full-precision trunk", "per step"),

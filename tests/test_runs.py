@@ -20,7 +20,7 @@ run_id: string not null, parent_id: string, sweep_id: string, code_version: stri
 corpus_digest: string, n_total: int64 not null, n_embedding: int64, n_nonembedding: int64, width: int32, layers: int32,
 d_total: int64 not null, d_fp: int64 not null, d_qat: int64 not null, bits: double, activation_bits: double,
 group_size: int32, embedding_bits: double, quantizer: string, granularity: string,
-activation_quantizer: string, activation_granularity: string, post_training: string,
+activation_quantizer: string, activation_granularity: string, post_training: string, post_training_settings: string,
 schedule: string, seed: int64, learning_rate: double,
 qat_learning_rate: double, optimizer_state: string, optimizer: string,
 update: string, transition_rate: double, rewarmup_tokens: int64, cooldown: double, batch_tokens: int32,

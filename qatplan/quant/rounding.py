@@ -1,6 +1,7 @@
-"""Rounding after training: each row to nearest, on the quantizer's own grid, with the step of least squared error.
+"""Rounding after training: each row to nearest, on the quantizer's own grid, with the range of least squared error.
 
-This is the f = 0 end of every fraction curve ("RTN with MSE-optimal steps").
+This is the f = 0 end of every fraction curve ("RTN with MSE-optimal steps"), and where the methods that learn how to
+round start. A symmetric grid has one number to find per row, its step; an asymmetric one also its zero point.
 """
 
 from __future__ import annotations
@@ -12,6 +13,13 @@ from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, dequantize
 
 SEARCH_POINTS = 256
 REFINEMENTS = 20
+SHARES = 20
+"""Shares of the outermost value that are tried for each end of an asymmetric range, all pairs of them."""
+HALVINGS = 5
+"""Times the pattern around the best pair is halved: the ends are then known to 1/608 of the outermost value."""
+FINE_POINTS = 48
+"""Steps within a sixth of the best that are tried with its zero point and both neighbours; errors of short rows are
+jagged in the step."""
 
 
 def nearest(rows: Tensor, grid: Affine, levels: int) -> Tensor:
@@ -20,12 +28,18 @@ def nearest(rows: Tensor, grid: Affine, levels: int) -> Tensor:
 
 
 def round_to_nearest(rows: Tensor, quantizer: Quantizer) -> tuple[Tensor, Affine]:
-    """Codes of the rows and the grid of each, with the step that minimises the squared error of rounding.
+    """Codes of the rows and the grid of each, with the range that minimises the squared error of rounding."""
+    rows = rows.detach()
+    grid = symmetric_grid(rows, quantizer) if quantizer.symmetric else asymmetric_grid(rows, quantizer.levels)
+    return nearest(rows, grid, quantizer.levels), grid
+
+
+def symmetric_grid(rows: Tensor, quantizer: Quantizer) -> Affine:
+    """The best step.
 
     The error is piecewise quadratic in the step, so the search is global first (256 steps up to the largest useful
     one) and then alternates exactly: codes given the step, best step given the codes.
     """
-    rows = rows.detach()
     levels = quantizer.levels
     zero = quantizer.affine(rows, quantizer.start(rows)).zero
     largest = rows.abs().amax(dim=1, keepdim=True).clamp(min=SCALE_FLOOR) / (levels - 1 + zero)
@@ -34,14 +48,66 @@ def round_to_nearest(rows: Tensor, quantizer: Quantizer) -> tuple[Tensor, Affine
     for share in torch.linspace(0.05, 1.05, SEARCH_POINTS, dtype=rows.dtype):
         step = (largest * share).clamp(min=SCALE_FLOOR)
         best, error = _better(rows, Affine(step=step, zero=zero), levels, best, error)
+    return Affine(step=_refined(rows, zero, levels, best, error), zero=zero)
+
+
+def asymmetric_grid(rows: Tensor, levels: int) -> Affine:
+    """The best pair of step and zero point, the zero point a whole number of steps from -(levels - 1) to 0.
+
+    Such a zero point is stored in as many bits as a code, and keeps 0 on the grid. The search is global over pairs of
+    range ends, then local, and last alternates the step with the codes as above.
+    """
+    low = rows.amin(dim=1, keepdim=True).clamp(max=0)
+    high = rows.amax(dim=1, keepdim=True).clamp(min=0)
+    lower, upper = torch.ones_like(low), torch.ones_like(high)
+    best = _spanned(low, high, levels)
+    error = _squared_error(rows, best, levels)
+
+    def attempt(trial: Affine) -> Tensor:
+        """Keep the trial grid for the rows where it is better; which those are."""
+        nonlocal best, error
+        found = _squared_error(rows, trial, levels)
+        better = found < error
+        error = torch.where(better, found, error)
+        best = Affine(step=torch.where(better, trial.step, best.step), zero=torch.where(better, trial.zero, best.zero))
+        return better
+
+    def attempt_ends(low_share: Tensor, high_share: Tensor) -> None:
+        nonlocal lower, upper
+        better = attempt(_spanned(low * low_share, high * high_share, levels))
+        lower, upper = torch.where(better, low_share, lower), torch.where(better, high_share, upper)
+
+    shares = torch.linspace(0.0, 1.05, SHARES, dtype=rows.dtype, device=rows.device)
+    for first in shares:
+        for second in shares:
+            attempt_ends(first.expand_as(low), second.expand_as(high))
+    distance = float(shares[1])
+    for _ in range(HALVINGS):
+        distance /= 2
+        for down in (-distance, 0.0, distance):
+            for up in (-distance, 0.0, distance):
+                attempt_ends((lower + down).clamp(min=0), (upper + up).clamp(min=0))
+    middle = best
+    for zero in (middle.zero - 1, middle.zero, middle.zero + 1):
+        for factor in torch.linspace(5 / 6, 7 / 6, FINE_POINTS, dtype=rows.dtype, device=rows.device):
+            attempt(Affine(step=(middle.step * factor).clamp(min=SCALE_FLOOR), zero=zero.clamp(1 - levels, 0)))
+    return Affine(step=_refined(rows, best.zero, levels, best.step, error), zero=best.zero)
+
+
+def _spanned(low: Tensor, high: Tensor, levels: int) -> Affine:
+    """The grid from about `low` to `high`: the nearest whose zero point is a whole number of steps."""
+    step = ((high - low) / (levels - 1)).clamp(min=SCALE_FLOOR)
+    return Affine(step=step, zero=(low / step).round().clamp(1 - levels, 0))
+
+
+def _refined(rows: Tensor, zero: Tensor, levels: int, best: Tensor, error: Tensor) -> Tensor:
     for _ in range(REFINEMENTS):
         grid = Affine(step=best, zero=zero)
         unit = dequantize(nearest(rows, grid, levels), grid) / best
         power = (unit * unit).sum(dim=1, keepdim=True)
         step = torch.where(power > 0, (unit * rows).sum(dim=1, keepdim=True) / power.clamp(min=1e-30), best)
         best, error = _better(rows, Affine(step=step.clamp(min=SCALE_FLOOR), zero=zero), levels, best, error)
-    grid = Affine(step=best, zero=zero)
-    return nearest(rows, grid, levels), grid
+    return best
 
 
 def _squared_error(rows: Tensor, grid: Affine, levels: int) -> Tensor:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor
 
 from qatplan.errors import UsageError
-from qatplan.quant.quantizer import Affine, Quantizer, dequantize
+from qatplan.quant.quantizer import Affine, Quantizer, constant, dequantize
 from qatplan.quant.ranges import LearnedRanges
 from qatplan.quant.registry import GroupSize
 from qatplan.quant.rounding import round_to_nearest
@@ -22,10 +26,41 @@ def rows_of(weight: Tensor, group_size: GroupSize) -> Tensor:
     return weight.reshape(-1, group_size)
 
 
-def rounded(weight: Tensor, quantizer: Quantizer, group_size: GroupSize) -> Tensor:
-    """The weight rounded to nearest with the least-squares step of each row (quantization after training)."""
+@dataclass(frozen=True, kw_only=True)
+class RoundedWeight:
+    """One weight that was quantized after training."""
+
+    codes: Tensor
+    """(rows, row size), integers held in the type of the weight."""
+    grid: Affine
+    bits: Tensor
+    """Nominal bits of each row's codes, (rows, 1), or (1, 1) for all rows."""
+    shape: torch.Size
+
+    def values(self) -> Tensor:
+        """The weight on its grid, (outputs, inputs)."""
+        return dequantize(self.codes, self.grid).view(self.shape)
+
+
+def rounded(weight: Tensor, quantizer: Quantizer, group_size: GroupSize) -> RoundedWeight:
+    """The weight rounded to nearest with the least-squares range of each row."""
     codes, grid = round_to_nearest(rows_of(weight, group_size), quantizer)
-    return dequantize(codes, grid).view_as(weight)
+    return RoundedWeight(codes=codes, grid=grid, bits=constant(quantizer.bits, weight), shape=weight.shape)
+
+
+def rounded_by_row(
+    weight: Tensor, quantizers: Mapping[int, Quantizer], choice: Tensor, group_size: GroupSize
+) -> RoundedWeight:
+    """The same where each output neuron has a quantizer of its own: the one that `choice` (outputs,) is the key of."""
+    rows = rows_of(weight, group_size)
+    choice = choice.repeat_interleave(len(rows) // len(weight))
+    codes = torch.zeros_like(rows)
+    step, zero, bits = (torch.zeros_like(rows[:, :1]) for _ in range(3))
+    for key, quantizer in quantizers.items():
+        mine = choice == key
+        codes[mine], grid = round_to_nearest(rows[mine], quantizer)
+        step[mine], zero[mine], bits[mine] = grid.step, grid.zero, quantizer.bits
+    return RoundedWeight(codes=codes, grid=Affine(step=step, zero=zero), bits=bits, shape=weight.shape)
 
 
 class QuantizedWeight:

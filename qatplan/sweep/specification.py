@@ -24,13 +24,8 @@ from qatplan.sweep.reading import (
     refuse_unknown,
 )
 from qatplan.training.corpus import Source
-from qatplan.training.segment import (
-    ACTIVATION_GRANULARITIES,
-    OPTIMIZERS,
-    POST_TRAINING,
-    UPDATES,
-    OptimizerState,
-)
+from qatplan.training.recipes import POST_TRAINING
+from qatplan.training.segment import ACTIVATION_GRANULARITIES, OPTIMIZERS, UPDATES, OptimizerState
 from qatplan.training.texts import PACKAGED
 
 SCHEDULES = ("classic", "fused", "fused-late")
@@ -225,6 +220,7 @@ def _grid(table: Mapping[str, Any], where: str) -> Grid:
     if bool(grid.bits) != bool(grid.fractions):
         raise UsageError(f"{where}bits and fractions go together: give both, or neither for full precision alone.")
     _check_quantizers(grid, where)
+    _check_mixed_widths(grid, where)
     return grid
 
 
@@ -254,6 +250,25 @@ def _check_bits(quantizer: str, bits: float, where: str) -> None:
     if bits not in allowed:
         listed = ", ".join(f"{b:g}" for b in allowed)
         raise UsageError(f"{where}: {bits:g} is not a bit width of quantizer {quantizer}, which has {listed}.")
+
+
+def _check_mixed_widths(grid: Grid, where: str) -> None:
+    if "importance" not in grid.post_training:
+        return
+    if "tensor" in grid.group_sizes:
+        raise UsageError(
+            f'{where}post_training importance gives each output neuron bits of its own, so group_sizes "tensor" is not '
+            'one of "channel" and a number of inputs.'
+        )
+    for bits in grid.bits:
+        for quantizer in grid.quantizers:
+            allowed = registry.entry(quantizer).bits
+            if not {bits - 1, bits + 1} <= set(allowed):
+                middle = [b for b in allowed if {b - 1, b + 1} <= set(allowed)]
+                raise UsageError(
+                    f"{where}post_training importance mixes bits - 1, bits and bits + 1, so with {quantizer} bits "
+                    f"{bits:g} is not one of {', '.join(f'{b:g}' for b in middle)}."
+                )
 
 
 def _by_bits(value: Any, where: str) -> dict[float | None, tuple[float, ...]]:

@@ -17,8 +17,9 @@ from qatplan.sweep.graph import Segment
 from qatplan.training import checkpoint
 from qatplan.training.checkpoint import State
 from qatplan.training.corpus import blocks_per_epoch
+from qatplan.training.recipes import described
 from qatplan.training.runtime import Runtime
-from qatplan.training.segment import NUMERICS, SegmentConfig
+from qatplan.training.segment import NUMERICS, Quantization, SegmentConfig
 from qatplan.training.trainer import Evaluation, evaluate, start_state, train
 
 
@@ -51,7 +52,7 @@ def execute(
         if has_children or keep:
             checkpoint.save(state, target)
     if segment.config.evaluate and not folder.row(segment.id).exists():
-        runs.write(runs.table([row(segment, state, runtime, sweep_id)]), folder.row(segment.id))
+        runs.write(runs.table([row(segment, state, runtime, sweep_id, watch)]), folder.row(segment.id))
     checkpoint.remove(partial)
 
 
@@ -82,10 +83,12 @@ def _begin(segment: Segment, folder: SweepFolder) -> State:
         raise
 
 
-def row(segment: Segment, state: State, runtime: Runtime, sweep_id: str) -> dict[str, Any]:
+def row(
+    segment: Segment, state: State, runtime: Runtime, sweep_id: str, watch: Callable[[int], None]
+) -> dict[str, Any]:
     """The row of a finished run, in the schema of `qatplan.runs`."""
     config = segment.config
-    evaluation = evaluate(config, state, runtime) if state.status == "finished" else None
+    evaluation = evaluate(config, state, runtime, watch) if state.status == "finished" else None
     if evaluation is not None and not math.isfinite(evaluation.loss):
         evaluation = None
     switch = config.switch
@@ -149,13 +152,20 @@ def _quantization(config: SegmentConfig) -> dict[str, Any]:
         "activation_bits": activation.bits if activation else None,
         "activation_quantizer": activation.quantizer if activation else None,
         "activation_granularity": activation.granularity if activation else None,
-        "post_training": quantization.post_training if config.kind == "round" else None,
+        **_post_training(config, quantization),
     }
 
 
 def _transitions(state: State) -> list[dict[str, float]] | None:
     points = [{"tokens": tokens, "rate": rate, "target": target} for tokens, rate, target in state.transitions]
     return points or None
+
+
+def _post_training(config: SegmentConfig, quantization: Quantization) -> dict[str, Any]:
+    if config.kind != "round":
+        return {}
+    method = quantization.post_training
+    return {"post_training": method, "post_training_settings": described(method)}
 
 
 def _result(evaluation: Evaluation | None, bytes_per_token: float) -> dict[str, Any]:

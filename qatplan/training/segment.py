@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from qatplan.quant.registry import ActivationGranularity, GroupSize
+from qatplan.training.recipes import RECIPES
 from qatplan.training.shape import Shape
 
 NUMERICS = "1"
@@ -22,7 +23,6 @@ OptimizerState = Literal["kept", "reset"]
 ACTIVATION_GRANULARITIES: tuple[ActivationGranularity, ...] = ("tensor", "token")
 OPTIMIZERS = ("adamw", "sgd", "muon")
 UPDATES = ("learning-rate", "transition-rate", "transition-rate-by-layer")
-POST_TRAINING = ("rtn",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +139,8 @@ def _flat(value: Any) -> dict[str, Any]:
     plain = {key: item for key, item in vars(value).items() if _LATER.get(key, _NOTHING) != item}
     if isinstance(value, Quantization) and value.activation is not None:
         plain["activation"] = vars(value.activation)
+    if isinstance(value, Quantization) and (recipe := RECIPES[value.post_training]) is not None:
+        plain["recipe"] = vars(recipe)
     return plain
 
 

@@ -11,11 +11,11 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from qatplan.quant.weight import rounded
 from qatplan.training.checkpoint import State
 from qatplan.training.model import Decoder
 from qatplan.training.optimizer import Optimizer
-from qatplan.training.quantized import QuantizedModel, is_quantized, quantizer_of
+from qatplan.training.post_training import quantize_after_training
+from qatplan.training.quantized import QuantizedModel, quantizer_of
 from qatplan.training.runtime import Runtime
 from qatplan.training.schedule import learning_rate_at
 from qatplan.training.segment import SegmentConfig
@@ -221,19 +221,20 @@ class _Loop:
 
 
 @torch.no_grad()
-def evaluated_tensors(config: SegmentConfig, state: State, runtime: Runtime) -> list[Tensor]:
-    """What a finished segment is judged by: its weights, on their grid if it quantizes, and its activations' ranges."""
+def evaluated_tensors(
+    config: SegmentConfig, state: State, runtime: Runtime, watch: Watch = lambda steps: None
+) -> list[Tensor]:
+    """What a finished segment is judged by: its weights, on their grid if it quantizes, and its activations' ranges.
+
+    A `round` segment is quantized here; `watch` is called meanwhile.
+    """
     weights = {name: tensor.to(runtime.device) for name, tensor in state.weights.items()}
     quantization = config.quantization
     if quantization is None:
         return list(weights.values())
     if config.kind == "round":
-        weights = {
-            name: rounded(weight, quantizer_of(name, quantization), quantization.group_size)
-            if is_quantized(name)
-            else weight
-            for name, weight in weights.items()
-        }
+        found = quantize_after_training(config, weights, runtime, lambda: watch(0))
+        weights = {name: found[name].values() if name in found else weight for name, weight in weights.items()}
     model = QuantizedModel(weights, quantization, rounded=config.kind == "round")
     if config.kind == "round":
         model.calibrate(weights, config.shape, *runtime.batch(config, config.end))
@@ -242,10 +243,10 @@ def evaluated_tensors(config: SegmentConfig, state: State, runtime: Runtime) -> 
     return model.tensors(weights)
 
 
-def evaluate(config: SegmentConfig, state: State, runtime: Runtime) -> Evaluation:
+def evaluate(config: SegmentConfig, state: State, runtime: Runtime, watch: Watch = lambda steps: None) -> Evaluation:
     """Loss of a segment's end on the fixed validation set; not a number if the weights are not finite."""
     forward = runtime.forward(config)
-    weights = evaluated_tensors(config, state, runtime)
+    weights = evaluated_tensors(config, state, runtime, watch)
     blocks = runtime.validation(config)
     losses = []
     with torch.no_grad():

@@ -132,7 +132,7 @@ def test_groups_have_their_own_scales() -> None:
     error = quantized.fake(weight) - weight
     per_group = torch.stack([error[i // 4, (i % 4) * 8 : (i % 4) * 8 + 8] for i in range(16)])
     assert (per_group.abs() <= scale / 2 * 1.0001).all()
-    assert (rounded(weight, paretoq(4), 8) - weight)[0, 8:].abs().max() < 0.5
+    assert (rounded(weight, paretoq(4), 8).values() - weight)[0, 8:].abs().max() < 0.5
     with pytest.raises(UsageError, match="does not divide"):
         rows_of(weight, 7)
 

@@ -245,13 +245,17 @@ def evaluated_tensors(
 
 def evaluate(config: SegmentConfig, state: State, runtime: Runtime, watch: Watch = lambda steps: None) -> Evaluation:
     """Loss of a segment's end on the fixed validation set; not a number if the weights are not finite."""
+    return loss_of(config, evaluated_tensors(config, state, runtime, watch), runtime)
+
+
+@torch.no_grad()
+def loss_of(config: SegmentConfig, tensors: list[Tensor], runtime: Runtime) -> Evaluation:
+    """The same for the tensors that the model's forward function takes."""
     forward = runtime.forward(config)
-    weights = evaluated_tensors(config, state, runtime, watch)
     blocks = runtime.validation(config)
     losses = []
-    with torch.no_grad():
-        for start in range(0, len(blocks), config.sequences):
-            rows = blocks[start : start + config.sequences]
-            losses.append(forward(weights, rows[:, :-1].contiguous(), rows[:, 1:].contiguous()))
+    for start in range(0, len(blocks), config.sequences):
+        rows = blocks[start : start + config.sequences]
+        losses.append(forward(tensors, rows[:, :-1].contiguous(), rows[:, 1:].contiguous()))
     values = torch.cat(losses).double()
     return Evaluation(loss=float(values.mean()), standard_error=float(values.std()) / math.sqrt(len(values)))

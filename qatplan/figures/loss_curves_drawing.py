@@ -257,7 +257,7 @@ def _row_legend(axes: Axes, keys: dict[_Key, Look], series: LossCurves, with_gui
     if any(c.schedule not in _CLASSIC for c in series.curves):
         names = sorted({c.schedule for c in series.curves if c.schedule not in _CLASSIC})
         guide.append(Line2D([], [], color=FAINT, marker="o", markerfacecolor="white", linewidth=0.7,
-                            label=f"{', '.join(names)} (hollow)"))  # fmt: skip
+                            label=f"{', '.join(names)}\n(hollow)"))  # fmt: skip
     if any(c.control is not None for c in series.curves):
         guide.append(Line2D([], [], color=FULL_PRECISION, linewidth=0.7, linestyle=(0, (5, 3)), label="full precision"))
     if any(c.minimum is not None for c in series.curves):

@@ -108,12 +108,15 @@ def _rules(advice: Recommendation) -> Markup:
     rows: list[tuple[str | None, ...]] = []
     for rule in advice.rules:
         if rule.loss is None:
-            rows.append((rule.name, f"{rule.fraction:g}", None, None, None, rule.reason or ""))
+            rows.append((rule.name, f"{rule.fraction:g}", None, None, None, rule.source))
             continue
+        least = "at least " if rule.at_least else ""
+        share = f"{percent(rule.wasted_share or 0.0)} of the tokens"
         rows.append(
             (
                 rule.name, f"{rule.fraction:g}", f"{rule.loss:.4f}", f"+{rule.loss_cost or 0.0:.4f}",
-                format_count(rule.wasted_tokens or 0.0), f"{percent(rule.wasted_share or 0.0)} of the tokens",
+                format_count(rule.wasted_tokens or 0.0),
+                f"{least}{share}" + ("" if rule.source == "the law" else f"; {rule.source}"),
             )
         )  # fmt: skip
     headers = ("rule", "fraction", "loss, nats/token", "above the plan", "wasted tokens", "remark")

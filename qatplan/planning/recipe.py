@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -68,8 +69,12 @@ def recipe(
 ) -> Recipe:
     """The recipe of the recommended plan; a batch is rounded to whole sequences, and that is said.
 
-    Raises UsageError for a batch that is smaller than a sequence or larger than a phase.
+    Raises UsageError for a batch that is smaller than a sequence or larger than a phase, and for rates that are not
+    positive.
     """
+    for name, rate in (("learning rate", learning_rate), ("qat learning rate", qat_learning_rate)):
+        if rate is not None and not (math.isfinite(rate) and rate > 0):
+            raise UsageError(f"{name} is {rate:g}, but it must be a finite number above 0.")
     plan, problem = advice.choice.plan, advice.problem
     if batch_tokens < problem.sequence:
         raise UsageError(

@@ -48,6 +48,9 @@ def test_phases_add_up_to_the_plan(fitted: Build) -> None:
         recipe(advice, batch_tokens=1e12)
     with pytest.raises(UsageError, match="at least one sequence"):
         recipe(advice, batch_tokens=100)
+    for rate in (0.0, -1.0, float("nan")):
+        with pytest.raises(UsageError, match="qat learning rate is"):
+            recipe(advice, batch_tokens=2**20, qat_learning_rate=rate)
 
 
 def test_continuation_has_one_phase(fitted: Build) -> None:

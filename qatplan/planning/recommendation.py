@@ -261,7 +261,7 @@ def _assumptions(fit: FittedLaw, objective: Objective, problem: Problem, choice:
     if choice.layout.inferred:
         lines.append(f"the model's shape is {choice.layout.source}")
     else:
-        lines.append(f"the model's shape is that of {choice.layout.name}")
+        lines.append(f"the model's shape is that of {choice.layout.name}, from {choice.layout.source}")
     rates, form = problem.rates, problem.form(choice.bits)
     lines += [
         f"memory holds weights in {form.name} (embeddings at {form.embedding_bits:g} bits), {problem.kv_format} keys "

@@ -20,7 +20,9 @@ def memory(
     form: Annotated[
         str,
         typer.Option(
-            "--format", help="int4, int4:g128, int3:g64:z, Q4_K_M, gptq4, awq, torchao-int4, mxfp4, bf16, ..."
+            "--format",
+            help="int4, int4:g128 (groups), int3:g64:z (zero points), int2:e8 (embeddings at 8 bits), Q4_K_M, IQ2_XXS, "
+            "gptq4, awq, torchao-int4, mxfp4, nvfp4, bf16, ...",
         ),
     ] = "int4",
     context: Annotated[int, typer.Option(min=1, help="Tokens per sequence that the KV cache holds.")] = 8192,

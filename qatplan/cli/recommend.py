@@ -75,7 +75,11 @@ def recommend(
     ] = None,
     runs: Annotated[
         list[Path] | None,
-        typer.Option("--runs", metavar="PATH", help="Your runs: they measure that factor, and whether fusing helps."),
+        typer.Option(
+            "--runs",
+            metavar="PATH",
+            help="Your runs: they measure that factor, whether fusing helps, and what the ends of the split cost.",
+        ),
     ] = None,
     price_per_hour: Annotated[float | None, typer.Option(metavar="MONEY", help="Price of one device hour.")] = None,
     level: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
@@ -205,10 +209,11 @@ def _rows(paths: list[Path] | None) -> list[dict[str, Any]]:
     if not paths:
         return []
     from qatplan import runs as door
-    from qatplan.planning import fusion, slowdown
+    from qatplan.planning import slowdown
+    from qatplan.planning.recommendation import RUN_COLUMNS
 
     table = door.read(paths)
-    return list(table.select(list(dict.fromkeys((*slowdown.COLUMNS, *fusion.COLUMNS)))).to_pylist())
+    return list(table.select(list(dict.fromkeys((*slowdown.COLUMNS, *RUN_COLUMNS)))).to_pylist())
 
 
 def _text() -> ModuleType:

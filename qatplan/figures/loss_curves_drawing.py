@@ -256,8 +256,9 @@ def _row_legend(axes: Axes, keys: dict[_Key, Look], series: LossCurves, with_gui
     guide: list[Line2D] = []
     if any(c.schedule not in _CLASSIC for c in series.curves):
         names = sorted({c.schedule for c in series.curves if c.schedule not in _CLASSIC})
-        guide.append(Line2D([], [], color=FAINT, marker="o", markerfacecolor="white", linewidth=0.7,
-                            label=f"{', '.join(names)} (hollow)"))  # fmt: skip
+        # Several names take a line of their own: the margin is as wide as one budget's label.
+        label = " ".join([*names, "(hollow)"]) if len(names) == 1 else f"{', '.join(names)}\n(hollow)"
+        guide.append(Line2D([], [], color=FAINT, marker="o", markerfacecolor="white", linewidth=0.7, label=label))
     if any(c.control is not None for c in series.curves):
         guide.append(Line2D([], [], color=FULL_PRECISION, linewidth=0.7, linestyle=(0, (5, 3)), label="full precision"))
     if any(c.minimum is not None for c in series.curves):

@@ -12,13 +12,22 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from qatplan.errors import DataError
 from qatplan.figures.axes import nice_log_ticks
-from qatplan.figures.style import FAINT, INK, applied, panel_grid
+from qatplan.figures.style import FAINT, INK, applied, panel_grid, text_width
 
 if TYPE_CHECKING:
     from qatplan.laws.fitted import FittedLaw
 
 _WIDEST = 10.0
 """Intervals reaching beyond a tenth or ten times the estimate are cut there and end in an arrow."""
+
+_PANEL = 2.5
+"""Width of the panel, inches."""
+_BESIDE = 1.03
+"""Where the column of numbers begins, in widths of the panel."""
+_SIZE, _MEANING_SIZE = 6.5, 6.2
+"""Type sizes of that column and of the meanings at the left, points."""
+_LEFT = 0.15
+"""Where the meanings end, in widths of the panel left of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +117,28 @@ def number(value: float) -> str:
     return f"{value:.4g}".replace("-", "−")
 
 
+def said(estimate: Estimate) -> str:
+    """Value, interval and unit, as the column at the right has them."""
+    unit = "" if estimate.unit in ("", "1") else f" {estimate.unit.replace(' * ', ' · ')}"
+    interval = (
+        "" if estimate.low is None or estimate.high is None else f"  [{number(estimate.low)}, {number(estimate.high)}]"
+    )
+    return f"{number(estimate.value)}{interval}{unit}"
+
+
 def draw(series: Parameters) -> Figure:
     """The figure; nothing global is touched."""
     with applied():
         rows = len(series.estimates)
+        numbers = max(text_width(said(estimate), _SIZE) for estimate in series.estimates)
+        meanings = max(text_width(estimate.meaning, _MEANING_SIZE) for estimate in series.estimates)
         figure, grid = panel_grid(
-            series.title, series.notes, panel=(2.5, 0.21 * rows + 0.1), left=2.95, right=2.45, top=0.2
+            series.title,
+            series.notes,
+            panel=(_PANEL, 0.21 * rows + 0.1),
+            left=_LEFT * _PANEL + meanings + 0.1,
+            right=(_BESIDE - 1.0) * _PANEL + numbers + 0.1,
+            top=0.2,
         )
         axes = grid[0][0]
         _axis(axes, series, rows)
@@ -156,12 +181,10 @@ def _row(axes: Axes, estimate: Estimate, i: int) -> None:
     if estimate.value > 0:
         axes.plot([1.0], [i], marker="o", markersize=4, color=INK, zorder=4, linestyle="none",
                   markerfacecolor="white" if estimate.at_bound else INK)  # fmt: skip
-    unit = "" if estimate.unit in ("", "1") else f" {estimate.unit.replace(' * ', ' · ')}"
-    interval = (
-        "" if estimate.low is None or estimate.high is None else f"  [{number(estimate.low)}, {number(estimate.high)}]"
-    )
     place = axes.get_yaxis_transform()
-    axes.text(1.03, i, f"{number(estimate.value)}{interval}{unit}", transform=place, va="center", fontsize=6.5)
+    axes.text(_BESIDE, i, said(estimate), transform=place, va="center", fontsize=_SIZE)
     # The meaning is set apart from the symbol, so that a reader can find a parameter by either.
     axes.text(-0.03, i, estimate.symbol, transform=place, va="center", ha="right", fontsize=7.5)
-    axes.text(-0.15, i, estimate.meaning, transform=place, va="center", ha="right", fontsize=6.2, color="#454545")
+    axes.text(
+        -_LEFT, i, estimate.meaning, transform=place, va="center", ha="right", fontsize=_MEANING_SIZE, color="#454545"
+    )

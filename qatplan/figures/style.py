@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 
 from qatplan import __version__, atomic
 from qatplan.errors import UsageError
@@ -87,6 +88,14 @@ def ordered_looks(count: int) -> list[Look]:
 def bits_name(bits: float) -> str:
     """`4-bit`, `1.58-bit`, `full precision`."""
     return "full precision" if np.isnan(bits) else f"{bits:g}-bit"
+
+
+def text_width(text: str, size: float) -> float:
+    """Width in inches of a line of text at `size` points. Call inside `applied()`."""
+    if not text.strip():
+        return 0.0
+    # Hinting and a reader's own fonts set text a little wider than its outlines are.
+    return 1.06 * float(TextPath((0.0, 0.0), text, size=size).get_extents().x1) / 72.0
 
 
 def panel_grid(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from qatplan.laws.inputs import Floats
 from qatplan.planning.candidate import Candidate
 from qatplan.planning.given_model import WORTHWHILE, balanced_qat_tokens, worthwhile_qat_tokens
+from qatplan.planning.measured_rules import measured_end
 from qatplan.planning.numeric import first_below
 from qatplan.planning.objective import Objective
 
@@ -19,7 +21,7 @@ _FAR: Final = 80.0
 
 RULES: Final[tuple[tuple[str, float], ...]] = (
     ("10 % rule", 0.1),
-    ("no QAT (rounded after training)", 0.0),
+    ("no QAT, rounded after training", 0.0),
     ("QAT from scratch", 1.0),
 )
 
@@ -31,46 +33,84 @@ class Rule:
     name: str
     fraction: float
     loss: float | None
-    """Nats per token; None outside the law's domain."""
+    """Nats per token; None where neither law nor runs have a value."""
     loss_cost: float | None
     """Loss above the best split's."""
     wasted_tokens: float | None
     """Tokens that the best split would have saved at this rule's loss."""
     wasted_share: float | None
     """The same as a share of all tokens."""
-    reason: str | None
-    """Why there are no numbers, if there are none."""
+    at_least: bool
+    """True when the numbers are lower bounds."""
+    source: str
+    """Where the numbers come from, or why there are none."""
 
 
-def rules(objective: Objective, plan: Candidate) -> tuple[Rule, ...]:
+def rules(
+    objective: Objective,
+    plan: Candidate,
+    *,
+    runs: Iterable[Mapping[str, Any]] = (),
+    fitted_fractions: tuple[float, float] | None = None,
+) -> tuple[Rule, ...]:
     """The cost of the usual rules at this plan.
 
     Wasted tokens are D_total - D', with D' the smallest number of tokens whose best split reaches the rule's loss. The
-    paper's own definition (arXiv 2509.22935) was not available; this is our reading of it.
+    paper's own definition (arXiv 2509.22935) was not available; this is our reading of it. Where the law has no value,
+    at the ends of the split, `runs` (rows with the columns of `measured_rules.COLUMNS`) say what an end cost, and
+    without such runs the law at the end of the fitted fractions bounds it from below.
     """
-    return tuple(_rule(objective, plan, name, fraction) for name, fraction in RULES)
+    rows = list(runs)
+    return tuple(_rule(objective, plan, name, fraction, rows, fitted_fractions) for name, fraction in RULES)
 
 
-def _rule(objective: Objective, plan: Candidate, name: str, fraction: float) -> Rule:
+def _rule(
+    objective: Objective,
+    plan: Candidate,
+    name: str,
+    fraction: float,
+    runs: list[Mapping[str, Any]],
+    fitted_fractions: tuple[float, float] | None,
+) -> Rule:
+    best_fraction, losses = objective.best(plan.n, plan.tokens, plan.bits)
+    best = float(losses[0])
+
+    def rule(loss: float, *, source: str, at_least: bool = False) -> Rule:
+        wasted = max(plan.tokens - _tokens_at_best_split(objective, plan, loss), 0.0)
+        return Rule(
+            name=name,
+            fraction=fraction,
+            loss=loss,
+            loss_cost=max(loss - best, 0.0),
+            wasted_tokens=wasted,
+            wasted_share=wasted / plan.tokens,
+            at_least=at_least,
+            source=source,
+        )
+
+    def at(share: float) -> float:
+        d_qat = plan.tokens * share
+        return float(objective.loss_of_phases(plan.n, plan.tokens - d_qat, d_qat, plan.bits)[0])
+
     d_qat = plan.tokens * fraction
     reason = objective.outside(plan.n, plan.tokens - d_qat, d_qat, plan.bits)
-    if reason is not None:
-        return Rule(
-            name=name, fraction=fraction, loss=None, loss_cost=None, wasted_tokens=None, wasted_share=None,
-            reason=f"outside the law's domain: {reason}",
-        )  # fmt: skip
-    loss = float(objective.loss_of_phases(plan.n, plan.tokens - d_qat, d_qat, plan.bits)[0])
-    best = float(objective.best(plan.n, plan.tokens, plan.bits)[1][0])
-    wasted = max(plan.tokens - _tokens_at_best_split(objective, plan, loss), 0.0)
+    if reason is None:
+        return rule(at(fraction), source="the law")
+    held = measured_end(
+        runs, fraction=fraction, bits=plan.bits, n=plan.layout.parameters, d_total=plan.tokens
+    )  # fmt: skip
+    if held is not None:
+        return rule(best * math.exp(held.log_ratio), source=held.words)
+    if fitted_fractions is not None:
+        last = fitted_fractions[0] if fraction == 0.0 else fitted_fractions[1]
+        # Between the optimum and the end the law only rises, so its last fitted value bounds what lies beyond.
+        if 0.0 < last < 1.0 and (last < best_fraction[0] if fraction == 0.0 else last > best_fraction[0]):
+            source = f"the law at {last:.3g}, the last fraction fitted; it has no value at {fraction:g}"
+            return rule(at(last), source=source, at_least=True)
     return Rule(
-        name=name,
-        fraction=fraction,
-        loss=loss,
-        loss_cost=max(loss - best, 0.0),
-        wasted_tokens=wasted,
-        wasted_share=wasted / plan.tokens,
-        reason=None,
-    )
+        name=name, fraction=fraction, loss=None, loss_cost=None, wasted_tokens=None, wasted_share=None, at_least=False,
+        source=f"outside the law's domain: {reason}; runs at this end measure it (--runs)",
+    )  # fmt: skip
 
 
 def _tokens_at_best_split(objective: Objective, plan: Candidate, loss: float) -> float:

@@ -26,6 +26,18 @@ _FAMILY_FACTS: dict[str, dict[str, Any]] = {
     "gpt_oss": {"attention_bias": "all", "attention_sinks": True, "expert_bias": True},
 }
 
+# What a file may leave out because transformers' configuration class has it as a default (Gemma3TextConfig in
+# models/gemma3/configuration_gemma3.py): the files of the larger Gemma 3 models do.
+_GEMMA_3_DEFAULTS: dict[str, Any] = {
+    "vocab_size": 262_208,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "sliding_window": 4096,
+    "sliding_window_pattern": 6,
+}
+_DEFAULTS: dict[str, dict[str, Any]] = {"gemma3": _GEMMA_3_DEFAULTS, "gemma3_text": _GEMMA_3_DEFAULTS}
+
 # Families whose configuration class ties the head unless the file says otherwise (transformers' own default is tied).
 _UNTIED_BY_DEFAULT = frozenset(
     {"llama", "mistral", "mixtral", "olmo", "olmo2", "olmoe", "qwen2", "qwen3", "qwen3_moe", "gpt_oss"}
@@ -48,26 +60,27 @@ def from_config(config: Mapping[str, Any], *, name: str) -> Architecture:
             f"{name}: model_type is {family or 'missing'!r}, but it must be one of {', '.join(sorted(_FAMILY_FACTS))}; "
             "other models can be described by --layers, --width and the other shape options."
         )
+    config = {**_DEFAULTS.get(family, {}), **config}
     facts = dict(_FAMILY_FACTS[family])
     if family != "gpt_oss" and config.get("attention_bias") is True:
         facts["attention_bias"] = "all"
     layers, width, heads = (_whole(config, key, name) for key in _STACK_KEYS)
-    experts = _first(config, ("num_local_experts", "num_experts"), 1)
+    experts = _first(config, ("num_local_experts", "num_experts"), 1, name)
     expert_width = config.get("moe_intermediate_size") if experts > 1 else None
-    local, window = _local_layers(config, layers, family)
+    local, window = _local_layers(config, layers, family, name)
     tied = config.get("tie_word_embeddings")
     return Architecture(
         name=name,
         layers=layers,
         width=width,
         heads=heads,
-        kv_heads=_first(config, ("num_key_value_heads",), heads),
-        head_size=_first(config, ("head_dim",), width // heads),
-        feed_forward=int(expert_width) if expert_width else _whole(config, "intermediate_size", name),
+        kv_heads=_first(config, ("num_key_value_heads",), heads, name),
+        head_size=_first(config, ("head_dim",), width // heads, name),
+        feed_forward=_whole(config, "moe_intermediate_size" if expert_width else "intermediate_size", name),
         vocabulary=_whole(config, "vocab_size", name),
         tied=family not in _UNTIED_BY_DEFAULT if tied is None else bool(tied),
         experts=experts,
-        experts_active=_first(config, ("num_experts_per_tok", "experts_per_token"), 1) if experts > 1 else 1,
+        experts_active=_first(config, ("num_experts_per_tok", "experts_per_token"), 1, name) if experts > 1 else 1,
         local_layers=local,
         window=window,
         source=f"config.json of {name}",
@@ -79,32 +92,32 @@ _STACK_KEYS = ("num_hidden_layers", "hidden_size", "num_attention_heads")
 
 
 def _whole(config: Mapping[str, Any], key: str, name: str) -> int:
+    """A required whole number of at least 1."""
     value = config.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UsageError(f"{name}: {key} is {value!r}, but it must be a whole number of at least 1.")
     return value
 
 
-def _first(config: Mapping[str, Any], keys: tuple[str, ...], default: int) -> int:
+def _first(config: Mapping[str, Any], keys: tuple[str, ...], default: int, name: str) -> int:
+    """The first of the keys that is given, else the default."""
     for key in keys:
         if config.get(key) is not None:
-            return int(config[key])
+            return _whole(config, key, name)
     return default
 
 
-def _local_layers(config: Mapping[str, Any], layers: int, family: str) -> tuple[int, int]:
+def _local_layers(config: Mapping[str, Any], layers: int, family: str, name: str) -> tuple[int, int]:
     """Number of sliding-window layers and their window in tokens, (0, 0) without any."""
     window = config.get("sliding_window")
     if not window or config.get("use_sliding_window") is False:
         return 0, 0
     if isinstance(kinds := config.get("layer_types"), list):
         local = sum(kind == "sliding_attention" for kind in kinds)
-    elif pattern := config.get("sliding_window_pattern"):
-        local = layers - layers // int(pattern)
-    elif family.startswith("gemma3"):
-        local = layers - layers // 6  # Gemma 3: five local layers to one global (arXiv 2503.19786, section 2)
+    elif config.get("sliding_window_pattern"):
+        local = layers - layers // _whole(config, "sliding_window_pattern", name)
     elif family in ("gemma2", "gpt_oss"):
         local = layers - layers // 2  # alternating, local first
     else:
         local = layers
-    return (local, int(window)) if local else (0, 0)
+    return (local, _whole(config, "sliding_window", name)) if local else (0, 0)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from qatplan.errors import UsageError
-from qatplan.laws import FittedLaw, optimal_fraction
+from qatplan.laws import FittedLaw, Status, optimal_fraction
 from qatplan.laws.inputs import Floats
 from qatplan.laws.law import predict_many
 from qatplan.planning.candidate_runs import CandidateRuns, candidates
@@ -152,6 +152,11 @@ def design(
         raise UsageError("a design needs the scatter of single runs, which this fit does not know.")
     if not (math.isfinite(budget) and budget > 0):
         raise UsageError(f"budget is {budget:g} FLOPs, but it must be a finite number above 0.")
+    if not 0 < level < 1:
+        raise UsageError(f"level is {level:g}, but it must lie between 0 and 1.")
+    for size, kept in (trunks or {}).items():
+        if not (math.isfinite(size) and size > 0 and math.isfinite(kept) and kept > 0):
+            raise UsageError(f"a trunk of {size:g} parameters and {kept:g} tokens is none; both must be above 0.")
     if runs < 1:
         raise UsageError(f"runs is {runs}, but it must be at least 1.")
     if target == "bits" and len(set(bits)) < 2:
@@ -201,8 +206,16 @@ def design(
             "each full-precision phase is a cooldown of its own",
             f"losses of single runs scatter by {100 * fit.noise:.3g} % about the law, each run by itself",
             "the law is right, and nearly linear over its draws",
+            *_doubt(fit),
         ),
     )
+
+
+def _doubt(fit: FittedLaw) -> tuple[str, ...]:
+    """What a fit that failed its own checks means for a design."""
+    if fit.status is Status.GOOD:
+        return ()
+    return (f"the fit is doubtful, so its draws may understate what is unknown: {fit.status.message}",)
 
 
 def knowledge(

@@ -3,7 +3,7 @@
 Looked up in: torchao 0.18.0, `torchao/quantization/qat/api.py` and `fake_quantize_config.py` (QATConfig over an
 IntxWeightOnlyConfig: weights of 2 to 8 whole bits, symmetric, per group or per output channel); ParetoQ at commit
 4bcc120, `utils/process_args.py`, `run_train.sh` and `train.py` (w_bits 1, 2, 3, 4, and 0 for 1.58 bits); torchtitan
-0.3.0, `components/optimizer/lr_scheduler.py`, `config/configs.py` (TrainingConfig) and
+0.3.0, `components/optimizer/lr_scheduler.py` and `optimizer.py`, `config/configs.py` (TrainingConfig) and
 `components/checkpointer/base.py`, whose `components/quantization` has float8, MXFP8 and NVFP4 and no integer QAT.
 """
 
@@ -29,9 +29,15 @@ def _remarks(recipe: Recipe, *more: str) -> str:
 
 
 def _yaml(recipe: Recipe) -> str:
-    """Every field as it is; JSON scalars are YAML."""
-    lines = [f"{name}: {json.dumps(value)}\n" for name, value in recipe.as_dict().items() if name != "notes"]
+    """Every field as it is."""
+    lines = [f"{name}: {_scalar(value)}\n" for name, value in recipe.as_dict().items() if name != "notes"]
     return _remarks(recipe, "lengths are in steps of batch_tokens tokens") + "".join(lines)
+
+
+def _scalar(value: object) -> str:
+    """JSON scalars are YAML, but for 1e-05, which YAML 1.1 reads as a word: its floats have a point."""
+    text = json.dumps(value)
+    return text.replace("e", ".0e", 1) if isinstance(value, float) and "e" in text and "." not in text else text
 
 
 def _torchao(recipe: Recipe) -> str:
@@ -120,7 +126,6 @@ def _paretoq(recipe: Recipe) -> str:
         said.append(
             "the optimizer's state does not carry over from full precision, as the fused schedule would have it"
         )
-    sequences = recipe.batch_tokens // recipe.sequence
     rate = "$QAT_LEARNING_RATE" if recipe.qat_learning_rate is None else f"{recipe.qat_learning_rate!r}"
     needs = [] if recipe.qat_learning_rate is not None else ["QAT_LEARNING_RATE"]
     checks = "".join(f': "${{{name}:?}}"\n' for name in ("INPUT_MODEL", "TRAIN_DATA", "LOCAL_DIR", *needs))
@@ -128,6 +133,10 @@ def _paretoq(recipe: Recipe) -> str:
 # ParetoQ, {recipe.bits:g}-bit weights: {recipe.qat_steps} steps of {recipe.batch_tokens} tokens.
 {_remarks(recipe, *said)}set -eu
 {checks}DEVICES="${{DEVICES:-1}}"
+if [ "$(({recipe.sequences} % DEVICES))" -ne 0 ]; then
+  echo "a batch of {recipe.sequences} sequences is not divided by $DEVICES devices" >&2
+  exit 2
+fi
 torchrun --nnodes=1 --nproc_per_node="$DEVICES" train.py \\
   --local_dir "$LOCAL_DIR" \\
   --input_model_filename "$INPUT_MODEL" \\
@@ -139,7 +148,7 @@ torchrun --nnodes=1 --nproc_per_node="$DEVICES" train.py \\
   --bf16 True \\
   --max_steps {recipe.qat_steps} \\
   --per_device_train_batch_size 1 \\
-  --gradient_accumulation_steps "$(({sequences} / DEVICES))" \\
+  --gradient_accumulation_steps "$(({recipe.sequences} / DEVICES))" \\
   --learning_rate {rate} \\
   --weight_decay 0. \\
   --lr_scheduler_type "linear" \\
@@ -151,20 +160,23 @@ torchrun --nnodes=1 --nproc_per_node="$DEVICES" train.py \\
 
 def _torchtitan(recipe: Recipe) -> str:
     """A Python module that sets both phases on a torchtitan configuration."""
-    said = (
+    said = [
         "torchtitan 0.3.0 has converters for float8, MXFP8 and NVFP4 and none for integer QAT: its configuration sets "
         "lengths and rates, and the quantizer has to be inserted by a converter of your own (torchao's QATConfig; "
         "export torchao writes it)",
         f"the quantizer to insert: {recipe.bits:g} bits, "
         + ("one step per output channel" if recipe.group_size is None else f"groups of {recipe.group_size}"),
-    )
+        "the QAT phase is a run of its own: it loads weights alone, so its data loader begins anew; give it data that "
+        "the first phase has not read",
+    ]
+    if recipe.schedule == "fused":
+        said.append("the optimizer's state does not carry over, as the fused schedule would have it")
     decay = recipe.cooldown_steps / recipe.switch_step if recipe.switch_step else 0.0
-    sequences = recipe.batch_tokens // recipe.sequence
     first = f'''
 
 def full_precision(config):
     """The full-precision phase on a Trainer.Config, in place."""
-    _common(config, steps={recipe.switch_step})
+    _common(config, steps={recipe.switch_step}, learning_rate=LEARNING_RATE, folder="full-precision")
     config.lr_scheduler = LRSchedulersContainer.Config(
         warmup_steps={recipe.warmup_steps}, decay_ratio={decay!r}, decay_type="linear", min_lr_factor=0.0
     )
@@ -175,19 +187,24 @@ def full_precision(config):
 {_remarks(recipe, *said)}
 from torchtitan.components.optimizer import LRSchedulersContainer
 
-LEARNING_RATE = {recipe.learning_rate!r}  # of the full-precision phase's optimizer
-QAT_LEARNING_RATE = {recipe.qat_learning_rate!r}  # of the QAT phase's optimizer
+LEARNING_RATE = {recipe.learning_rate!r}  # peak of the full-precision phase; None leaves the optimizer's own
+QAT_LEARNING_RATE = {recipe.qat_learning_rate!r}  # peak of the QAT phase
 
 
-def _common(config, *, steps):
+def _common(config, *, steps, learning_rate, folder):
     config.training.steps = steps
     config.training.seq_len = {recipe.sequence}
-    config.training.global_batch_size = {sequences}
+    config.training.global_batch_size = {recipe.sequences}
+    if learning_rate is not None:
+        for group in config.optimizer.param_groups:
+            group.optimizer_kwargs["lr"] = learning_rate
+    config.checkpoint.enable = True
+    config.checkpoint.folder = folder
 {first if recipe.switch_step else ""}
 
 def qat(config, full_precision_checkpoint):
-    """The QAT phase on a Trainer.Config, in place; it starts from the weights of the first phase."""
-    _common(config, steps={recipe.qat_steps})
+    """The QAT phase on a Trainer.Config, in place; it starts from the weights at an absolute path (.../step-N)."""
+    _common(config, steps={recipe.qat_steps}, learning_rate=QAT_LEARNING_RATE, folder="qat")
     config.lr_scheduler = LRSchedulersContainer.Config(
         warmup_steps={recipe.rewarmup_steps}, decay_ratio=None, decay_type="linear", min_lr_factor=0.0
     )

@@ -20,6 +20,8 @@ COLUMNS: Final = ("n_total", "d_total", "d_qat", "bits", "schedule", "seed", "co
 
 _ALIKE: Final = ("n_total", "d_total", "bits", "seed", "corpus_digest", "quantizer")
 _PAPER: Final = "arXiv 2509.22935, at second hand"
+REPORTED: Final = (0.0006, 0.017)
+"""Smallest and largest gain in perplexity that the paper reports at 4 and 6 bits."""
 _FAR: Final = 12.0
 
 
@@ -57,11 +59,25 @@ def measured_fusion(rows: Iterable[Mapping[str, Any]], bits: float) -> Measured 
     return Measured(bits=bits, gain=fmean(gains), error=error, pairs=len(gains))
 
 
-def advice(objective: Objective, plan: Candidate, measured: Measured | None) -> dict[str, Any]:
-    """Whether to fuse at this plan, why, and what it saves in tokens (null where only the paper speaks).
+def advice(
+    objective: Objective, plan: Candidate, measured: Measured | None, *, given_model: bool = False
+) -> dict[str, Any]:
+    """Whether to fuse at this plan, why, and what it saves in tokens.
 
-    Measured runs outweigh the paper; fusing is advised where it gains more than twice its standard error.
+    Measured runs outweigh the paper; fusing is advised where it gains more than twice its standard error. Where only
+    the paper speaks, `saved_tokens` is null and `saved_tokens_range` holds what the law makes of the reported gains;
+    its upper end is null where no number of tokens reaches them. A given model has had its cooldown.
     """
+    if given_model:
+        return {
+            "advised": False,
+            "why": "that takes a checkpoint from before the cooldown, and a given model counts as finished",
+            "source": "the schedules of " + _PAPER,
+            "gain": None,
+            "pairs": 0,
+            "saved_tokens": None,
+            "saved_tokens_range": None,
+        }
     if measured is None:
         advised = plan.bits >= 4
         why = (
@@ -77,6 +93,10 @@ def advice(objective: Objective, plan: Candidate, measured: Measured | None) -> 
             "gain": None,
             "pairs": 0,
             "saved_tokens": None,
+            # A gain in perplexity p takes -ln(1 - p) off the loss.
+            "saved_tokens_range": [_saved(objective, plan, plan.loss + math.log1p(-gain)) for gain in REPORTED]
+            if advised
+            else None,
         }
     sure = measured.error is not None and abs(measured.gain) > 2.0 * measured.error
     advised = measured.gain > 0 and sure
@@ -89,16 +109,17 @@ def advice(objective: Objective, plan: Candidate, measured: Measured | None) -> 
         "source": f"{measured.pairs} pairs of the runs given, each schedule at its own best fraction",
         "gain": measured.gain,
         "pairs": measured.pairs,
-        "saved_tokens": _saved(objective, plan, measured.gain) if advised else None,
+        "saved_tokens": _saved(objective, plan, plan.loss * math.exp(-measured.gain)) if advised else None,
+        "saved_tokens_range": None,
     }
 
 
-def _saved(objective: Objective, plan: Candidate, gain: float) -> float | None:
+def _saved(objective: Objective, plan: Candidate, loss: float) -> float | None:
     """Tokens beyond the plan's that the classic schedule would need for the fused loss; None where none suffice."""
 
     def best(log_tokens: Floats) -> Floats:
         return objective.best(plan.n, np.exp(log_tokens), plan.bits)[1]
 
     start = math.log(plan.tokens)
-    found = first_below(best, plan.loss * math.exp(-gain), start, start + _FAR)
+    found = first_below(best, loss, start, start + _FAR)
     return None if found is None else math.exp(found) - plan.tokens

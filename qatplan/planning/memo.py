@@ -159,12 +159,14 @@ def _rules(advice: Recommendation) -> list[str]:
     lines = []
     for rule in advice.rules:
         if rule.loss is None:
-            lines.append(f"{rule.name} (fraction {rule.fraction:g}): {rule.reason}.")
+            lines.append(f"{rule.name} (fraction {rule.fraction:g}): {rule.source}.")
         else:
+            least = "at least " if rule.at_least else ""
             lines.append(
-                f"{rule.name} (fraction {rule.fraction:g}): loss {rule.loss:.4f} nats per token, {rule.loss_cost:.4f} "
-                f"more; wastes {format_count(rule.wasted_tokens or 0.0)} tokens "
-                f"({100 * (rule.wasted_share or 0.0):.3g} %)."
+                f"{rule.name} (fraction {rule.fraction:g}): loss {least}{rule.loss:.4f} nats per token, {least}"
+                f"{rule.loss_cost:.4f} more; wastes {least}{format_count(rule.wasted_tokens or 0.0)} tokens "
+                f"({100 * (rule.wasted_share or 0.0):.3g} %)"
+                + ("." if rule.source == "the law" else f"; {rule.source}.")
             )
     return lines
 
@@ -220,8 +222,11 @@ def _continuation(advice: Recommendation) -> list[str]:
 def _schedule(advice: Recommendation) -> list[str]:
     fused = advice.fused
     word = "Let the learning rate decay while quantized (fused)" if fused["advised"] else "Do not fuse cooldown and QAT"
-    saved = fused["saved_tokens"]
+    saved, reported = fused["saved_tokens"], fused["saved_tokens_range"]
     worth = "" if saved is None else f"; worth {format_count(saved)} tokens here"
+    if reported is not None and reported[0] is not None:
+        most = "more than any budget" if reported[1] is None else format_count(reported[1])
+        worth = f"; by this law such gains are worth {format_count(reported[0])} to {most} tokens here"
     return [f"{word}: {fused['why']}{worth} ({fused['source']})."]
 
 

@@ -133,8 +133,7 @@ def estimate(
     else:
         label, weights = _mixture_items(model, str(form))
         assumptions = ["tensor types as llama.cpp chooses them without an importance matrix"]
-    if layout.inferred:
-        assumptions.append(layout.source)
+    assumptions.append(layout.source if layout.inferred else f"the shape of {layout.name} is from {layout.source}")
     items = [*weights, *_running_items(layout, context=context, batch=batch, kv_format=kv_format)]
     assumptions.append(
         f"workspace: logits and one layer of activations in 32 bits for up to {_MICRO_BATCH} prompt tokens at a time, "

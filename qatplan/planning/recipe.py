@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -45,6 +46,11 @@ class Recipe:
     notes: tuple[str, ...]
 
     @property
+    def sequences(self) -> int:
+        """Sequences in a batch."""
+        return self.batch_tokens // self.sequence
+
+    @property
     def qat_steps(self) -> int:
         """Steps with quantized weights."""
         return self.steps - self.switch_step
@@ -61,16 +67,23 @@ def recipe(
     learning_rate: float | None = None,
     qat_learning_rate: float | None = None,
 ) -> Recipe:
-    """The recipe of the recommended plan. Raises UsageError for a batch that is larger than a phase."""
+    """The recipe of the recommended plan; a batch is rounded to whole sequences, and that is said.
+
+    Raises UsageError for a batch that is smaller than a sequence or larger than a phase, and for rates that are not
+    positive.
+    """
+    for name, rate in (("learning rate", learning_rate), ("qat learning rate", qat_learning_rate)):
+        if rate is not None and not (math.isfinite(rate) and rate > 0):
+            raise UsageError(f"{name} is {rate:g}, but it must be a finite number above 0.")
     plan, problem = advice.choice.plan, advice.problem
-    batch = round(batch_tokens)
+    if batch_tokens < problem.sequence:
+        raise UsageError(
+            f"batch tokens is {batch_tokens:.0f}, but a batch holds at least one sequence of {problem.sequence} tokens."
+        )
+    batch = round(batch_tokens / problem.sequence) * problem.sequence
     given = problem.fp_tokens
     switch = 0 if given is not None else round(plan.d_fp / batch)
     quantized = round(plan.d_qat / batch)
-    if batch < problem.sequence:
-        raise UsageError(
-            f"batch tokens is {batch}, but a batch holds at least one sequence of {problem.sequence} tokens."
-        )
     if quantized < 1 or (given is None and switch < 1 and plan.d_fp > 0):
         raise UsageError(
             f"batch tokens is {batch}, but the phases have {plan.d_fp:.4g} and {plan.d_qat:.4g} tokens; each needs "
@@ -83,6 +96,8 @@ def recipe(
     ]
     if learning_rate is None or qat_learning_rate is None:
         notes.append("peak learning rates were not given; set them before training")
+    if batch != round(batch_tokens):
+        notes.append(f"a batch is {batch // problem.sequence} whole sequences, {batch} tokens")
     if fused:
         notes.append("fused: the optimizer and the learning rate carry over the switch without a cooldown")
     return Recipe(

@@ -9,7 +9,7 @@ from typing import Any
 
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw, Inputs
-from qatplan.planning import fusion
+from qatplan.planning import fusion, measured_rules
 from qatplan.planning.candidate import Candidate
 from qatplan.planning.comparisons import (
     Continuation,
@@ -27,6 +27,9 @@ from qatplan.planning.problem import Problem
 from qatplan.planning.solve import solve
 from qatplan.planning.trust import Extrapolation, PlanStatus, extrapolation, status_of
 from qatplan.planning.uncertainty import Interval, assess
+
+RUN_COLUMNS = tuple(dict.fromkeys((*fusion.COLUMNS, *measured_rules.COLUMNS)))
+"""Columns of a runs table that `recommend` looks at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,9 +139,9 @@ def default_bits(fit: FittedLaw | None) -> tuple[float, ...]:
 def recommend(fit: FittedLaw, problem: Problem, *, runs: Sequence[Mapping[str, Any]] = ()) -> Recommendation:
     """The plan of lowest predicted loss within the budgets, or the cheapest that reaches the target loss.
 
-    The split is optimised continuously. `runs` (rows with the columns of `fusion.COLUMNS`) say whether fusing cooldown
-    and QAT helps; without them the paper does. Raises UsageError, naming the budget that
-    binds, when no bit width has a plan.
+    The split is optimised continuously. `runs` (rows with the columns of `RUN_COLUMNS`) say whether fusing cooldown
+    and QAT helps, for which the paper speaks without them, and what both ends of the split cost. Raises UsageError,
+    naming the budget that binds, when no bit width has a plan.
     """
     objective = Objective.of(fit)
     plans: list[Candidate] = []
@@ -188,10 +191,17 @@ def recommend(fit: FittedLaw, problem: Problem, *, runs: Sequence[Mapping[str, A
         excluded=excluded,
         new_run_interval=doubt.new_run,
         relief=_relief(objective, problem, choice),
-        rules=() if problem.fp_tokens is not None or not objective.sees_fraction else rules(objective, choice),
+        rules=()
+        if problem.fp_tokens is not None or not objective.sees_fraction
+        else rules(objective, choice, runs=runs, fitted_fractions=fit.ranges.get("fraction")),
         full_precision=replace(full_precision(objective, choice), tokens_interval=matched, never_share=never),
         continuation=continuation(objective, choice) if problem.fp_tokens is not None else None,
-        fused=fusion.advice(objective, choice, fusion.measured_fusion(runs, choice.bits)),
+        fused=fusion.advice(
+            objective,
+            choice,
+            fusion.measured_fusion(runs, choice.bits),
+            given_model=problem.fp_tokens is not None,
+        ),
         cost=cost(
             choice.layout,
             d_fp=0.0 if problem.fp_tokens is not None else choice.d_fp,
@@ -251,7 +261,7 @@ def _assumptions(fit: FittedLaw, objective: Objective, problem: Problem, choice:
     if choice.layout.inferred:
         lines.append(f"the model's shape is {choice.layout.source}")
     else:
-        lines.append(f"the model's shape is that of {choice.layout.name}")
+        lines.append(f"the model's shape is that of {choice.layout.name}, from {choice.layout.source}")
     rates, form = problem.rates, problem.form(choice.bits)
     lines += [
         f"memory holds weights in {form.name} (embeddings at {form.embedding_bits:g} bits), {problem.kv_format} keys "

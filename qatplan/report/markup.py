@@ -80,7 +80,11 @@ def table(
         for r, row in enumerate(rows)
     ]
     grid = element(
-        "table", element("caption", caption), element("thead", head), Markup("\n"), element("tbody", join(body, "\n"))
+        "table",
+        element("caption", element("span", caption)),
+        element("thead", head),
+        Markup("\n"),
+        element("tbody", join(body, "\n")),
     )
     return element(
         "div",

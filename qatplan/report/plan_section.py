@@ -106,21 +106,26 @@ def _rules(advice: Recommendation) -> Markup:
     if not advice.rules:
         return Markup("")
     rows: list[tuple[str | None, ...]] = []
+    sources = [f"{rule.name}: {rule.source}." for rule in advice.rules if rule.source != "the law"]
     for rule in advice.rules:
         if rule.loss is None:
-            rows.append((rule.name, f"{rule.fraction:g}", None, None, None, rule.reason or ""))
+            rows.append((rule.name, f"{rule.fraction:g}", None, None, None, None))
             continue
+        least = "at least " if rule.at_least else ""
+        share = f"{percent(rule.wasted_share or 0.0)} of the tokens"
         rows.append(
             (
                 rule.name, f"{rule.fraction:g}", f"{rule.loss:.4f}", f"+{rule.loss_cost or 0.0:.4f}",
-                format_count(rule.wasted_tokens or 0.0), f"{percent(rule.wasted_share or 0.0)} of the tokens",
+                format_count(rule.wasted_tokens or 0.0),
+                f"{least}{share}",
             )
         )  # fmt: skip
-    headers = ("rule", "fraction", "loss, nats/token", "above the plan", "wasted tokens", "remark")
+    headers = ("rule", "fraction", "loss, nats/token", "above the plan", "wasted tokens", "share")
     note = paragraph(
         "Wasted tokens are those that the best split would not have needed for the same loss.", class_="note"
     )
-    return join([table("Fixed rules for the split, held against the plan", headers, rows, words=(0, 5)), note])
+    held = table("Fixed rules for the split, held against the plan", headers, rows, words=(0, 5))
+    return join([held, note, bullets(sources)])
 
 
 def _fraction_only(advice: FractionAdvice) -> list[Markup]:

@@ -11,7 +11,7 @@ from qatplan.errors import UsageError
 from qatplan.laws.qat_fraction import QatFraction
 from qatplan.planning.fraction_only import FractionAdvice, advise
 from qatplan.planning.problem import Problem
-from qatplan.planning.recommendation import Recommendation, default_bits, recommend
+from qatplan.planning.recommendation import RUN_COLUMNS, Recommendation, default_bits, recommend
 from qatplan.report.material import Material
 from qatplan.units import format_bytes, format_count
 
@@ -89,11 +89,9 @@ def plan(material: Material, ask: Ask) -> Plan:
         )
         if isinstance(fit.law, QatFraction):
             return Plan(asked=asked, why=why, advice=advise(problem, fit))
-        from qatplan.planning import fusion
-
         rows: list[dict[str, Any]] = []
         if material.table is not None:
-            rows = material.table.select(list(fusion.COLUMNS)).to_pylist()
+            rows = material.table.select(list(RUN_COLUMNS)).to_pylist()
         return Plan(asked=asked, why=why, advice=recommend(fit, problem, runs=rows))
     except UsageError as error:
         if not ask.empty:

@@ -56,6 +56,7 @@ code { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace
   .sideways { display: block; }
   table { width: max-content; }
   td { max-width: 17rem; }
+  caption span { display: inline-block; position: sticky; left: 0; max-width: calc(100vw - 1.9rem); }
 }
 @media print {
   @page { size: A4; margin: 15mm 14mm 16mm; }

@@ -31,9 +31,11 @@ def test_preset_config_and_flags_are_one_model(tmp_path: Path, capsys: pytest.Ca
     preset = ask(["llama-3.2-1b", "--format", "Q2_K"], capsys)
     assert {"weights_bytes", "kv_bytes", "total_bytes", "items", "bits_per_weight"} <= preset.keys()
     assert preset["weights_bytes"] == pytest.approx(580_873_408, rel=2e-4)
+    assert any("huggingface.co/meta-llama/Llama-3.2-1B" in str(line) for line in preset["assumptions"])  # type: ignore[attr-defined]
+    own = ("model", "assumptions")
     for other in ([str(config)], [str(tmp_path)], FLAGS):
         same = ask([*other, "--format", "Q2_K"], capsys)
-        assert {k: v for k, v in same.items() if k != "model"} == {k: v for k, v in preset.items() if k != "model"}
+        assert {k: v for k, v in same.items() if k not in own} == {k: v for k, v in preset.items() if k not in own}
 
 
 def test_context_batch_and_cache_format(capsys: pytest.CaptureFixture[str]) -> None:

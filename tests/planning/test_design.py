@@ -12,7 +12,7 @@ import pytest
 
 from qatplan.cli.app import main
 from qatplan.errors import UsageError
-from qatplan.laws import FittedLaw, Inputs, optimal_fraction
+from qatplan.laws import FittedLaw, Inputs, Status, optimal_fraction
 from qatplan.planning.candidate_runs import CandidateRuns, candidates
 from qatplan.planning.design import Knowledge, _directions, design, knowledge, select
 
@@ -118,8 +118,18 @@ def test_what_cannot_be_designed_is_said(fitted: Build) -> None:
         design(fit, budget=1e3, bits=(4.0,))
     with pytest.raises(UsageError, match="at least two widths"):
         design(fit, budget=1e19, target="bits", bits=(4.0,))
+    with pytest.raises(UsageError, match="level is 2"):
+        design(fit, budget=1e19, bits=(4.0,), level=2.0)
+    with pytest.raises(UsageError, match="both must be above 0"):
+        design(fit, budget=1e19, bits=(4.0,), trunks={0.0: 1e9})
     with pytest.raises(UsageError, match="records no ranges"):
         design(fitted(scatter=0.01, ranges={}), budget=1e19, bits=(4.0,))
+
+
+def test_a_doubtful_fit_is_said_to_be_one(fitted: Build) -> None:
+    fit = fitted(scatter=0.01, ranges=RANGES, status=Status.UNDETERMINED)
+    said = design(fit, budget=1e19, runs=2, params=1e9, tokens=1e11, bits=(4.0,))
+    assert "the fit is doubtful" in said.assumptions[-1]
 
 
 def test_command(fitted: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

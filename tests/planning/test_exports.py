@@ -39,10 +39,18 @@ def test_phases_add_up_to_the_plan(fitted: Build) -> None:
     classic = recipe(recommend(fitted(), Problem(bits=(2.0,), params=1e9, tokens=2e11)), batch_tokens=2**20)
     assert classic.schedule == "classic"
     assert classic.cooldown_steps == pytest.approx(0.2 * classic.switch_step, abs=1)
+    uneven = recipe(advice, batch_tokens=2e6)
+    assert uneven.batch_tokens == 488 * 4096
+    assert uneven.switch_step * 488 * 4096 == pytest.approx(plan.d_fp, abs=2**20)
+    assert any("488 whole sequences, 1998848 tokens" in note for note in uneven.notes)
+    assert not any("whole sequences" in note for note in held.notes)
     with pytest.raises(UsageError, match="at least one step"):
         recipe(advice, batch_tokens=1e12)
     with pytest.raises(UsageError, match="at least one sequence"):
         recipe(advice, batch_tokens=100)
+    for rate in (0.0, -1.0, float("nan")):
+        with pytest.raises(UsageError, match="qat learning rate is"):
+            recipe(advice, batch_tokens=2**20, qat_learning_rate=rate)
 
 
 def test_continuation_has_one_phase(fitted: Build) -> None:
@@ -58,6 +66,41 @@ def test_yaml_holds_every_field() -> None:
     lines = [line for line in export(PLAN, "yaml").splitlines() if not line.startswith("#")]
     read = {name: json.loads(value) for name, value in (line.split(": ", 1) for line in lines)}
     assert read == {k: v for k, v in PLAN.as_dict().items() if k != "notes"}
+
+
+def test_small_rates_are_numbers_in_yaml_1_1() -> None:
+    """Its floats have a point (yaml.org/type/float.html); PyYAML reads 1e-05 as a word."""
+    text = export(dataclasses.replace(PLAN, learning_rate=1e-5, qat_learning_rate=1.5e-7), "yaml")
+    for name, value in (("learning_rate", 1e-5), ("qat_learning_rate", 1.5e-7)):
+        written = re.search(rf"^{name}: (\S+)$", text, re.MULTILINE)
+        assert written is not None
+        assert re.fullmatch(r"[-+]?[0-9]+\.[0-9]*([eE][-+][0-9]+)?", written[1])
+        assert float(written[1]) == value
+
+
+def test_torchtitan_takes_both_phases() -> None:
+    """On its own Trainer.Config, with its own validation and its own schedule."""
+    torch = pytest.importorskip("torch")
+    trainer = pytest.importorskip("torchtitan.trainer")
+    optimizer = pytest.importorskip("torchtitan.components.optimizer")
+    said: dict[str, object] = {}
+    exec(export(PLAN, "torchtitan"), said)
+    config = trainer.Trainer.Config(optimizer=optimizer.default_adamw(lr=1.0))
+    said["full_precision"](config)  # type: ignore[operator]
+    assert config.training.steps == 700
+    assert config.training.global_batch_size * config.training.seq_len == PLAN.batch_tokens
+    assert config.optimizer.param_groups[0].optimizer_kwargs["lr"] == 3e-4
+    assert config.checkpoint.enable
+    parameters = [torch.nn.Parameter(torch.zeros(1))]
+    schedule = config.lr_scheduler.build(optimizers=[torch.optim.SGD(parameters, lr=1.0)], training_steps=700)
+    factor = schedule.schedulers[0].lr_lambdas[0]
+    assert [factor(0), factor(300), factor(560)] == pytest.approx([1 / 7, 1.0, 1.0])
+    assert factor(699) == pytest.approx(1 / 140)
+    said["qat"](config, "/checkpoints/full-precision/step-700")  # type: ignore[operator]
+    assert (config.training.steps, config.checkpoint.folder) == (300, "qat")
+    assert config.optimizer.param_groups[0].optimizer_kwargs["lr"] == 1e-4
+    # Fields were set one by one; constructing it anew runs its validation.
+    dataclasses.replace(config.checkpoint)
 
 
 @pytest.mark.parametrize("tool", ["torchao", "torchtitan"])
@@ -111,6 +154,27 @@ def test_paretoq_is_a_valid_script_of_known_flags(tmp_path: Path) -> None:
     }  # fmt: skip
     assert set(re.findall(r"^  --(\w+)", text, re.MULTILINE)) == known
     assert "--w_bits 0" in export(dataclasses.replace(PLAN, bits=1.58), "paretoq")
+
+
+def test_paretoq_is_called_with_the_whole_batch(tmp_path: Path) -> None:
+    """Run with a torchrun that prints what it is given: the batch is split over devices, or refused."""
+    script, called = tmp_path / "run.sh", tmp_path / "torchrun"
+    script.write_text(export(PLAN, "paretoq"))
+    called.write_text('#!/bin/sh\nfor a in "$@"; do echo "$a"; done\n')
+    called.chmod(0o755)
+    given = {"PATH": f"{tmp_path}:/usr/bin:/bin", "INPUT_MODEL": "m", "TRAIN_DATA": "d", "LOCAL_DIR": "l"}
+
+    def run(**more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["sh", script], env={**given, **more}, capture_output=True, text=True, check=False)
+
+    words = run(DEVICES="8").stdout.split("\n")
+    assert words[words.index("--gradient_accumulation_steps") + 1] == str(2**19 // 4096 // 8)
+    assert words[words.index("--learning_rate") + 1] == "0.0001"
+    refused = run(DEVICES="3")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "128 sequences is not divided by 3 devices" in refused.stderr
+    assert "INPUT_MODEL" in subprocess.run(["sh", script], env={"PATH": given["PATH"]}, capture_output=True, text=True,
+                                           check=False).stderr  # fmt: skip
 
 
 @pytest.mark.parametrize(("tool", "bits"), [("torchao", 1.0), ("torchao", 2.5), ("paretoq", 8.0)])

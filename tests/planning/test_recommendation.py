@@ -122,7 +122,51 @@ def test_rules_waste_what_the_best_split_saves(law: QatLoss) -> None:
     assert 0 < ten.wasted_share < 1
     for rule in (none, scratch):
         assert rule.loss is rule.wasted_tokens is None
-        assert "outside the law's domain" in (rule.reason or "")
+        assert "outside the law's domain" in rule.source
+
+
+def test_ends_without_a_value_are_bounded_by_the_last_fraction_fitted(law: QatLoss) -> None:
+    """The law rises from its optimum to both ends, so its value at the last fitted fraction is the least they cost."""
+    objective = Objective(law=law)
+    plan = solve(objective, SIZE, 2.0)
+    _, none, scratch = rules(objective, plan, fitted_fractions=(0.03, 0.9))
+    for rule, fraction, nearer in ((none, 0.03, 0.001), (scratch, 0.9, 0.999)):
+        assert rule.at_least
+        assert rule.loss == pytest.approx(float(objective.loss(1e9, 2e11, 2.0, fraction)[0]))
+        assert rule.loss < float(objective.loss(1e9, 2e11, 2.0, nearer)[0])
+        saved = float(objective.best(1e9, 2e11 - rule.wasted_tokens, 2.0)[1][0])
+        assert saved == pytest.approx(rule.loss, abs=1e-9)
+    # An optimum outside the fitted fractions bounds nothing on its side.
+    _, none, _ = rules(objective, plan, fitted_fractions=(0.99, 0.999))
+    assert none.loss is None
+
+
+def test_runs_at_the_ends_measure_them(law: QatLoss) -> None:
+    objective = Objective(law=law)
+    plan = solve(objective, SIZE, 2.0)
+
+    def run(n: float, d: float, fraction: float, loss: float, **more: object) -> dict[str, object]:
+        return {"n_total": n, "d_total": d, "d_fp": d * (1 - fraction), "d_qat": d * fraction, "bits": 2.0,
+                "schedule": "classic", "seed": 0, "corpus_digest": "a", "loss": loss, **more}  # fmt: skip
+
+    far, near = (1e6, 1e8), (1e8, 1e10)
+    rows = [
+        run(*far, 0.5, 4.0), run(*far, 0.0, 8.0, schedule="post-training"),
+        run(*near, 0.4, 3.0), run(*near, 0.2, 2.5), run(*near, 0.0, 5.0, schedule="post-training"),
+        run(*near, 1.0, 2.6), run(*near, 1.0, 2.7),
+        run(*near, 0.3, 2.5, seed=1), run(*near, 0.0, 2.5 * 8, seed=1),
+        run(*near, 0.3, 1.0, bits=4.0), run(*near, 0.3, 1.0, schedule="fused"), run(*near, 0.0, 9.0, seed=2),
+    ]  # fmt: skip
+    ten, none, scratch = rules(objective, plan, runs=rows, fitted_fractions=(0.03, 0.9))
+    assert ten.source == "the law"
+    best = plan.loss
+    # Twice and eight times the best classic loss of the nearest setting: the mean of logs is a factor of four.
+    assert none.loss == pytest.approx(best * 4)
+    assert "100M parameters, 10B tokens and 2 bits (2 pairs of runs" in none.source
+    assert scratch.loss == pytest.approx(best * 2.6 / 2.5)
+    assert not none.at_least
+    saved = float(objective.best(1e9, 2e11 - scratch.wasted_tokens, 2.0)[1][0])
+    assert saved == pytest.approx(scratch.loss, abs=1e-9)
 
 
 def test_rules_at_both_ends_where_the_law_allows_them(law: QatLoss) -> None:
@@ -253,6 +297,15 @@ def test_fused_cooldown_is_advised_from_four_bits_on(fitted: Build) -> None:
     assert four.fused["advised"] is True
     assert two.fused["advised"] is False
     assert "second hand" in four.fused["source"]
+    low, high = four.fused["saved_tokens_range"]
+    objective = Objective.of(fitted())
+    for tokens, gain in ((low, 0.0006), (high, 0.017)):
+        fused = four.choice.plan.loss + math.log(1 - gain)
+        assert float(objective.best(1e9, 2e11 + tokens, 4.0)[1][0]) == pytest.approx(fused, abs=1e-9)
+    assert "such gains are worth" in memo.recommendation(four)
+    given = recommend(fitted(), Problem(bits=(4.0,), params=1e9, fp_tokens=1e11, tokens=1e10))
+    assert given.fused["advised"] is False
+    assert "from before the cooldown" in memo.recommendation(given)
 
 
 def test_default_widths_are_the_fitted_ones(fitted: Build) -> None:

@@ -22,7 +22,17 @@ PUBLISHED = {
     "gemma-3-12b": 11_766_034_176,
     "smollm2-135m": 134_515_008,
 }
-ROUNDED = {"llama-3.1-70b": "70.6", "qwen3-32b": "32.8", "qwen3-30b-a3b": "30.5"}
+ROUNDED = {
+    "llama-3.1-405b": "405.9",
+    "olmo-2-7b": "7.3",
+    "olmo-2-13b": "13.7",
+    "olmo-2-32b": "32.2",
+    "smollm3-3b": "3.1",
+    "smollm2-1.7b": "1.7",
+    "llama-3.1-70b": "70.6",
+    "qwen3-32b": "32.8",
+    "qwen3-30b-a3b": "30.5",
+}
 
 
 @pytest.mark.parametrize(("name", "billions"), ROUNDED.items())
@@ -120,9 +130,40 @@ GPT_OSS = {
 }
 
 
+# The files of the larger Gemma 3 models name only what differs from the defaults of transformers' Gemma3TextConfig.
+SPARSE_GEMMA = {
+    "model_type": "gemma3",
+    "text_config": {
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 34,
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "sliding_window": 1024,
+    },
+}
+OLMO = {
+    "model_type": "olmo2",
+    "num_hidden_layers": 32,
+    "hidden_size": 4096,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "intermediate_size": 11008,
+    "vocab_size": 100352,
+    "tie_word_embeddings": False,
+    "attention_bias": False,
+}
+
+
 @pytest.mark.parametrize(
     ("config", "name"),
-    [(QWEN3_MOE, "qwen3-30b-a3b"), (LLAMA, "llama-3.2-1b"), (GEMMA, "gemma-3-12b"), (GPT_OSS, "gpt-oss-20b")],
+    [
+        (SPARSE_GEMMA, "gemma-3-4b"),
+        (OLMO, "olmo-2-7b"),
+        (QWEN3_MOE, "qwen3-30b-a3b"),
+        (LLAMA, "llama-3.2-1b"),
+        (GEMMA, "gemma-3-12b"),
+        (GPT_OSS, "gpt-oss-20b"),
+    ],
 )
 def test_config_file_gives_the_preset(config: dict[str, object], name: str) -> None:
     read, known = from_config(config, name=name), preset(name)
@@ -137,6 +178,8 @@ def test_config_file_gives_the_preset(config: dict[str, object], name: str) -> N
         ({"hidden_size": None}, "hidden_size is None"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
         ({"num_key_value_heads": 5}, "kv_heads 5 does not divide"),
+        ({"head_dim": "64"}, "head_dim is '64'"),
+        ({"sliding_window": "wide"}, "sliding_window is 'wide'"),
     ],
 )
 def test_unusable_config_names_the_field(change: dict[str, object], words: str) -> None:

@@ -79,7 +79,7 @@ def test_a_trained_model_comes_back_from_its_file(
     assert back.evaluate(runtime).loss == pytest.approx(evaluate(config, state, runtime).loss, rel=1e-6)
 
 
-@pytest.mark.parametrize("method", ["rtn", "adaround", "importance"])
+@pytest.mark.parametrize("method", ["rtn", "importance"])
 def test_a_model_rounded_after_training_comes_back_from_its_file(
     method: str, trunk: SegmentConfig, trained: State, runtime: Runtime, tmp_path: Path
 ) -> None:

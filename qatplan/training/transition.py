@@ -34,6 +34,8 @@ class TransitionRate:
     ) -> None:
         self.names = list(sizes)
         self.numbers = torch.tensor(list(sizes.values()))
+        self.weights = self.numbers.double() / self.numbers.sum()
+        """The share of each matrix in all weights."""
         self.steps = steps
         self.by_layer = by_layer
         own = torch.tensor([share * math.sqrt(bits[name]) for name in sizes], dtype=torch.float64)
@@ -47,10 +49,10 @@ class TransitionRate:
 
     def _pooled(self, shares: Tensor) -> Tensor:
         """Shares of each matrix as shares of each group."""
-        return shares if self.by_layer else ((shares * self.numbers).sum() / self.numbers.sum()).view(1)
+        return shares if self.by_layer else (shares * self.weights).sum().view(1)
 
     def _overall(self, shares: Tensor) -> float:
-        return float((shares * self.numbers).sum() / self.numbers.sum()) if self.by_layer else float(shares)
+        return float((shares * self.weights).sum()) if self.by_layer else float(shares)
 
     def target(self, step: int) -> Tensor:
         """R of each group in step `step` of the phase."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 BETAS = (0.9, 0.95)
 MOMENTUM = 0.9
 """Of SGD; Muon has the 0.95 of its author."""
-SGD_RATE = 100.0
+SGD_RATE = 10.0
 """SGD's learning rate over AdamW's, for matrices whose gradient is clipped to norm 1 (docs/transition-rate.md)."""
 
 Moments = Mapping[str, Mapping[str, Tensor]]

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +101,6 @@ class _Loop:
         self.note_first = fresh and (begin.step == 0 or config.quantization is not None)
         self.total = torch.zeros((), device=runtime.device)
         self.count = 0
-        self.observed: list[tuple[float, float]] = []
         self.finite = True
 
     def _quantized(self, begin: State, fresh: bool) -> QuantizedModel | None:
@@ -177,11 +175,8 @@ class _Loop:
             self.finite = math.isfinite(mean)
             self.total.zero_()
             self.count = 0
-            if self.observed:
-                tokens_seen = self.curve[-1][0]
-                rates, targets_seen = zip(*self.observed, strict=True)
-                self.transitions.append((tokens_seen, fmean(rates), fmean(targets_seen)))
-                self.observed = []
+            if self.transition is not None:
+                self.transitions += [(self.curve[-1][0], *means) for means in self.transition.take_means()]
 
     def _special_rates(self, step: int, current: list[Tensor]) -> dict[str, float]:
         """Rates that differ from the schedule's: of the ranges and, under a transition rate, of the matrices."""
@@ -194,9 +189,7 @@ class _Loop:
         matrices = [
             tensor for name, tensor in zip(self.weights, current, strict=False) if name in self.transition.names
         ]
-        seen = self.transition.observe(step - config.start, matrices)
-        if seen is not None:
-            self.observed.append(seen)
+        self.transition.observe(step - config.start, matrices)
         return ranges | self.transition.rates(config.learning_rate * switch.learning_rate)
 
     def state(self, step: int, seconds: float) -> State:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ MEMORY = 0.99
 
 
 class TransitionRate:
-    """The rates of matrices in training, by name; their grids must not move.
+    """The learning rates of matrices in training, by name; their grids must not move.
 
     `sizes` and `bits` are those of the matrices, `share` is lambda. Without `by_layer` all matrices are one: they share
     k, K and U, and the target is the mean of theirs, weighted by size.
@@ -34,6 +35,8 @@ class TransitionRate:
     ) -> None:
         self.names = list(sizes)
         self.numbers = torch.tensor(list(sizes.values()))
+        self.weights = self.numbers.double() / self.numbers.sum()
+        """The share of each matrix in all weights."""
         self.steps = steps
         self.by_layer = by_layer
         own = torch.tensor([share * math.sqrt(bits[name]) for name in sizes], dtype=torch.float64)
@@ -44,34 +47,40 @@ class TransitionRate:
         """u = U / U0 of each group."""
         self.seen: Tensor | None = None
         """The weights on their grids at the step before, flat."""
+        self.observed: list[tuple[float, float]] = []
 
     def _pooled(self, shares: Tensor) -> Tensor:
         """Shares of each matrix as shares of each group."""
-        return shares if self.by_layer else ((shares * self.numbers).sum() / self.numbers.sum()).view(1)
+        return shares if self.by_layer else (shares * self.weights).sum().view(1)
 
     def _overall(self, shares: Tensor) -> float:
-        return float((shares * self.numbers).sum() / self.numbers.sum()) if self.by_layer else float(shares)
+        return float((shares * self.weights).sum()) if self.by_layer else float(shares)
 
     def target(self, step: int) -> Tensor:
         """R of each group in step `step` of the phase."""
         return self.first_target * (0.5 * (1 + math.cos(math.pi * step / self.steps)))
 
-    def observe(self, step: int, on_grid: Sequence[Tensor]) -> tuple[float, float] | None:
+    def observe(self, step: int, on_grid: Sequence[Tensor]) -> None:
         """Take in the matrices of step `step` on their grids, and adapt the size of the coming update.
 
-        Returns k and R over all weights; None in the first step, which has nothing to compare with. On a fixed grid a
-        value changes exactly when its code does, and the values are there already.
+        The first step has nothing to compare with. On a fixed grid a value changes exactly when its code does, and the
+        values are there already.
         """
         now = torch.cat([matrix.detach().view(-1) for matrix in on_grid])
         before, self.seen = self.seen, now
         if before is None:
-            return None
+            return
         changed = torch.segment_reduce((now != before).float(), "sum", lengths=self.numbers.to(now.device))
         rate = self._pooled(changed.cpu().double() / self.numbers)
         target = self.target(step)
         self.average = MEMORY * self.average + (1 - MEMORY) * rate
         self.size = (self.size + target - self.average).clamp(min=0.0)
-        return self._overall(rate), self._overall(target)
+        self.observed.append((self._overall(rate), self._overall(target)))
+
+    def take_means(self) -> list[tuple[float, float]]:
+        """The means of k and R over all weights since the last call; nothing where nothing was compared."""
+        observed, self.observed = self.observed, []
+        return [(fmean(k for k, _ in observed), fmean(r for _, r in observed))] if observed else []
 
     def rates(self, rate: float) -> dict[str, float]:
         """U of each matrix, where U0 is `rate`."""

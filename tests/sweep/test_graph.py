@@ -63,6 +63,21 @@ def test_parents_come_first_and_every_phase_starts_where_its_parent_ends() -> No
             assert kind == ("cooldown" if segment.schedule == "classic" else "trunk")
 
 
+def test_targets_multiply_transition_rates_alone() -> None:
+    grid = {
+        "widths": 16, "tokens": "1M", "bits": 2, "fractions": 0.4, "full_precision": False,
+        "optimizers": ["adamw", "sgd"], "updates": ["learning-rate", "transition-rate"],
+        "transition_rates": [5e-3, 1e-2],
+    }  # fmt: skip
+    switches = [run.config.switch for run in graph(grid).runs]
+    found = sorted((s.optimizer, s.update, s.transition_rate or 0) for s in switches if s is not None)
+    assert found == [
+        (optimizer, *update)
+        for optimizer in ("adamw", "sgd")
+        for update in (("learning-rate", 0), ("transition-rate", 5e-3), ("transition-rate", 1e-2))
+    ]
+
+
 def test_no_token_is_trained_twice() -> None:
     trunk_tokens: dict[str, int] = {}
     for segment in graph(GRID).segments.values():

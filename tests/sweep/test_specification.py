@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from qatplan.errors import DataError, UsageError
+from qatplan.quant import registry
 from qatplan.sweep.specification import parse, read
 
 GRID: dict[str, Any] = {"widths": [16], "tokens": "1M", "bits": [2, 4], "fractions": [0, 0.1]}
@@ -66,6 +68,12 @@ def test_qat_learning_rates_by_bit_width() -> None:
         ({"corpus": {"name": "sotu"}}, "grid is missing"),
         ({"corpus": {"name": "sotu"}, "grid": [{"widths": 16}]}, "grid 1: tokens or tokens_per_parameter is missing"),
         ({"corpus": {"name": "sotu"}, "grid": [{"widths": 16, "tokens": 1e6, "bits": 4}]}, "go together"),
+        (document(optimizers="lion"), "grid 1: optimizers 'lion' is not one of adamw, sgd, muon"),
+        (
+            document(updates="fast"),
+            "grid 1: updates 'fast' is not one of learning-rate, transition-rate, transition-ra",
+        ),
+        (document(transition_rates=2), "grid 1: transition_rates 2 is not a number from 0 to 1"),
         (document(qat_learning_rates={"two": 1}), "key 'two' is not a bit width"),
     ],
 )
@@ -73,6 +81,14 @@ def test_every_mistake_has_its_sentence(content: dict[str, Any], sentence: str) 
     with pytest.raises(UsageError, match=sentence) as caught:
         parse(content, Path())
     assert "\n" not in str(caught.value)
+
+
+def test_transition_rates_need_a_grid_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    following = replace(registry.ENTRIES[0], name="following", live=True)
+    monkeypatch.setattr(registry, "ENTRIES", (*registry.ENTRIES, following))
+    assert parse(document(quantizers="following"), Path()).grids[0].quantizers == ("following",)
+    with pytest.raises(UsageError, match="grid 1: quantizers following has a range that follows the live values"):
+        parse(document(quantizers=["paretoq", "following"], updates=["learning-rate", "transition-rate"]), Path())
 
 
 def test_missing_corpus_and_missing_or_broken_files(tmp_path: Path) -> None:

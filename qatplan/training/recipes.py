@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-
 CALIBRATION_TOKENS = 16384
 """Enough that more do not change the outcome of small models, and a 100-million-parameter decoder's stream over them
 takes 50 MB; published work calibrates on 1,024 images (AdaRound) or 128 sequences (GPTQ)."""

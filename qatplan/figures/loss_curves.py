@@ -38,6 +38,8 @@ class Curve:
     """Full-precision loss at equal size and tokens."""
     beaten: tuple[Point, ...] = ()
     """Runs at the same fractions whose settings did worse; diverged ones are left out."""
+    methods: tuple[str, ...] = ()
+    """Post-training methods measured at fraction 0, where there are several; the best of them is the point."""
     fitted: FittedCurve | None = None
 
     @property
@@ -110,17 +112,24 @@ def loss_curves(
 
 
 def measured_curves(runs: Sequence[Run]) -> list[Curve]:
-    """Curves by (bits, N, D_total, schedule, method, seed), in that order; rounded models join each of theirs."""
+    """Curves by (bits, N, D_total, schedule, method, seed), in that order.
+
+    Models rounded after training join the curves of their own quantizer, group size and activations; where there is
+    no such curve, all others of their size, tokens and bits that have none of their own.
+    """
     runs = same_budgets(runs)
     quantized = [r for r in runs if r.bits is not None]
-    rounded = group((r for r in quantized if r.schedule == POST_TRAINING or r.fraction == 0.0), _place)
+    rounded = group((r for r in quantized if r.schedule == POST_TRAINING or r.fraction == 0.0), _method)
     trained = [r for r in quantized if r.schedule != POST_TRAINING and r.fraction > 0.0]
     curves = []
     groups = group(trained, lambda r: (_place(r), r.schedule, r.variant))
+    claimed = {(place, variant) for place, _, variant in groups}
+    unclaimed = group((r for key, members in rounded.items() if key not in claimed for r in members), _place)
     for (place, schedule, variant), members in groups.items():
-        curves.append(_curve(members + rounded.get(place, []), runs, schedule, variant))
+        own = rounded.get((place, variant))
+        curves.append(_curve(members + (own or unclaimed.get(place, [])), runs, schedule, variant))
     covered = {place for place, _, _ in groups}
-    for place, members in rounded.items():
+    for (place, _), members in rounded.items():
         if place not in covered:
             curves.append(_curve(members, runs, POST_TRAINING, members[0].variant))
     return sorted(
@@ -136,10 +145,15 @@ def _place(run: Run) -> tuple[float, float, float, float | None]:
     return (run.bits or 0.0, run.n, run.d_total, run.seed)
 
 
+def _method(run: Run) -> tuple[tuple[float, float, float, float | None], tuple[str, ...]]:
+    return (_place(run), run.variant)
+
+
 def _curve(members: Sequence[Run], runs: Sequence[Run], schedule: str, variant: tuple[str, ...]) -> Curve:
     first = members[0]
     at = group(members, lambda r: r.fraction)
     points, beaten = [], []
+    methods = tuple(sorted({r.post_training for r in members if r.post_training is not None}))
     for fraction in sorted(at):
         chosen = best(at[fraction])
         points.append(Point(fraction=fraction, loss=chosen.loss))
@@ -155,6 +169,7 @@ def _curve(members: Sequence[Run], runs: Sequence[Run], schedule: str, variant: 
         points=tuple(points),
         control=control_loss(runs, first.n, first.d_total, first.seed),
         beaten=tuple(beaten),
+        methods=methods if len(methods) > 1 else (),
     )
 
 
@@ -211,10 +226,12 @@ def _notes(curves: Sequence[Curve], predictor: Predictor | None) -> tuple[str, .
         notes[0] += " The large ring marks the lowest point of a curve."
     if any(c.beaten for c in curves):
         notes[0] += " Where several settings were tried at a fraction, the best counts; faint dots are the others."
-    methods = {(c.bits, c.n, c.d_total, c.schedule): set[tuple[str, ...]]() for c in curves}
+    if tried := sorted({name for c in curves for name in c.methods}):
+        notes[0] += f" At fraction 0 that is the best of {', '.join(tried)}; choose one with --rows."
+    alike = {(c.bits, c.n, c.d_total, c.schedule): set[tuple[str, ...]]() for c in curves}
     for c in curves:
-        methods[c.bits, c.n, c.d_total, c.schedule].add(c.variant)
-    if any(len(variants) > 1 for variants in methods.values()):
+        alike[c.bits, c.n, c.d_total, c.schedule].add(c.variant)
+    if any(len(variants) > 1 for variants in alike.values()):
         notes[0] += " Curves that look alike differ in quantizer, group size or activations; choose with --rows."
     diverged = sum(p.loss is None for c in curves for p in c.points)
     if diverged:

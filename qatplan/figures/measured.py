@@ -18,7 +18,7 @@ SAME_TOKENS = 0.02
 """Budgets that differ by less, relatively, are one."""
 
 _Key = TypeVar("_Key")
-_TEXT = ("schedule", "quantizer", "optimizer_state", "status")
+_TEXT = ("schedule", "quantizer", "optimizer_state", "post_training", "status")
 _NUMBERS = (
     "n_total", "n_nonembedding", "d_total", "d_fp", "d_qat", "bits", "group_size", "embedding_bits", "activation_bits",
     "seed", "learning_rate", "qat_learning_rate", "rewarmup_tokens", "loss", "loss_se",
@@ -45,6 +45,8 @@ class Run:
     loss: float | None
     """None when diverged."""
     loss_se: float | None
+    post_training: str | None = None
+    """How a rounded model found its codes."""
     curve: tuple[tuple[float, float], ...] = ()
     """(tokens, loss) along the run."""
 
@@ -82,6 +84,7 @@ def runs_of(table: pa.Table, convention: str = "total") -> tuple[Run, ...]:
                 ),
                 loss=None if text["status"][i] == runs.DIVERGED else number["loss"][i],
                 loss_se=number["loss_se"][i],
+                post_training=text["post_training"][i],
                 curve=tuple((float(p["tokens"]), float(p["loss"])) for p in curves[i] or ()),
             )
         )

@@ -34,7 +34,7 @@ def seed_noise(rows: Rows) -> SeedNoise | None:
         if np.isnan(rows.seed[i]):
             continue
         point = tuple(None if np.isnan(v) else float(v) for v in (x.n[i], x.d_fp[i], x.d_qat[i], x.bits[i]))
-        key = (*point, None if np.isnan(x.group_size[i]) else float(x.group_size[i]), rows.method[i][:2])
+        key = (*point, None if np.isnan(x.group_size[i]) else float(x.group_size[i]), rows.method[i][:3])
         groups.setdefault(key, {}).setdefault(float(rows.seed[i]), float(np.log(rows.y[i])))
     replicated = [np.array(list(g.values())) for g in groups.values() if len(g) > 1]
     freedom = sum(len(g) - 1 for g in replicated)

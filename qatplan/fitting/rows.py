@@ -17,10 +17,14 @@ _NUMERIC = (
     "n_total", "n_nonembedding", "d_total", "d_fp", "d_qat", "bits", "group_size", "activation_bits", "seed", "loss",
     "loss_se", "learning_rate", "qat_learning_rate", "rewarmup_tokens", "cooldown", "batch_tokens",
 )  # fmt: skip
-_WORDS = ("run_id", "trunk_id", "status", "schedule", "quantizer", "optimizer_state", "corpus_digest", "corpus")
+_WORDS = (
+    "run_id", "trunk_id", "status", "schedule", "quantizer", "post_training", "optimizer_state", "corpus_digest",
+    "corpus",
+)  # fmt: skip
 
 _QAT_SCHEDULES = ("classic", None)
 _ROUNDED = "post-training"
+_NEAREST = ("rtn", None)
 # Per law the schedules of quantized rows that it is fitted on unless rows are asked for by an expression.
 _DEFAULT_SCHEDULES: Mapping[str, tuple[str | None, ...]] = {
     "chinchilla": (),
@@ -45,7 +49,8 @@ class Rows:
     seed: Floats
     loss_se: Floats
     method: list[tuple[Any, ...]]
-    """What besides size, tokens, bits and seed distinguishes the run: schedule, quantizer, tuned hyperparameters."""
+    """What besides size, tokens, bits and seed distinguishes the run: schedule, quantizer, method of rounding after
+    training (None for rounding to nearest), tuned hyperparameters."""
     left_out: list[dict[str, Any]]
     n_convention: str
 
@@ -83,8 +88,9 @@ def select(
     """The rows of a runs table (or a mapping of columns with our field names) that `law` is fitted on.
 
     Left out, each with its reason: runs that did not finish, rows without the asked count of N, quantized rows of
-    other schedules than the law is about (unless `expression` chooses rows), runs whose learning rate or other tuned
-    hyperparameter was beaten at the same point (unless `keep_tuning`), and rows outside the law's domain.
+    other schedules than the law is about and rows of other post-training methods than rounding to nearest (unless
+    `expression` chooses rows), runs whose learning rate or other tuned hyperparameter was beaten at the same point
+    (unless `keep_tuning`), and rows outside the law's domain.
     `fix` holds parameters, which can widen the domain. Raises DataError where nothing is left.
     """
     if n not in ("total", "nonembedding"):
@@ -107,6 +113,7 @@ def select(
     leave(~(size > 0), f"no count of {'all' if n == 'total' else 'non-embedding'} parameters")
     if expression is None:
         _leave_schedules(law, word["schedule"], ~np.isnan(number["bits"]), leave)
+        _leave_methods(law, word["post_training"], leave)
     if not keep_tuning:
         key = np.stack([size, *(number[k] for k in ("d_fp", "d_qat", "bits", "group_size", "activation_bits", "seed"))])
         leave(_beaten(key, number, word, alive), "at the same point another learning rate or tuning did better")
@@ -132,7 +139,7 @@ def select(
         raise DataError(f"no row can be used to fit {law} ({why})", evidence=left_out)
     cluster, clustered = _clusters([word["trunk_id"][i] for i in index], [ids[i] for i in index])
     method = [
-        (word["schedule"][i], word["quantizer"][i], *(_plain(number, word, k, i) for k in _TUNED))
+        (word["schedule"][i], word["quantizer"][i], _learned(word, i), *(_plain(number, word, k, i) for k in _TUNED))
         for i in index.tolist()
     ]
     return Rows(
@@ -164,6 +171,18 @@ def _leave_schedules(law: str, schedule: Sequence[str | None], quantized: NDArra
     for name in sorted({s for s in schedule if s not in allowed and s is not None}):
         mask = quantized & np.array([s == name for s in schedule], dtype=np.bool_)
         leave(mask, f"schedule {name}; law {law} is fitted on {_listing(allowed)} unless --rows asks for others")
+
+
+def _leave_methods(law: str, method: Sequence[str | None], leave: Any) -> None:
+    for name in sorted({m for m in method if m not in _NEAREST and m is not None}):
+        mask = np.array([m == name for m in method], dtype=np.bool_)
+        leave(mask, f"post-training method {name}; law {law} is fitted on rtn unless --rows asks for others")
+
+
+def _learned(word: dict[str, list[Any]], i: int) -> str | None:
+    """The method of rounding after training, where it is not rounding to nearest."""
+    method: str | None = word["post_training"][i]
+    return None if method in _NEAREST else method
 
 
 def _listing(allowed: tuple[str | None, ...]) -> str:
@@ -219,7 +238,8 @@ def _beaten(
             tunings.append(())
             continue
         values = tuple(None if np.isnan(v) else float(v) for v in key[:, i])
-        point = (*values, word["schedule"][i], word["quantizer"][i], word["corpus_digest"][i], word["corpus"][i])
+        words = (word[name][i] for name in ("schedule", "quantizer", "corpus_digest", "corpus"))
+        point = (*values, *words, _learned(word, i))
         tuning = tuple(_plain(number, word, k, i) for k in _TUNED)
         points.append(point)
         tunings.append(tuning)

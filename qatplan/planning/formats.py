@@ -84,6 +84,8 @@ class Uniform:
     """Bits of one scale; 0 for plain floating point."""
     zero_bits: float = 0.0
     """Bits of one zero point; 0 for symmetric grids."""
+    width_bits: float = 0.0
+    """Bits per output channel that say how wide its codes are, where widths are mixed and `bits` is their average."""
     table_bits: float | None = None
     """Bits of the embedding table and of the head; None follows `bits`, floored at `table_floor`."""
     head_bits: float | None = None
@@ -95,12 +97,16 @@ class Uniform:
     source: str = ""
 
     def bytes_of(self, rows: float, cols: float, *, bits: float | None = None) -> float:
-        """Bytes of a (rows, cols) matrix with its scales. Codes are packed without gaps; a partial group counts."""
+        """Bytes of a (rows, cols) matrix with its scales. Codes are packed without gaps; a partial group counts.
+
+        `bits` is given for a matrix whose codes all have that width, such as the embedding table.
+        """
         width = stored_bits(self.bits if bits is None else bits)
         if width >= 16.0:
             return rows * cols * width / 8.0
         groups = 1.0 if self.group_size is None else math.ceil(cols / self.group_size)
-        return rows * (cols * width + groups * (self.scale_bits + self.zero_bits)) / 8.0
+        own_width = self.width_bits if bits is None else 0.0
+        return rows * (cols * width + groups * (self.scale_bits + self.zero_bits) + own_width) / 8.0
 
     @property
     def embedding_bits(self) -> float:
@@ -151,22 +157,31 @@ NAMED: Final[dict[str, Uniform]] = {
 
 def own(
     bits: float, *, group_size: int | None = None, zero_bits: float = 0.0, scale_bits: float = 16.0,
-    table_bits: float | None = None,
+    table_bits: float | None = None, mixed: bool = False,
 ) -> Uniform:  # fmt: skip
-    """Our own B-bit format: packed codes, 16-bit scales per group or output channel, embeddings at 4 bits or more."""
+    """Our own B-bit format: packed codes, 16-bit scales per group or output channel, embeddings at 4 bits or more.
+
+    `mixed` widths average `bits` over the matrices, and a byte per output channel says the width of its codes.
+    """
     if not 1 <= bits <= 32:
         raise UsageError(f"bits is {bits:g}, but it must lie between 1 and 32.")
     if group_size is not None and group_size < 1:
         raise UsageError(f"group size is {group_size}, but it must be at least 1.")
     if table_bits is not None and not 1 <= table_bits <= 32:
         raise UsageError(f"embedding bits is {table_bits:g}, but it must lie between 1 and 32.")
-    name = f"int{bits:g}" + (f":g{group_size}" if group_size else "") + (":z" if zero_bits else "")
+    name = (
+        f"int{bits:g}"
+        + (f":g{group_size}" if group_size else "")
+        + (":z" if zero_bits else "")
+        + (":m" if mixed else "")
+    )
     return Uniform(
         name=name,
         bits=bits,
         group_size=group_size,
         scale_bits=scale_bits,
         zero_bits=zero_bits,
+        width_bits=8.0 if mixed else 0.0,
         table_bits=table_bits,
         source="packed codes with a 16-bit scale; the plain format that the sweep's quantizers produce",
     )
@@ -175,8 +190,9 @@ def own(
 def parse_uniform(text: str) -> Uniform | None:
     """Read `bf16`, `mxfp4`, ..., or `int4`, `int3:g128`, `int4:g64:z`, `int2:e8`; None when it is none of these.
 
-    After `int` and the bits: `gN` groups of N weights, `z` a zero point of as many bits, `eN` embedding and head at N
-    bits. Raises UsageError for a specification that starts like one and cannot be read.
+    After `int` and the bits: `gN` groups of N weights, `z` a zero point of as many bits, `m` widths mixed by output
+    channel that average the bits, `eN` embedding and head at N bits. Raises UsageError for a specification that
+    starts like one and cannot be read.
     """
     lowered = text.strip().lower()
     if lowered in NAMED:
@@ -187,15 +203,17 @@ def parse_uniform(text: str) -> Uniform | None:
     if match is None:
         raise UsageError(f"format {text!r} cannot be read; write int4, int4:g128, int4:g128:z or int2:g64:e8.")
     bits = float(match["bits"])
-    group, zero, table = None, 0.0, None
+    group, zero, table, mixed = None, 0.0, None, False
     for part in match["rest"].split(":")[1:]:
         number = part[1:]
         if part == "z":
             zero = math.ceil(bits)
+        elif part == "m":
+            mixed = True
         elif part[0] == "g" and number.isdigit():
             group = int(number)
         elif part[0] == "e" and number.replace(".", "", 1).isdigit():
             table = float(number)
         else:
-            raise UsageError(f"format {text!r}: {part!r} is none of g<weights per group>, z, e<bits of embeddings>.")
-    return own(bits, group_size=group, zero_bits=zero, table_bits=table)
+            raise UsageError(f"format {text!r}: {part!r} is none of g<weights per group>, z, m, e<bits of embeddings>.")
+    return own(bits, group_size=group, zero_bits=zero, table_bits=table, mixed=mixed)

@@ -156,10 +156,12 @@ def _uniform_items(layout: Layout, form: Uniform) -> list[Item]:
     group = "output channel" if form.group_size is None else f"{form.group_size} weights"
     scales = f", {form.scale_bits:g}-bit scale" + (f" and {form.zero_bits:g}-bit zero" if form.zero_bits else "")
     per = f"{scales} per {group}" if form.bits < 16 else ""
+    mean = " on average" if form.width_bits else ""
+    width = f", {form.width_bits:g}-bit width per output channel" if form.width_bits else ""
     return [
         _item("embedding", sizes["embedding"], f"{form.embedding_bits:g} bits"),
         _item("head", sizes["head"], f"{form.output_bits:g} bits"),
-        _item("matrices", sizes["matrices"], f"{form.bits:g} bits{per}"),
+        _item("matrices", sizes["matrices"], f"{form.bits:g} bits{mean}{per}{width}"),
         _item("norms", sizes["norms"], "norms, biases and routers"),
         _item("format overhead", 0.0, ""),
     ]

@@ -8,7 +8,7 @@ from figure_sweeps import FRACTIONS, TRUTH, simulated_rows
 
 from qatplan import runs
 from qatplan.errors import DataError
-from qatplan.figures.loss_curves import loss_curves, measured_curves
+from qatplan.figures.loss_curves import Point, loss_curves, measured_curves
 from qatplan.figures.loss_curves_drawing import draw, loss_limits
 from qatplan.figures.measured import Run, runs_of
 from qatplan.figures.prediction import Predictor
@@ -78,6 +78,28 @@ def test_seeds_schedules_and_methods_are_curves_of_their_own() -> None:
         a_run(0.3, 1.25, variant=("group_size 64",)),
     ]
     assert len(measured_curves([*CURVE, *other])) == 4
+
+
+def test_methods_of_rounding_are_one_point_the_best_and_said_so() -> None:
+    losses = {"rtn": 1.45, "adaround": 1.38}
+    methods = [a_run(0.0, loss, schedule="post-training", post_training=name) for name, loss in losses.items()]
+    (curve,) = measured_curves([CURVE[0], *CURVE[2:], *methods])
+    assert curve.points[0] == Point(fraction=0.0, loss=1.38)
+    assert [point.loss for point in curve.beaten] == [1.45]
+    assert curve.methods == ("adaround", "rtn")
+    assert "the best of adaround, rtn" in loss_curves([*CURVE, *methods]).notes[0]
+    assert "the best of" not in loss_curves(CURVE).notes[0]
+
+
+def test_a_rounded_model_joins_the_curve_of_its_own_quantizer() -> None:
+    mine, other = ("quantizer lsq",), ("quantizer min-max",)
+    runs = [a_run(0.3, 1.27, variant=v) for v in (mine, other)]
+    named = [a_run(0.0, 1.5, schedule="post-training", variant=mine)]
+    found = {c.variant: [p.fraction for p in c.points] for c in measured_curves([*runs, *named])}
+    assert found == {mine: [0.0, 0.3], other: [0.3]}
+    unnamed = [a_run(0.0, 1.5, schedule="post-training")]
+    found = {c.variant: [p.fraction for p in c.points] for c in measured_curves([*runs, *unnamed])}
+    assert found == {mine: [0.0, 0.3], other: [0.0, 0.3]}
 
 
 def test_control_of_another_seed_is_the_mean() -> None:

@@ -69,6 +69,21 @@ def test_chinchilla_takes_full_precision_and_precision_takes_rounded_models() ->
     assert "r4" in select(sweep_table(), "precision", shape=QatLoss, keep_tuning=True, fix={"phi": 0, "lam": 0}).run_id
 
 
+def test_other_rounding_than_to_nearest_is_left_out_unless_asked_for() -> None:
+    row = {"n_total": 1000, "d_total": 9000, "d_fp": 9000, "d_qat": 0, "bits": 4.0, "schedule": "post-training"}
+    both = [
+        {**row, "run_id": method or "none", "post_training": method, "seed": seed, "status": "finished", "loss": 3.0}
+        for seed, method in enumerate((None, "rtn", "adaround"))
+    ]
+    zero = {"phi": 0.0, "lam": 0.0}
+    chosen = select(runs.table(both), "precision", shape=QatLoss, fix=zero)
+    assert chosen.run_id == ["none", "rtn"]
+    assert chosen.left_out[0]["reason"].startswith("post-training method adaround; law precision is fitted on rtn")
+    asked = select(runs.table(both), "precision", shape=QatLoss, fix=zero, expression="post_training == 'adaround'")
+    assert asked.run_id == ["adaround"]
+    assert asked.method[0][:3] == ("post-training", None, "adaround")
+
+
 def test_n_is_a_switch() -> None:
     chosen = select(sweep_table(), "chinchilla", shape=Chinchilla, n="nonembedding")
     assert chosen.x.n.tolist() == [80_000.0]

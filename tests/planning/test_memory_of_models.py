@@ -58,6 +58,7 @@ def test_block_bits_per_weight(name: str, bits: float) -> None:
     [
         ("int4", 4 + 16 / 4096), ("int4:g128", 4.125), ("int4:g128:z", 4.15625), ("gptq4", 4.15625), ("awq", 4.15625),
         ("torchao-int4", 4.25), ("mxfp4", 4.25), ("nvfp4", 4.5), ("bf16", 16), ("int1.58:g128", 1.6 + 0.125),
+        ("int3:m", 3 + 24 / 4096), ("int3:g64:z:m", 3 + 19 / 64 + 8 / 4096),
     ],
 )  # fmt: skip
 def test_uniform_bits_per_weight(text: str, bits: float) -> None:

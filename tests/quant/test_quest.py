@@ -12,10 +12,13 @@ from torch import Tensor
 
 from qatplan.errors import UsageError
 from qatplan.quant import stored
+from qatplan.quant.adaround import LearnedRounding
 from qatplan.quant.hadamard import block_size, rotate
+from qatplan.quant.lsq import lsq
 from qatplan.quant.quantizer import dequantize
 from qatplan.quant.quest import HIGHEST, Quest
-from qatplan.quant.weight import QuantizedWeight
+from qatplan.quant.rounding import round_to_nearest
+from qatplan.quant.weight import QuantizedWeight, rounded
 
 
 def rows(seed: int, shape: tuple[int, int] = (5, 48)) -> Tensor:
@@ -87,6 +90,23 @@ def test_rotated_codes_are_stored_and_give_the_weight_back() -> None:
     torch.testing.assert_close(kept.weight(), quantized.fake(weight))
     with pytest.raises(UsageError, match="rotated"):
         stored.to_torchao(kept)
+
+
+def test_rounding_after_training_searches_the_rotated_space() -> None:
+    weight = rows(6, (4, 64)) * 0.1
+    weight[:, 7] = 3.0
+    codes, grid = round_to_nearest(weight, Quest(4))
+    _, straight = round_to_nearest(weight, lsq(4))
+    assert (grid.block, straight.block) == (64, 1)
+    error = (dequantize(codes, grid) - weight).square().sum()
+    own = (Quest(4).fake_quantize(weight, (), 256) - weight).square().sum()
+    assert error <= own, "the step of least squared error is at least as good as the Gaussian one"
+    assert error < 0.5 * (rounded(weight, lsq(4), None).values() - weight).square().sum()
+    learned = LearnedRounding(weight, grid, 16)
+    inside = (codes > 0) & (codes < 15)
+    difference = rotate(learned.soft(learned.upward()).detach() - weight, 64)
+    assert inside.float().mean() > 0.8
+    assert difference[inside].abs().max() < 1e-6, "learned rounding starts at the weight itself"
 
 
 def test_an_outlier_costs_less_when_it_is_spread() -> None:

@@ -2,6 +2,7 @@
 
 W_hat = s (clamp(floor(W / s - z) + h(V), 0, levels - 1) + z) with h(V) = clip(sigmoid(V) (zeta - gamma) + gamma, 0, 1).
 The grid is the one of rounding to nearest and stays; V starts where W_hat = W, and a regulariser drives h to 0 or 1.
+Where the grid's codes lie in Hadamard space, so do V and the choice between two levels.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from qatplan.quant.hadamard import rotate
 from qatplan.quant.quantizer import Affine, dequantize
 
 ZETA = 1.1
@@ -22,7 +24,7 @@ class LearnedRounding:
     def __init__(self, rows: Tensor, grid: Affine, levels: int) -> None:
         self.grid = grid
         self.levels = levels
-        position = rows.detach() / grid.step - grid.zero
+        position = rotate(rows.detach(), grid.block) / grid.step - grid.zero
         self.below = position.floor()
         share = (position - self.below - GAMMA) / (ZETA - GAMMA)
         self.choice = nn.Parameter(torch.logit(share))

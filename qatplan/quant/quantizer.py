@@ -16,6 +16,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from qatplan.quant.hadamard import rotate
+
 SCALE_FLOOR = 1e-5
 """Scales are kept at least this large (ParetoQ's public code, arXiv 2502.02631), so that an all-zero row is finite."""
 
@@ -30,6 +32,8 @@ class Affine:
     step: Tensor
     zero: Tensor
     """In steps; the same for every row of a symmetric grid, which need not store it."""
+    block: int = 1
+    """Size of the Hadamard blocks in which the codes lie (`qatplan.quant.hadamard`); 1 where they are not rotated."""
 
 
 class Quantizer(ABC):
@@ -77,7 +81,7 @@ class Quantizer(ABC):
 
 def dequantize(codes: Tensor, grid: Affine) -> Tensor:
     """The numbers that codes stand for, in the type of the grid."""
-    return (codes.to(grid.step.dtype) + grid.zero) * grid.step
+    return rotate((codes.to(grid.step.dtype) + grid.zero) * grid.step, grid.block)
 
 
 def constant(value: float, like: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ ENTRIES = (
     QuantizerEntry(
         name="paretoq",
         factory="qatplan.quant.paretoq:paretoq",
-        bits=(1, 1.58, 2, 3, 4, 5, 6, 7, 8),
+        bits=(1, 1.58, *WHOLE),
         symmetric=True,
         learnable=True,
         live=False,
@@ -150,6 +150,17 @@ ENTRIES = (
         formula="lsq-softclamp and lsq-sigmoid together",
         source="Li et al., arXiv 2410.10849",
         firmness="open",
+    ),
+    QuantizerEntry(
+        name="quest",
+        factory="qatplan.quant.quest:Quest",
+        bits=(1, 1.58, *WHOLE),
+        symmetric=True,
+        learnable=False,
+        live=True,
+        formula="Hadamard blocks, then the evenly spaced grid that is best for a Gaussian of the row's mean square",
+        source="Panferov et al., QuEST, arXiv 2502.05003",
+        firmness="code, derived",
     ),
 )
 

@@ -6,9 +6,12 @@ round start. A symmetric grid has one number to find per row, its step; an asymm
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from qatplan.quant.hadamard import rotate
 from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, dequantize
 
 SEARCH_POINTS = 256
@@ -28,10 +31,14 @@ def nearest(rows: Tensor, grid: Affine, levels: int) -> Tensor:
 
 
 def round_to_nearest(rows: Tensor, quantizer: Quantizer) -> tuple[Tensor, Affine]:
-    """Codes of the rows and the grid of each, with the range that minimises the squared error of rounding."""
-    rows = rows.detach()
+    """Codes of the rows and the grid of each, with the range that minimises the squared error of rounding.
+
+    A quantizer that works in Hadamard space is searched and rounded there, where squared errors are the same.
+    """
+    block = quantizer.affine(rows, quantizer.start(rows)).block
+    rows = rotate(rows.detach(), block)
     grid = symmetric_grid(rows, quantizer) if quantizer.symmetric else asymmetric_grid(rows, quantizer.levels)
-    return nearest(rows, grid, quantizer.levels), grid
+    return nearest(rows, grid, quantizer.levels), replace(grid, block=block)
 
 
 def symmetric_grid(rows: Tensor, quantizer: Quantizer) -> Affine:

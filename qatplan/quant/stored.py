@@ -28,6 +28,8 @@ class StoredWeight:
     """(rows, 1) float32."""
     zero: Tensor
     """(rows, 1) or (1, 1) float32, in steps."""
+    block: int = 1
+    """Size of the Hadamard blocks in which the codes lie; 1 where they are not rotated."""
 
     @property
     def bytes(self) -> int:
@@ -41,27 +43,31 @@ class StoredWeight:
 
     def weight(self) -> Tensor:
         """The weight that the codes stand for, (outputs, inputs) float32."""
-        return dequantize(self.codes(), Affine(step=self.step, zero=self.zero)).view(self.shape)
+        return dequantize(self.codes(), Affine(step=self.step, zero=self.zero, block=self.block)).view(self.shape)
 
 
 def store(codes: Tensor, grid: Affine, *, shape: tuple[int, int], levels: int) -> StoredWeight:
     """Pack the codes (rows, size) of a weight and keep the grid of its rows."""
     step = grid.step.float().expand(codes.shape[0], 1).contiguous()
     return StoredWeight(
-        shape=shape, levels=levels, packed=pack(codes, levels), step=step, zero=grid.zero.float().contiguous()
-    )
+        shape=shape, levels=levels, packed=pack(codes, levels), step=step, zero=grid.zero.float().contiguous(),
+        block=grid.block,
+    )  # fmt: skip
 
 
 def to_torchao(stored: StoredWeight) -> Any:
     """The same weight as a torchao tensor: `Int8Tensor` at 8 bits, else `IntxUnpackedToInt8Tensor` of that width.
 
     torchao counts x_hat = scale * (q - zero_point) with signed q, so zero_point = -(zero + 2^(B-1)). Raises UsageError
-    where a range spans the whole tensor, which these types do not describe, and MissingExtra without torchao.
+    where a range spans the whole tensor or the codes are rotated, which these types do not describe, and MissingExtra
+    without torchao.
     """
     try:
         from torchao.quantization import Int8Tensor, IntxUnpackedToInt8Tensor
     except ImportError as error:
         raise MissingExtra('torchao tensors need the export extra: pip install "qatplan[export]".') from error
+    if stored.block > 1:
+        raise UsageError("a weight whose codes are rotated has no torchao tensor; use a quantizer without rotation.")
     outputs, inputs = stored.shape
     rows = stored.step.shape[0]
     if rows % outputs:

@@ -56,11 +56,14 @@ def rounded_by_row(
     choice = choice.repeat_interleave(len(rows) // len(weight))
     codes = torch.zeros_like(rows)
     step, zero, bits = (torch.zeros_like(rows[:, :1]) for _ in range(3))
+    block = 1
     for key, quantizer in quantizers.items():
         mine = choice == key
         codes[mine], grid = round_to_nearest(rows[mine], quantizer)
         step[mine], zero[mine], bits[mine] = grid.step, grid.zero, quantizer.bits
-    return RoundedWeight(codes=codes, grid=Affine(step=step, zero=zero), bits=bits, shape=weight.shape)
+        # The same for all: a matter of the row's size.
+        block = grid.block
+    return RoundedWeight(codes=codes, grid=Affine(step=step, zero=zero, block=block), bits=bits, shape=weight.shape)
 
 
 class QuantizedWeight:

@@ -67,10 +67,16 @@ def test_cuda_is_refused_where_there_is_none(specification: Path, capsys: pytest
 def test_quantizers_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quantizers", "--json"]) == 0
     entries = json.loads(capsys.readouterr().out)["quantizers"]
-    assert [entry["name"] for entry in entries] == ["paretoq", "lsq"]
+    assert [entry["name"] for entry in entries] == [
+        *("paretoq", "lsq", "rtn", "scale-offset", "min-max", "beta-gamma", "beta-gamma-sigmoid"),
+        *("lsq-softclamp", "lsq-sigmoid", "lsq-softclamp-sigmoid", "quest"),
+    ]
     assert entries[0]["bits"] == [1, 1.58, 2, 3, 4, 5, 6, 7, 8]
+    assert {*entries[0]} >= {"bits", "granularity", "symmetric", "learnable", "source", "firmness"}
     assert main(["quantizers"]) == 0
-    assert "arXiv 2502.02631 [code]" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "lsq-sigmoid [open] Li et al., arXiv 2410.10849" in text
+    assert max(len(line) for line in text.splitlines()) <= 100
 
 
 def test_demo_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

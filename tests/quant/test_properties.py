@@ -55,13 +55,16 @@ def test_codes_and_dequantize_give_the_fake_quantized_values(name: str, bits: fl
 @pytest.mark.parametrize(("name", "bits"), PAIRS)
 def test_the_forward_pass_reaches_all_levels_and_no_other(name: str, bits: float) -> None:
     quantizer = registry.create(name, bits)
-    wide = torch.linspace(-9, 8.99, 40001, dtype=torch.float64)[None]
-    # LSQ's own start for values spread so evenly would leave its outer levels beyond them.
+    # An odd number of values, which no Hadamard block but 1 divides: codes and values then lie in the same space.
+    # With tails, so that a range of a few root mean squares ends within them.
+    wide = torch.linspace(-1, 0.9999, 40001, dtype=torch.float64)[None] ** 9
+    # Where LSQ starts, its outer levels lie beyond the largest values.
     ranges = [value * (0.05 if "lsq" in name else 0.5) for value in quantizer.start(wide)]
     levels = dequantize(torch.arange(quantizer.levels)[None], quantizer.affine(wide, ranges))[0]
     # A range that follows the largest magnitude never reaches the lowest of the 2^B levels, which has no mirror image.
     reached = levels[1:] if name == "rtn" else levels
-    torch.testing.assert_close(torch.unique(quantizer.fake_quantize(wide, ranges, wide.numel())), reached)
+    result = quantizer.fake_quantize(wide, ranges, wide.numel())
+    torch.testing.assert_close(torch.unique(result), reached)
 
 
 @pytest.mark.parametrize(("name", "bits"), PAIRS)
@@ -86,7 +89,7 @@ def test_awkward_rows_are_finite(name: str, bits: float, kind: torch.dtype, case
         assert tensor.isfinite().all()
     codes = quantizer.codes(weight, ranges)
     assert 0 <= codes.min() <= codes.max() < quantizer.levels
-    if case == "zero" and 0 in dequantize(torch.arange(quantizer.levels)[None], quantizer.affine(weight, ranges))[0]:
+    if case == "zero" and (torch.arange(quantizer.levels) + quantizer.affine(weight, ranges).zero == 0).any():
         assert (result == 0).all()
 
 
@@ -127,7 +130,9 @@ values = st.lists(st.floats(-1e3, 1e3, allow_subnormal=False), min_size=1, max_s
 def test_invariants(name: str, values: list[float], bits: float, factor: float) -> None:
     assume(bits in registry.entry(name).bits)
     quantizer = registry.create(name, bits)
-    row = torch.tensor([sorted(values)], dtype=torch.float64)
+    # An odd number of values is not rotated by Hadamard blocks: in the rotated space a value's own neighbours decide
+    # its level, so none of these hold there value by value (tests/quant/test_quest.py has what does).
+    row = torch.tensor([sorted(values)[: len(values) - 1 + len(values) % 2]], dtype=torch.float64)
     ranges = quantizer.start(row)
     grid = quantizer.affine(row, ranges)
     once = quantizer.fake_quantize(row, ranges, row.numel())
@@ -144,8 +149,9 @@ def test_invariants(name: str, values: list[float], bits: float, factor: float) 
         again = quantizer.fake_quantize(row * factor, scaled(quantizer, ranges, factor), row.numel())
         assert torch.equal(again, once * factor), "equivariant"
 
-    if name == "beta-gamma-sigmoid":
-        # Rightly not idempotent: its range is 0.98 of what it sees, so what has been quantized is shrunk again.
+    if name in ("beta-gamma-sigmoid", "quest"):
+        # Rightly not idempotent: the one's range is 0.98 of what it sees, so what has been quantized is shrunk again;
+        # the other's follows the mean square, which quantizing changes.
         return
     # An asymmetric range that follows its values can lose its top level where its ends lie half-way between two levels
     # (round(min / s) and round(max / s) then differ by k - 1), and sees a narrower range the second time.

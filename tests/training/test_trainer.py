@@ -17,6 +17,7 @@ from qatplan.training import checkpoint
 from qatplan.training.checkpoint import State
 from qatplan.training.corpus import Source, open_corpus, prepare
 from qatplan.training.model import Decoder, make_forward
+from qatplan.training.quantized import QuantizedModel
 from qatplan.training.runtime import Runtime, can_compile, compiled
 from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch
 from qatplan.training.shape import Shape, shape_of_width
@@ -193,3 +194,26 @@ def test_compiled_loss_and_gradients_agree_with_eager() -> None:
         losses.append(loss.detach())
     torch.testing.assert_close(losses[1], losses[0], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(not can_compile("cpu"), reason="needs a C++ compiler")
+def test_compiled_quantized_activations_agree_with_eager(runtime: Runtime, trunk: SegmentConfig) -> None:
+    activation = Activation(quantizer="beta-gamma", bits=4, granularity="token")
+    quantization = Quantization(
+        quantizer="min-max", bits=4, group_size=None, embedding_bits=4, activation=activation
+    )  # fmt: skip
+    shape = Shape(vocabulary=256, width=16, layers=1, heads=2, feed_forward=16)
+    config = replace(trunk, shape=shape, quantization=quantization)
+    tokens, targets = runtime.batch(config, 0)
+    losses, gradients = [], []
+    for backend in ("eager", "compiled"):
+        weights = {name: tensor.requires_grad_() for name, tensor in start_state(config).weights.items()}
+        model = QuantizedModel(weights, quantization)
+        model.calibrate(weights, shape, tokens, targets)
+        loss = runtime.forward(replace(config, backend=backend))(model.tensors(weights), tokens, targets)
+        loss.mean().backward()
+        losses.append(loss.detach())
+        gradients.append([value.grad for value in (*weights.values(), *model.learned().values())])
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=1e-5)
+    assert all(gradient.abs().sum() > 0 for gradient in gradients[0])

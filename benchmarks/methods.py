@@ -54,6 +54,10 @@ def method_of(row: Row) -> str:
         return f"{row['quantizer']}, {row['post_training']} after training"
     if row["optimizer"] != "adamw" or row["update"] != "learning-rate":
         parts += [row["optimizer"], row["update"]]
+    if row["scale_learning_rate"] == 0:
+        parts.append("ranges frozen")
+    elif row["scale_learning_rate"] != 1:
+        parts.append(f"ranges x{row['scale_learning_rate']:g}")
     if row["activation_bits"] is not None:
         parts.append(f"A{row['activation_bits']:g} per {row['activation_granularity']}")
     return ", ".join(parts)
@@ -141,7 +145,7 @@ def paired(found: Outcomes, method: str, other: str) -> str:
             a - b
             for cell, rates in found[method].items()
             if cell[1] == bits and cell in found.get(other, {})
-            for a, b in zip(best(rates)[1].losses, best(found[other][cell])[1].losses, strict=True)
+            for a, b in zip(best(rates)[1].losses, best(found[other][cell])[1].losses, strict=False)
             if a is not None and b is not None
         ]
         if len(differences) > 1:

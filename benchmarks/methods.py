@@ -188,6 +188,8 @@ def _cell_name(cell: Cell) -> str:
 
 def draw(found: Outcomes, cells: Sequence[Cell], sizes: dict[int, int], target: Path) -> None:
     """Every method in every cell: one mark per learning rate, so level and sensitivity are seen at once."""
+    from matplotlib.ticker import MaxNLocator
+
     from qatplan.figures.style import FAINT, INK, MARKERS, applied, panel_grid, save
 
     methods = sorted(found, key=lambda method: -_average(found[method]))
@@ -215,7 +217,8 @@ def draw(found: Outcomes, cells: Sequence[Cell], sizes: dict[int, int], target: 
             axes.set_ylim(-0.7, len(methods) - 0.3)
             axes.set_yticks(range(len(methods)), methods if axes is grid[0][0] else [""] * len(methods), fontsize=6.5)
             axes.set_title(f"{cell[1]:g} bits, {format_count(sizes[cell[0]])} parameters", fontsize=7)
-            axes.set_xlabel("loss above full precision", fontsize=6.5)
+            axes.xaxis.set_major_locator(MaxNLocator(3, prune="upper"))
+            axes.set_xlabel("nats above full precision", fontsize=6.5)
         named = [(MARKERS[i], f"{rate:g}" if rate else "after training") for i, rate in enumerate(rates)]
         handles = [
             grid[0][0].plot([], [], linestyle="", marker=m, color=INK, markerfacecolor="none", label=label)[0]

@@ -80,21 +80,24 @@ def test_what_a_method_cannot_do_is_refused(change: dict[str, Any], sentence: st
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> list[pa.Table]:
-    """The same sweep twice, in two folders."""
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pa.Table]:
+    """The specification's file, swept into the folder `out` beside it, and the rows."""
     folder = tmp_path_factory.mktemp("specification")
     (folder / "text.txt").write_text("\n".join(f"{n} green bottles, {n * n % 101} on the wall." for n in range(4000)))
     (folder / "sweep.toml").write_text(SPECIFICATION)
-    tables = []
-    for name in ("first", "second"):
-        sweep(read(folder / "sweep.toml"), folder / name, device="cpu", workers=1, console=Console(file=io.StringIO()))
-        tables.append(runs.read([folder / name]))
-    return tables
+    return folder, swept(folder)
 
 
-def test_rows_say_the_method_and_its_constants(rows: list[pa.Table]) -> None:
-    assert runs.validate(rows[0]) == []
-    found = {row["post_training"]: row for row in rows[0].to_pylist()}
+def swept(folder: Path) -> pa.Table:
+    console = Console(file=io.StringIO())
+    sweep(read(folder / "sweep.toml"), folder / "out", device="cpu", workers=1, console=console)
+    return runs.read([folder / "out"])
+
+
+def test_rows_say_the_method_and_its_constants(made: tuple[Path, pa.Table]) -> None:
+    table = made[1]
+    assert runs.validate(table) == []
+    found = {row["post_training"]: row for row in table.to_pylist()}
     assert set(found) == {None, *POST_TRAINING}
     assert found["rtn"]["post_training_settings"] is None
     assert found["adaround"]["post_training_settings"].startswith("calibration_tokens 16384, iterations 500,")
@@ -104,6 +107,12 @@ def test_rows_say_the_method_and_its_constants(rows: list[pa.Table]) -> None:
     assert found[None]["loss"] < found["adaround"]["loss"] < found["rtn"]["loss"]
 
 
-def test_repeating_a_sweep_gives_the_same_rows(rows: list[pa.Table]) -> None:
-    first, second = ({row["run_id"]: row["loss"] for row in table.to_pylist()} for table in rows)
-    assert first == second
+def test_a_lost_row_is_made_again_to_the_last_bit(made: tuple[Path, pa.Table]) -> None:
+    folder, table = made
+    before = {row["post_training"]: row for row in table.to_pylist()}
+    lost = before["adaround"]
+    (path,) = (folder / "out" / "runs").glob(f"{lost['run_id']}*.parquet")
+    path.unlink()
+    after = {row["post_training"]: row for row in swept(folder).to_pylist()}
+    assert (after["adaround"]["run_id"], after["adaround"]["loss"]) == (lost["run_id"], lost["loss"])
+    assert {name: row["loss"] for name, row in after.items()} == {name: row["loss"] for name, row in before.items()}

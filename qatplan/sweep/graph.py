@@ -15,6 +15,7 @@ from qatplan.errors import UsageError
 from qatplan.quant.registry import GroupSize
 from qatplan.sweep.specification import Grid, Specification
 from qatplan.training.corpus import CorpusInfo
+from qatplan.training.recipes import RECIPES
 from qatplan.training.segment import Activation, OptimizerState, Quantization, SegmentConfig, Switch
 from qatplan.training.shape import shape_of_width
 
@@ -37,14 +38,20 @@ class Segment:
     cooldown: float
 
 
+def timed_tokens(config: SegmentConfig) -> int:
+    """Tokens that a segment trains, and as many as its post-training method takes the time of."""
+    recipe = RECIPES[config.quantization.post_training] if config.kind == "round" and config.quantization else None
+    return config.tokens + (recipe.tokens if recipe is not None else 0)
+
+
 def work_of(segment: Segment) -> float:
-    """The time of a segment's training up to a common factor: tokens times (FLOPs a token + a constant).
+    """The time of a segment up to a common factor: tokens times (FLOPs a token + a constant).
 
     The constant stands for the cost of a token that does not grow with the model; without it the time left of a sweep
     over small models is far too short.
     """
     config = segment.config
-    return config.tokens * (config.shape.training_flops_per_token(config.sequence) + FLOPS_BEYOND_MATRICES)
+    return timed_tokens(config) * (config.shape.training_flops_per_token(config.sequence) + FLOPS_BEYOND_MATRICES)
 
 
 @dataclass(frozen=True)

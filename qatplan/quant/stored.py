@@ -27,7 +27,7 @@ class StoredWeight:
     step: Tensor
     """(rows, 1) float32."""
     zero: Tensor
-    """(rows, 1) or (1, 1) float32, in steps."""
+    """(rows, 1) float32, in steps; (1, 1) where all rows have the same."""
     block: int = 1
     """Size of the Hadamard blocks in which the codes lie; 1 where they are not rotated."""
 
@@ -48,11 +48,12 @@ class StoredWeight:
 
 def store(codes: Tensor, grid: Affine, *, shape: tuple[int, int], levels: int) -> StoredWeight:
     """Pack the codes (rows, size) of a weight and keep the grid of its rows."""
-    step = grid.step.float().expand(codes.shape[0], 1).contiguous()
+    step, zero = grid.step.float().expand(codes.shape[0], 1).contiguous(), grid.zero.float()
+    if bool((zero == zero[:1]).all()):
+        zero = zero[:1]
     return StoredWeight(
-        shape=shape, levels=levels, packed=pack(codes, levels), step=step, zero=grid.zero.float().contiguous(),
-        block=grid.block,
-    )  # fmt: skip
+        shape=shape, levels=levels, packed=pack(codes, levels), step=step, zero=zero.contiguous(), block=grid.block
+    )
 
 
 def to_torchao(stored: StoredWeight) -> Any:

@@ -71,7 +71,7 @@ def _put(tensors: dict[str, Tensor], name: str, weight: Weight) -> Any:
         parts = {str(bits): _put(tensors, f"{name}.{bits}", part) for bits, part in weight.parts.items()}
         return {"shape": weight.shape, "parts": parts}
     tensors[f"{name}.codes"], tensors[f"{name}.step"] = weight.packed, weight.step
-    about = {"shape": weight.shape, "levels": weight.levels}
+    about = {"shape": weight.shape, "levels": weight.levels, "block": weight.block}
     if weight.zero.numel() > 1:
         tensors[f"{name}.zero"] = weight.zero
         return about
@@ -88,5 +88,5 @@ def _take(tensors: dict[str, Tensor], name: str, about: Any) -> Weight:
     zero = tensors[f"{name}.zero"] if "zero" not in about else torch.full((1, 1), float(about["zero"]))
     return StoredWeight(
         shape=shape, levels=int(about["levels"]), packed=tensors[f"{name}.codes"], step=tensors[f"{name}.step"],
-        zero=zero,
+        zero=zero, block=int(about["block"]),
     )  # fmt: skip

@@ -42,6 +42,6 @@ def store_mixed(codes: Tensor, grid: Affine, bits: Tensor, *, shape: tuple[int, 
     parts = {}
     for width in sorted(set(widths.tolist())):
         mine = widths == width
-        own = Affine(step=grid.step[mine], zero=grid.zero[mine])
+        own = Affine(step=grid.step[mine], zero=grid.zero[mine], block=grid.block)
         parts[width] = store(codes[mine], own, shape=(int(mine.sum()), codes.shape[1]), levels=1 << width)
     return MixedWeight(shape=shape, widths=widths, parts=parts)

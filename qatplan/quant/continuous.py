@@ -32,11 +32,13 @@ def soft_clamp(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
     """
     above = ((x - low) * SHARPNESS).sigmoid_()
     below = ((high - x) * SHARPNESS).sigmoid_()
-    value = (x * above).mul_(below).add_((1 - above) * low).add_((1 - below) * high)
-    # g' = SHARPNESS g (1 - g); the gates at the far side are 1 - above and 1 - below.
+    # g(a - x) and g(x - b) are what is left of the two gates to 1, and g' = SHARPNESS g (1 - g).
+    not_above, not_below = 1 - above, 1 - below
+    x_above, x_below = x * above, x * below
+    value = (x_above * below).add_(not_above, alpha=low).add_(not_below, alpha=high)
     slope = above * below
-    slope.addcmul_((1 - above).mul_(above), x * below - low, value=SHARPNESS)
-    slope.addcmul_((1 - below).mul_(below), high - x * above, value=SHARPNESS)
+    slope.addcmul_(not_above.mul_(above), x_below.sub_(low), value=SHARPNESS)
+    slope.addcmul_(not_below.mul_(below), x_above.sub_(high), value=-SHARPNESS)
     return value, slope
 
 
@@ -62,7 +64,7 @@ class _ContinuousSlope(Function):
             clamped, slope = soft_clamp(ratio, low, high)
         else:
             clamped = ratio.clamp(low, high)
-            slope = (clamped == ratio).to(rows.dtype)
+            slope = clamped.clone().eq_(ratio)
         if sigmoid:
             slope *= rounding_slope(clamped)
         level = clamped.round_()

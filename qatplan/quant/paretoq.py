@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 from torch.autograd import Function
 
@@ -33,7 +32,7 @@ class _Sign(Function):
     def forward(ctx: Any, rows: Tensor, scale: Tensor, weight: float) -> Tensor:
         alpha = scale.clamp(min=SCALE_FLOOR)
         # torch.sign(0) is 0, a third level: zero counts as positive here.
-        sign = torch.where(rows >= 0, 1.0, -1.0).to(rows.dtype)
+        sign = rows.clone().ge_(0).mul_(2).sub_(1)
         ctx.save_for_backward(rows, sign, alpha)
         ctx.weight = weight
         return sign * alpha
@@ -42,9 +41,9 @@ class _Sign(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         (gradient,) = gradients
         rows, sign, alpha = ctx.saved_tensors
-        inside = (rows.abs() <= alpha).to(gradient.dtype)
+        inside = rows.abs().le_(alpha)
         scale_gradient = summed_to(sign * gradient, alpha.shape) * ctx.weight
-        return gradient * inside, scale_gradient, None
+        return inside.mul_(gradient), scale_gradient, None
 
 
 class _StretchedGrid(Function):
@@ -62,10 +61,10 @@ class _StretchedGrid(Function):
         (gradient,) = gradients
         ratio, level = ctx.saved_tensors
         weight, shape = ctx.scale
-        inside = (ratio.abs() <= CLIP).to(gradient.dtype)
+        inside = ratio.abs().le_(CLIP)
         scale_slope = level.addcmul(ratio, inside, value=-1)
-        scale_gradient = summed_to(scale_slope * gradient, shape) * weight
-        return gradient * inside, scale_gradient, None, None, None
+        scale_gradient = summed_to(scale_slope.mul_(gradient), shape) * weight
+        return inside.mul_(gradient), scale_gradient, None, None, None
 
 
 @dataclass(frozen=True)

@@ -29,14 +29,14 @@ class _Trusted(Function):
     def forward(ctx: Any, rows: Tensor, grid_step: Tensor, grid_zero: Tensor, block: int, levels: int) -> Tensor:
         free = _free_codes(rows, grid_step, grid_zero, block)
         code = free.clamp(0, levels - 1)
-        ctx.save_for_backward(free == code)
+        ctx.save_for_backward(free.eq_(code))
         ctx.block = block
         return rotate(code.add_(grid_zero).mul_(grid_step), block)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         (trusted,) = ctx.saved_tensors
-        return rotate(rotate(gradients[0], ctx.block).mul(trusted), ctx.block), None, None, None, None
+        return rotate(rotate(gradients[0], ctx.block) * trusted, ctx.block), None, None, None, None
 
 
 def _free_codes(rows: Tensor, step: Tensor, zero: Tensor, block: int) -> Tensor:

@@ -1,7 +1,8 @@
 """Exported models on disk: one safetensors file of codes, steps and zeros, with the run's configuration in its header.
 
 Per matrix `NAME.codes` (uint8), `NAME.step` (float32, one per row) and, where rows differ in it, `NAME.zero`; norms as
-float32 `NAME`. A matrix of mixed bit widths has `NAME.widths` and these per width: `NAME.3.codes`.
+float32 `NAME`. A matrix of mixed bit widths has `NAME.widths` and these per width: `NAME.3.codes`. Where codes lie in
+Hadamard space, the header has the size of the blocks.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ def _put(tensors: dict[str, Tensor], name: str, weight: Weight) -> Any:
         parts = {str(bits): _put(tensors, f"{name}.{bits}", part) for bits, part in weight.parts.items()}
         return {"shape": weight.shape, "parts": parts}
     tensors[f"{name}.codes"], tensors[f"{name}.step"] = weight.packed, weight.step
-    about = {"shape": weight.shape, "levels": weight.levels, "block": weight.block}
+    about: dict[str, Any] = {"shape": weight.shape, "levels": weight.levels}
+    if weight.block > 1:
+        about["block"] = weight.block
     if weight.zero.numel() > 1:
         tensors[f"{name}.zero"] = weight.zero
         return about
@@ -88,5 +91,5 @@ def _take(tensors: dict[str, Tensor], name: str, about: Any) -> Weight:
     zero = tensors[f"{name}.zero"] if "zero" not in about else torch.full((1, 1), float(about["zero"]))
     return StoredWeight(
         shape=shape, levels=int(about["levels"]), packed=tensors[f"{name}.codes"], step=tensors[f"{name}.step"],
-        zero=zero, block=int(about["block"]),
+        zero=zero, block=int(about.get("block", 1)),
     )  # fmt: skip

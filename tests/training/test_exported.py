@@ -62,6 +62,7 @@ def quantization(quantizer: str, bits: float, **changes: object) -> Quantization
         quantization("min-max", 4, activation=TOKENS),
         quantization("beta-gamma-sigmoid", 2, group_size=8),
         quantization("lsq-softclamp-sigmoid", 3, activation=TENSOR),
+        quantization("quest", 4, group_size=8),
     ],
     ids=lambda q: f"{q.quantizer}-{q.bits:g}-{q.group_size}-{'A' if q.activation else ''}",
 )
@@ -79,11 +80,13 @@ def test_a_trained_model_comes_back_from_its_file(
     assert back.evaluate(runtime).loss == pytest.approx(evaluate(config, state, runtime).loss, rel=1e-6)
 
 
-@pytest.mark.parametrize("method", ["rtn", "importance"])
+@pytest.mark.parametrize(
+    ("quantizer", "method"), [("paretoq", "rtn"), ("paretoq", "importance"), ("quest", "importance")]
+)
 def test_a_model_rounded_after_training_comes_back_from_its_file(
-    method: str, trunk: SegmentConfig, trained: State, runtime: Runtime, tmp_path: Path
+    quantizer: str, method: str, trunk: SegmentConfig, trained: State, runtime: Runtime, tmp_path: Path
 ) -> None:
-    choice = quantization("paretoq", 3, post_training=method, activation=TOKENS)
+    choice = quantization(quantizer, 3, post_training=method, activation=TOKENS)
     config = replace(trunk, kind="round", start=20, end=20, quantization=choice)
     model_file.write(exported(config, trained, runtime), tmp_path / "model.safetensors")
     back = model_file.read(tmp_path / "model.safetensors")

@@ -43,7 +43,19 @@ EXACT = {
 
 RUNS_API = {
     *("ALIASES", "DIVERGED", "FIELDS", "FINISHED", "MEASURED", "SCHEDULES", "SCHEMA", "STATUSES", "Field"),
-    *("FileProblem", "Problem", "columns", "complete", "digest", "inspect", "load", "locate", "read", "select"),
+    *(
+        "FileProblem",
+        "Problem",
+        "columns",
+        "complete",
+        "digest",
+        "encode",
+        "inspect",
+        "load",
+        "locate",
+        "read",
+        "select",
+    ),
     *("table", "validate", "write"),
 }
 

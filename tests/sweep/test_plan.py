@@ -11,10 +11,7 @@ from qatplan.sweep.folder import SweepFolder
 
 
 def checkpoint(folder: SweepFolder, name: str) -> None:
-    path = folder.checkpoint(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"state")
-    path.with_suffix(".json").write_text("{}")
+    folder.checkpoint(name).write(b"state")
 
 
 def execute(plan: Plan, folder: SweepFolder) -> list[str]:
@@ -26,7 +23,7 @@ def execute(plan: Plan, folder: SweepFolder) -> list[str]:
             return order
         for segment in started:
             if segment.parent is not None:
-                assert folder.has_checkpoint(segment.parent), "a parent's state is there when its child starts"
+                assert folder.checkpoint(segment.parent).exists(), "a parent's state is there when its child starts"
             if plan.has_needed_children(segment.id):
                 checkpoint(folder, segment.id)
             plan.done(segment.id)

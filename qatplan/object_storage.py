@@ -106,9 +106,10 @@ class ObjectStorage(Storage):
 
     def rename(self, key: str, new: str) -> None:
         # A copy and then a deletion: a crash in between leaves both, which is no loss.
-        system, path = self._at(key)
-        with self._speaking(key), suppress(FileNotFoundError):
-            system.move(path, self._at(new)[1])
+        if self.exists(key):
+            system, path = self._at(key)
+            with self._speaking(key):
+                system.move(path, self._at(new)[1])
 
     def remove_temporary(self) -> None:
         """Nothing is ever there half-written; a store's own rule for unfinished uploads clears what a kill left."""

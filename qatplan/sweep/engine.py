@@ -46,8 +46,8 @@ def run(
     workers: int,
     keep: bool,
     report: Callable[[Event], None],
-    save_seconds: float = 60.0,
-    silence_seconds: float = 120.0,
+    save_seconds: float,
+    silence_seconds: float,
     memory: int | None = None,
 ) -> dict[str, str]:
     """Execute what is missing of a graph; returns the segments given up, by id, with the reason of each.

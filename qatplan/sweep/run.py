@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 TIMED_STEPS = 3
+SAVE_SECONDS = 60.0
+"""Between two states saved within a segment."""
+SILENCE_SECONDS = 120.0
+"""After which a worker without a sign of life is replaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +157,10 @@ def _sweep(
 
         count = workers or default_workers(graph)
         try:
-            failed = engine.run(graph, folder, finished=finished, workers=count, keep=keep, report=report)
+            failed = engine.run(
+                graph, folder, finished=finished, workers=count, keep=keep, report=report, save_seconds=SAVE_SECONDS,
+                silence_seconds=SILENCE_SECONDS,
+            )  # fmt: skip
         except KeyboardInterrupt:
             raise SweepIncomplete(
                 f"interrupted with {progress.runs} of {len(graph.runs)} runs recorded; repeat the command to go on."

@@ -43,7 +43,7 @@ backend = "eager"
 widths = 16
 tokens = {tokens}
 bits = {bits}
-fractions = [0, 0.1, 0.5, 1]
+fractions = {fractions}
 schedules = ["classic", "fused"]
 [[grid]]
 widths = 16
@@ -91,8 +91,9 @@ class Campaign:
         lines = "\n".join(f"{n} green bottles, {n * n % 101} on the wall." for n in range(4000))
         (scratch / "text.txt").write_text(lines)
         self.specification = scratch / "sweep.toml"
-        sizes = ("25600", "[4]") if small else ('["25600", "51200"]', "[2, 4]")
-        self.specification.write_text(SPECIFICATION.format(tokens=sizes[0], bits=sizes[1]))
+        many = {"tokens": '["25600", "51200"]', "bits": "[2, 4]", "fractions": "[0, 0.1, 0.5, 1]"}
+        few = {"tokens": "25600", "bits": "4", "fractions": "[0, 0.5]"}
+        self.specification.write_text(SPECIFICATION.format(**(few if small else many)))
         folder = self.folder()
         started = time.monotonic()
         self.digest = None
@@ -259,8 +260,8 @@ def interrupts(campaign: Campaign, count: int) -> None:
     for number in range(count):
         out = campaign.folder()
         driver = campaign.start(out)
-        campaign.wait(out, driver, rows=1)
-        campaign.pause()
+        campaign.wait(out, driver, rows=campaign.random.randint(0, 3))
+        time.sleep(campaign.random.uniform(0, 0.3))
         if driver.poll() is None:
             campaign.tally.faults += 1
             if number % 2:
@@ -411,7 +412,7 @@ def main() -> None:
     options.add_argument("--kills", type=int, default=200)
     options.add_argument("--rounds", type=int, default=20, help="of every other fault (frozen and clock: at most 3)")
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--small", action="store_true", help="a sweep of 9 runs instead of 27")
+    options.add_argument("--small", action="store_true", help="a sweep of 5 runs instead of 27")
     options.add_argument("--only", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

@@ -17,7 +17,7 @@ from qatplan.run_checks import closest
 from qatplan.run_complete import complete
 from qatplan.run_content import content_digest
 from qatplan.run_schema import ALIASES, BY_NAME, NAMES, SCHEMA
-from qatplan.storage import Location, is_remote, join, open_storage
+from qatplan.storage import Location, is_remote, open_storage
 
 _FEW = 1000
 """Rows below which threads cost more than they save, and a column's dictionary more than it removes."""
@@ -56,32 +56,11 @@ def encode(table: pa.Table, notes: Mapping[str, str] | None = None) -> bytes:
     return content
 
 
-def locate(location: Location) -> list[Location]:
-    """The files behind a location: a file is itself; a folder the *.parquet of its `runs/`, or of itself if none.
-
-    Sorted by name within a folder. Raises DataError for a place that is absent or holds no runs.
-    """
-    if not is_folder(location):
-        return [location]
-    storage = open_storage(location)
-    for folder in ("runs", ""):
-        found = sorted(name for name, size in storage.names(folder).items() if _is_table(name) and size is not None)
-        if found:
-            keys = [f"{folder}/{name}" if folder else name for name in found]
-            return [join(str(location), key) if is_remote(location) else Path(location) / key for key in keys]
-    raise DataError(f"{location} holds no runs: no *.parquet in it or in its runs folder.")
-
-
 def is_folder(location: Location) -> bool:
     """Whether a location is a folder of runs; a URL is one unless it ends like a table."""
     if is_remote(location):
         return not str(location).partition("?")[0].lower().endswith((".parquet", ".csv"))
     return Path(location).is_dir()
-
-
-def _is_table(name: str) -> bool:
-    # Hidden files are those that are being written.
-    return name.endswith(".parquet") and not name.startswith(".")
 
 
 def load(location: Location) -> pa.Table:

@@ -12,12 +12,11 @@ import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pyarrow as pa
 
 from qatplan.errors import DataError
-from qatplan.run_files import decode, encode, load, locate
+from qatplan.run_files import decode, encode, load
 from qatplan.run_schema import SCHEMA
 from qatplan.storage import Entry, Location, Storage, is_remote, join, open_storage
 
@@ -33,7 +32,7 @@ class Part:
     """Runs in the order of their files: `rows[i]` rows come from `files[i]`."""
 
     table: pa.Table
-    files: list[Location]
+    files: list[str]
     rows: list[int]
 
 
@@ -70,48 +69,49 @@ class _Copy:
     row: dict[str, int] = field(default_factory=dict)
     marks: list[Mark] = field(default_factory=list)
 
+    def has(self, name: str, size: int) -> bool:
+        """Whether the row of a run whose own file has that size is here."""
+        return name in self.row and self.marks[self.row[name]].size == size
+
 
 def read_file(location: Location) -> Part:
     """One file of runs."""
     table = load(location)
-    return Part(table=table, files=[location], rows=[table.num_rows])
+    return Part(table=table, files=[str(location)], rows=[table.num_rows])
 
 
 def read_folder(location: Location) -> Part:
-    """All runs of a folder, in the order of its files; what the merged copy has is taken from there.
+    """The *.parquet of a folder's `runs/`, or of itself if none, in the order of their names.
 
-    Raises DataError naming the file for damage. A damaged merged copy is not needed and not used.
+    What the merged copy has is taken from there. Raises DataError for a folder without runs, or naming the file that
+    is damaged; a damaged merged copy is not needed and not used.
     """
-    files = locate(location)
     storage = open_storage(location)
-    sizes = storage.names("runs")
-    copy = _read_copy(storage) if sizes else _Copy(SCHEMA.empty_table())
-    names = [_name(file) for file in files]
-    loose = [
-        file for file, name in zip(files, names, strict=True)
-        if name not in copy.row or sizes.get(f"{name}.parquet") != copy.marks[copy.row[name]].size
-    ]  # fmt: skip
+    sizes = _tables(storage, "runs")
+    folder, copy = ("runs/", _read_copy(storage)) if sizes else ("", _Copy(SCHEMA.empty_table()))
+    sizes = sizes or _tables(storage, "")
+    if not sizes:
+        raise DataError(f"{location} holds no runs: no *.parquet in it or in its runs folder.")
+    names = sorted(sizes, key=lambda name: f"{name}.parquet")
+    files = [join(storage.location, f"{folder}{name}.parquet") for name in names]
+    loose = [index for index, name in enumerate(names) if not copy.has(name, sizes[name])]
     with ThreadPoolExecutor(READERS if is_remote(location) else 2) as readers:
-        tables = list(readers.map(load, loose)) if len(loose) > 1 else [load(file) for file in loose]
+        tables = list(readers.map(lambda index: load(files[index]), loose))
     if len(loose) == len(files):
         return Part(table=pa.concat_tables(tables), files=files, rows=[table.num_rows for table in tables])
-    place, end = {}, copy.table.num_rows
-    for file, table in zip(loose, tables, strict=True):
-        place[_name(file)] = range(end, end + table.num_rows)
+    spans = [range(copy.row.get(name, 0), copy.row.get(name, 0) + 1) for name in names]
+    end = copy.table.num_rows
+    for index, table in zip(loose, tables, strict=True):
+        spans[index] = range(end, end + table.num_rows)
         end += table.num_rows
-    spans = [place[name] if name in place else range(copy.row[name], copy.row[name] + 1) for name in names]
     whole = pa.concat_tables([copy.table, *tables]).combine_chunks()
-    return Part(
-        table=whole.take([index for span in spans for index in span]), files=files, rows=[len(span) for span in spans]
-    )
+    order = pa.array([row for span in spans for row in span], pa.int64())
+    return Part(table=whole.take(order), files=files, rows=[len(span) for span in spans])
 
 
 def check(storage: Storage) -> Checked:
     """Look at every file of `runs/`, byte for byte: it must hold the one run that it is named after."""
-    names = sorted(
-        name.removesuffix(".parquet") for name, size in storage.names("runs").items()
-        if name.endswith(".parquet") and not name.startswith(".") and size is not None
-    )  # fmt: skip
+    names = sorted(_tables(storage, "runs"))
     copy = _read_copy(storage)
     kept: list[int] = []
     marks: list[Mark] = []
@@ -119,7 +119,7 @@ def check(storage: Storage) -> Checked:
     bad: dict[str, str] = {}
     for name, content in zip(names, _contents(storage, names), strict=True):
         mark = Mark.of(content)
-        if name in copy.row and copy.marks[copy.row[name]] == mark:
+        if copy.has(name, mark.size) and copy.marks[copy.row[name]] == mark:
             kept.append(copy.row[name])
         else:
             try:
@@ -148,6 +148,15 @@ def copy_problem(storage: Storage) -> str | None:
     except DataError as error:
         return str(error)
     return None
+
+
+def _tables(storage: Storage, folder: str) -> dict[str, int]:
+    """Sizes of the *.parquet in a folder by their names without it; hidden files are those being written."""
+    return {
+        name.removesuffix(".parquet"): size
+        for name, size in storage.names(folder).items()
+        if name.endswith(".parquet") and not name.startswith(".") and size is not None
+    }
 
 
 def _read_copy(storage: Storage) -> _Copy:
@@ -184,7 +193,3 @@ def _only_row(table: pa.Table, storage: Storage, name: str) -> pa.Table:
 
 def _entry(storage: Storage, name: str) -> Entry:
     return Entry(storage, f"runs/{name}.parquet")
-
-
-def _name(file: Location) -> str:
-    return Path(str(file).partition("?")[0]).stem if is_remote(file) else Path(file).stem

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from qatplan.errors import DataError
 from qatplan.run_checks import Problem, closest, validate
 from qatplan.run_complete import complete
 from qatplan.run_content import content_digest
-from qatplan.run_files import encode, is_folder, load, locate, write
+from qatplan.run_files import encode, is_folder, load, write
 from qatplan.run_folder import read_file, read_folder
 from qatplan.run_schema import (
     ALIASES,
@@ -35,7 +36,7 @@ from qatplan.run_schema import (
     Field,
 )
 from qatplan.select import select
-from qatplan.storage import Location
+from qatplan.storage import Location, is_remote
 
 __all__ = [
     "ALIASES",
@@ -55,7 +56,6 @@ __all__ = [
     "encode",
     "inspect",
     "load",
-    "locate",
     "read",
     "select",
     "table",
@@ -126,7 +126,8 @@ def inspect(paths: Location | Iterable[Location]) -> tuple[pa.Table, list[FilePr
 
     def place(row: int) -> tuple[Location, int]:
         index = int(np.searchsorted(ends, row - 1, side="right"))
-        return files[index], row - int(starts[index])
+        file = files[index]
+        return file if is_remote(file) else Path(file), row - int(starts[index])
 
     problems = []
     for problem in validate(result):

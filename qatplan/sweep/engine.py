@@ -172,7 +172,7 @@ class Plan:
             if name not in self.needed:
                 continue
             own = work_of(self.graph.segments[name])
-            length[name] = own + max((length[child] for child in self._children[name]), default=0.0)
+            length[name] = own + max((length.get(child, 0.0) for child in self._children[name]), default=0.0)
         return length
 
     def has_needed_children(self, name: str) -> bool:

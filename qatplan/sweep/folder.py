@@ -100,6 +100,8 @@ class SweepFolder:
         if damage is not None:
             aside = Entry(self.storage, run_folder.MERGED).set_aside()
             remarks.append(f"{damage.rstrip('.')}; it is now {aside.name}, and the rows are read from their own files.")
+        if checked.unmerged >= run_folder.MERGE_FROM and not bad:
+            run_folder.merge(self.storage, checked)
         found = set(checked.table.column("run_id").to_pylist())
         return found & expected.keys(), remarks
 

@@ -165,7 +165,12 @@ def test_memory_of_this_machine_is_known() -> None:
 
 
 def test_ten_thousand_runs_are_planned_in_five_seconds(tmp_path: Path) -> None:
-    grid = {**GRID, "widths": [16, 24, 32, 48, 64], "tokens": ["1M", "2M", "4M", "8M", "16M"], "bits": [1, 2, 3, 4, 6]}
+    grid = {
+        **GRID,
+        "widths": [16, 24, 32, 48, 64, 80],
+        "tokens": ["1M", "2M", "4M", "8M", "16M"],
+        "bits": [1, 2, 3, 4, 6],
+    }
     grid["fractions"] = [0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]
     grid["seeds"] = [0, 1, 2]
     started = time.process_time()

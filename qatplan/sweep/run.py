@@ -7,13 +7,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qatplan import runs
-from qatplan.errors import MissingExtra, SweepIncomplete, UsageError
+from qatplan.errors import DataError, MissingExtra, SweepIncomplete, UsageError
 from qatplan.storage import Location
 from qatplan.sweep import engine
 from qatplan.sweep.folder import SweepFolder, check_space
@@ -129,7 +129,8 @@ def sweep(
         except KeyboardInterrupt:
             raise SweepIncomplete("interrupted; repeat the command to go on.") from None
         finally:
-            folder.storage.remove_temporary()
+            with suppress(DataError):  # a disk that cannot be changed now is cleared by the next command
+                folder.storage.remove_temporary()
 
 
 def _sweep(

@@ -18,8 +18,8 @@ from qatplan.errors import DataError
 def write_with(path: str | os.PathLike[str], fill: Callable[[IO[bytes]], None]) -> None:
     """Replace `path` by what `fill` writes into the open binary file it is given; missing folders are made.
 
-    If `fill` raises, the temporary file is removed and `path` is as it was. Raises DataError where the folder cannot
-    be made or written to.
+    If anything fails, the temporary file is removed and `path` is as it was. Raises DataError where the folder cannot
+    be made or written to, or the disk is full.
     """
     target = Path(path)
     if target.is_dir():
@@ -37,8 +37,10 @@ def write_with(path: str | os.PathLike[str], fill: Callable[[IO[bytes]], None]) 
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise DataError(f"{target} cannot be written: {error.strerror or error}.") from error
         raise
     sync_folder(target.parent)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,16 +17,20 @@ from qatplan.run_checks import closest
 from qatplan.run_complete import complete
 from qatplan.run_content import content_digest
 from qatplan.run_schema import ALIASES, BY_NAME, NAMES, SCHEMA
+from qatplan.storage import Location, is_remote, open_storage
 
 _FEW = 1000
 """Rows below which threads cost more than they save, and a column's dictionary more than it removes."""
 _DIGEST_KEY = "qatplan.content_sha256"
 
-PathLike = str | os.PathLike[str]
+
+def write(table: pa.Table, path: str | os.PathLike[str]) -> None:
+    """Write a table of SCHEMA to the local file `path` as Parquet, atomically; see `encode`."""
+    atomic.write_bytes(path, encode(table))
 
 
-def write(table: pa.Table, path: PathLike) -> None:
-    """Write a table of SCHEMA to `path` as Parquet, atomically.
+def encode(table: pa.Table, notes: Mapping[str, str] | None = None) -> bytes:
+    """A table of SCHEMA as a Parquet file, with `notes` in its footer.
 
     Each page carries a checksum, and the footer a digest of the whole content: page checksums alone leave the headers
     and the footer unguarded. The same table gives the same bytes on the same version of pyarrow.
@@ -36,67 +39,69 @@ def write(table: pa.Table, path: PathLike) -> None:
         raise DataError(
             "A runs table must have exactly the columns of qatplan.runs.SCHEMA; build it with runs.table()."
         )
-    stamp = {_DIGEST_KEY: content_digest(table)}
-
-    def fill(stream: IO[bytes]) -> None:
-        # A file often holds one run: dictionaries, statistics and Arrow's copy of the schema would triple its size.
-        with pq.ParquetWriter(
-            stream,
-            SCHEMA,
-            write_page_checksum=True,
-            compression="zstd",
-            use_dictionary=table.num_rows > _FEW,
-            write_statistics=False,
-            store_schema=False,
-        ) as writer:
-            writer.write_table(table.combine_chunks())
-            writer.add_key_value_metadata(stamp)
-
-    atomic.write_with(path, fill)
+    stream = pa.BufferOutputStream()
+    # A file often holds one run: dictionaries, statistics and Arrow's copy of the schema would triple its size.
+    with pq.ParquetWriter(
+        stream,
+        SCHEMA,
+        write_page_checksum=True,
+        compression="zstd",
+        use_dictionary=table.num_rows > _FEW,
+        write_statistics=False,
+        store_schema=False,
+    ) as writer:
+        writer.write_table(table.combine_chunks())
+        writer.add_key_value_metadata({_DIGEST_KEY: content_digest(table), **(notes or {})})
+    content: bytes = stream.getvalue().to_pybytes()
+    return content
 
 
-def locate(paths: PathLike | Iterable[PathLike]) -> list[Path]:
-    """The files behind `paths`: a file is itself; a folder the *.parquet of its `runs/`, or of itself if none.
-
-    Sorted by name within a folder. Raises DataError for a path that is absent or holds no runs.
-    """
-    files: list[Path] = []
-    for given in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
-        path = Path(given)
-        if path.is_dir():
-            found = sorted((path / "runs").glob("*.parquet")) or sorted(path.glob("*.parquet"))
-            if not found:
-                raise DataError(f"{path} holds no runs: no *.parquet in it or in its runs folder.")
-            files += found
-        elif path.exists():
-            files.append(path)
-        else:
-            raise DataError(f"{path} does not exist.")
-    if not files:
-        raise DataError("No runs were named; give a folder, a Parquet file or a CSV file.")
-    return files
+def is_folder(location: Location) -> bool:
+    """Whether a location is a folder of runs; a URL is one unless it ends like a table."""
+    if is_remote(location):
+        return not str(location).partition("?")[0].lower().endswith((".parquet", ".csv"))
+    return Path(location).is_dir()
 
 
-def load(path: PathLike) -> pa.Table:
+def load(location: Location) -> pa.Table:
     """One file as a table of SCHEMA, its checksums verified but its values not yet judged (see runs.validate).
 
     Absent columns become nulls. Raises DataError naming the file for damage, an unknown column or a value of the
     wrong type.
     """
-    file = Path(path)
-    if file.suffix.lower() == ".csv":
-        return _load_csv(file)
+    if is_remote(location):
+        address, mark, options = str(location).partition("?")
+        folder, _, name = address.rpartition("/")
+        try:
+            content = open_storage(folder + mark + options).read(name)
+        except FileNotFoundError:
+            raise DataError(f"{location} does not exist.") from None
+    else:
+        name = str(location)
+        try:
+            content = Path(location).read_bytes()
+        except FileNotFoundError:
+            raise DataError(f"{location} does not exist.") from None
+        except OSError as error:
+            raise DataError(f"{location} cannot be read: {error.strerror or error}.") from error
+    if name.lower().endswith(".csv"):
+        return _decode_csv(content, str(location))
+    return decode(content, str(location))[0]
+
+
+def decode(content: bytes, name: str) -> tuple[pa.Table, dict[str, str]]:
+    """The table of SCHEMA in a Parquet file and the notes in its footer; `name` is how errors call the file."""
     try:
-        with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-            stamp = (parquet.metadata.metadata or {}).get(_DIGEST_KEY.encode())
-            table = conform(parquet.read(use_threads=parquet.metadata.num_rows > _FEW), str(file))
-        sound = stamp is None or stamp == content_digest(table).encode()
+        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as parquet:
+            notes = {key.decode(): value.decode() for key, value in (parquet.metadata.metadata or {}).items()}
+            table = conform(parquet.read(use_threads=parquet.metadata.num_rows > _FEW), name)
+        sound = _DIGEST_KEY not in notes or notes[_DIGEST_KEY] == content_digest(table)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         # A flipped bit in the footer can surface as any of these, a UnicodeDecodeError in a name among them.
-        raise DataError(f"{file} is damaged or not a Parquet file: {_first_line(error)}.") from error
+        raise DataError(f"{name} is damaged or not a Parquet file: {_first_line(error)}.") from error
     if not sound:
-        raise DataError(f"{file} is damaged: its content does not match the digest written with it.")
-    return table
+        raise DataError(f"{name} is damaged: its content does not match the digest written with it.")
+    return table, notes
 
 
 def conform(raw: pa.Table, name: str) -> pa.Table:
@@ -143,14 +148,15 @@ def _first_failure(column: pa.ChunkedArray, kind: pa.DataType) -> tuple[int, obj
     return 0, None
 
 
-def _load_csv(file: Path) -> pa.Table:
+def _decode_csv(content: bytes, name: str) -> pa.Table:
     try:
         raw = pyarrow.csv.read_csv(
-            file, convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True, null_values=["", "null", "NULL"])
+            pa.BufferReader(content),
+            convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True, null_values=["", "null", "NULL"]),
         )
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read as CSV: {_first_line(error)}.") from error
-    return complete(conform(raw, str(file)))
+        raise DataError(f"{name} cannot be read as CSV: {_first_line(error)}.") from error
+    return complete(conform(raw, name))
 
 
 def _first_line(error: BaseException) -> str:

@@ -20,7 +20,8 @@ from qatplan.errors import DataError
 from qatplan.run_checks import Problem, closest, validate
 from qatplan.run_complete import complete
 from qatplan.run_content import content_digest
-from qatplan.run_files import load, locate, write
+from qatplan.run_files import encode, is_folder, load, write
+from qatplan.run_folder import read_file, read_folder
 from qatplan.run_schema import (
     ALIASES,
     BY_NAME,
@@ -35,6 +36,7 @@ from qatplan.run_schema import (
     Field,
 )
 from qatplan.select import select
+from qatplan.storage import Location, is_remote
 
 __all__ = [
     "ALIASES",
@@ -51,9 +53,9 @@ __all__ = [
     "columns",
     "complete",
     "digest",
+    "encode",
     "inspect",
     "load",
-    "locate",
     "read",
     "select",
     "table",
@@ -65,7 +67,7 @@ __all__ = [
 class FileProblem(NamedTuple):
     """A row of a file that cannot be used: `row` counts from 1 within `file`."""
 
-    file: Path
+    file: Location
     row: int
     field: str
     sentence: str
@@ -94,12 +96,12 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     return result
 
 
-def read(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> pa.Table:
+def read(paths: Location | Iterable[Location]) -> pa.Table:
     """All runs of files and folders as one sound table, in the order given, by file name within a folder.
 
-    A folder stands for the *.parquet in its `runs/`, or in itself where it has no such. CSV files carry our column
-    names; what their columns determine is filled in (see `complete`). Raises DataError naming the file and row for
-    damage, an unusable value, or a run_id that appears twice.
+    A folder, local or of an object store (s3://bucket/folder), stands for the *.parquet in its `runs/`, or in itself
+    where it has no such. CSV files carry our column names; what their columns determine is filled in (see `complete`).
+    Raises DataError naming the file and row for damage, an unusable value, or a run_id that appears twice.
     """
     result, problems = inspect(paths)
     if problems:
@@ -108,20 +110,24 @@ def read(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> pa
     return result
 
 
-def inspect(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[pa.Table, list[FileProblem]]:
+def inspect(paths: Location | Iterable[Location]) -> tuple[pa.Table, list[FileProblem]]:
     """The table of `read` together with what makes rows of it unusable, instead of an error about the first of them.
 
     Raises DataError only for what is no table of runs at all: an absent or damaged file, an unknown column.
     """
-    files = locate(paths)
-    parts = [load(file) for file in files]
-    result = pa.concat_tables(parts)
-    ends = np.cumsum([part.num_rows for part in parts])
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    if not given:
+        raise DataError("No runs were named; give a folder, a Parquet file or a CSV file.")
+    parts = [read_folder(path) if is_folder(path) else read_file(path) for path in given]
+    result = pa.concat_tables([part.table for part in parts])
+    files = [file for part in parts for file in part.files]
+    ends = np.cumsum([rows for part in parts for rows in part.rows])
     starts = np.concatenate([[0], ends[:-1]])
 
-    def place(row: int) -> tuple[Path, int]:
+    def place(row: int) -> tuple[Location, int]:
         index = int(np.searchsorted(ends, row - 1, side="right"))
-        return files[index], row - int(starts[index])
+        file = files[index]
+        return file if is_remote(file) else Path(file), row - int(starts[index])
 
     problems = []
     for problem in validate(result):

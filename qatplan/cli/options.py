@@ -53,6 +53,12 @@ def _names(text: str) -> tuple[str, ...]:
     return values
 
 
+def _location(text: str) -> str | Path:
+    # A URL is no path: pathlib would fold its two slashes into one.
+    return text if "://" in text else Path(text)
+
+
+location_parser = parser(_location, "PATH")
 count_parser = parser(_positive, "COUNT")
 bytes_parser = parser(parse_bytes, "BYTES")
 duration_parser = parser(parse_duration, "DURATION")
@@ -61,8 +67,12 @@ names_parser = parser(_names, "NAMES")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 RunPaths = Annotated[
-    list[Path],
-    typer.Argument(metavar="RUNS", help="Folders, Parquet files, or CSV files whose columns carry our field names."),
+    list[Any],
+    typer.Argument(
+        parser=location_parser,
+        metavar="RUNS",
+        help="Folders (also s3:// and gs:// URLs), Parquet files, or CSV files whose columns carry our field names.",
+    ),
 ]
 FitPath = Annotated[Path, typer.Argument(metavar="FIT", help="A fitted law (JSON) written by `qatplan fit`.")]
 Rows = Annotated[

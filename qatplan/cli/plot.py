@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qatplan.cli.options import BitWidths, Json, Params, Rows, Tokens
+from qatplan.cli.options import BitWidths, Json, Params, Rows, Tokens, location_parser
 from qatplan.cli.output import emit, note
 from qatplan.errors import DataError, UsageError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qatplan.figures.fraction import MeasuredOptimum
     from qatplan.figures.make import Made, Request
     from qatplan.laws.fitted import FittedLaw
+    from qatplan.storage import Location
 
 
 class Layout(StrEnum):
@@ -31,15 +32,24 @@ KindArgument = Annotated[
     str, typer.Argument(metavar="KIND", help="loss-curves, fraction, contours, frontier, residuals or parameters.")
 ]
 Sources = Annotated[
-    list[Path],
-    typer.Argument(metavar="(FIT | RUNS...)", help="A fit (JSON), or runs: folders, Parquet or CSV files."),
+    list[Any],
+    typer.Argument(
+        parser=location_parser,
+        metavar="(FIT | RUNS...)",
+        help="A fit (JSON), or runs: folders (also s3:// and gs:// URLs), Parquet or CSV files.",
+    ),
 ]
 Out = Annotated[
     Path, typer.Option("--out", metavar="FILE", help="Figure to write: .svg, .pdf or .png; replaced if it exists.")
 ]
 MoreRuns = Annotated[
-    list[Path] | None,
-    typer.Option("--runs", metavar="RUNS", help="Runs to show with a fit; default: the files the fit was made from."),
+    list[Any] | None,
+    typer.Option(
+        "--runs",
+        parser=location_parser,
+        metavar="RUNS",
+        help="Runs to show with a fit; default: the files the fit was made from.",
+    ),
 ]
 LayoutOption = Annotated[
     Layout, typer.Option("--layout", help="loss-curves: a panel per size and bit width, or per bit width alone.")
@@ -112,16 +122,20 @@ def _made(kind: str, table: pa.Table | None, fitted: FittedLaw | None, request: 
     )
 
 
-def _split(kind: str, sources: list[Path], extra: list[Path]) -> tuple[Path | None, list[Path]]:
+def _split(kind: str, sources: list[Location], extra: list[Location]) -> tuple[Path | None, list[Location]]:
     """(the fit, the runs) among what was named; a fit is a JSON file."""
-    fits = [p for p in sources if p.suffix.lower() == ".json"]
-    tables = [p for p in sources if p.suffix.lower() != ".json"] + extra
+    fits = [p for p in sources if _is_json(p)]
+    tables = [p for p in sources if not _is_json(p)] + extra
     if len(fits) > 1:
         raise UsageError(f"{kind} shows one fit, and {len(fits)} JSON files were given.")
-    wrong = next((p for p in extra if p.suffix.lower() == ".json"), None)
+    wrong = next((p for p in extra if _is_json(p)), None)
     if wrong is not None:
         raise UsageError(f"--runs {wrong} is a JSON file; runs are folders, Parquet or CSV files.")
-    return (fits[0] if fits else None), tables
+    return (Path(fits[0]) if fits else None), tables
+
+
+def _is_json(location: Location) -> bool:
+    return str(location).lower().endswith(".json")
 
 
 def _read_fit(path: Path) -> FittedLaw:
@@ -130,7 +144,7 @@ def _read_fit(path: Path) -> FittedLaw:
     return FittedLaw.read(path)
 
 
-def _read_runs(paths: list[Path], expression: str | None) -> pa.Table | None:
+def _read_runs(paths: list[Location], expression: str | None) -> pa.Table | None:
     from qatplan import runs
 
     if not paths:
@@ -151,15 +165,14 @@ def _optima(table: pa.Table | None, fitted: FittedLaw | None, convention: str) -
     return optima.recorded(fitted) if fitted is not None else []
 
 
-def _recorded(fit_path: Path, fitted: FittedLaw) -> list[Path]:
+def _recorded(fit_path: Path, fitted: FittedLaw) -> list[Location]:
     """The runs a fit says it was made from, where all are still there: from here, or from the fit's own folder."""
-    named = [Path(str(name)) for name in fitted.provenance.get("sources") or []]
-    for folder in (Path(), fit_path.parent, fit_path.parent.parent):
-        found = [folder / name for name in named]
-        if found and all(path.exists() for path in found):
-            note(f"runs: {', '.join(str(path) for path in found)} (named by the fit; choose others with --runs)")
-            return found
-    return []
+    from qatplan.storage import seen_from
+
+    found = seen_from((Path(), fit_path.parent, fit_path.parent.parent), fitted.provenance.get("sources") or [])
+    if found:
+        note(f"runs: {', '.join(str(path) for path in found)} (named by the fit; choose others with --runs)")
+    return found
 
 
 def _as_fitted(table: pa.Table, fitted: FittedLaw) -> pa.Table:

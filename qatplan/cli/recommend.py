@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from qatplan.cli.options import BitWidths, Force, Json, Memory, Params, Tokens, count_parser
+from qatplan.cli.options import BitWidths, Force, Json, Memory, Params, Tokens, count_parser, location_parser
 from qatplan.cli.output import emit, note
 
 _EXAMPLE = "qatplan recommend fit.json --memory 4GiB --tokens 1T --bits 2,3,4,8"
@@ -74,9 +74,10 @@ def recommend(
         typer.Option(metavar="FACTOR", help="Time of a QAT token over a full-precision one; 1 unless given."),
     ] = None,
     runs: Annotated[
-        list[Path] | None,
+        list[Any] | None,
         typer.Option(
             "--runs",
+            parser=location_parser,
             metavar="PATH",
             help="Your runs: they measure that factor, whether fusing helps, and what the ends of the split cost.",
         ),
@@ -204,7 +205,7 @@ def _slowdown(factor: float | None, rows: list[dict[str, Any]]) -> float:
     return measured.factor
 
 
-def _rows(paths: list[Path] | None) -> list[dict[str, Any]]:
+def _rows(paths: list[Any] | None) -> list[dict[str, Any]]:
     """The columns of the runs that the planner looks at."""
     if not paths:
         return []

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from qatplan.cli.options import BitWidths, FitPath, Force, Json, Memory, Params, Tokens, count_parser
+from qatplan.cli.options import BitWidths, FitPath, Force, Json, Memory, Params, Tokens, count_parser, location_parser
 from qatplan.cli.output import emit, note
 
 
@@ -15,8 +15,13 @@ def report(
     fit: FitPath,
     out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="Page to write.")],
     runs: Annotated[
-        list[Path] | None,
-        typer.Option("--runs", metavar="PATH", help="Runs to show; default: those that the fit names, if still there."),
+        list[Any] | None,
+        typer.Option(
+            "--runs",
+            parser=location_parser,
+            metavar="PATH",
+            help="Runs to show; default: those that the fit names, if still there.",
+        ),
     ] = None,
     params: Params = None,
     tokens: Tokens = None,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qatplan.cli.options import Json
+from qatplan.cli.options import Json, location_parser
 from qatplan.cli.output import emit
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Worker pr
 
 def sweep(
     specification: Annotated[Path, typer.Argument(metavar="SPEC.toml", help="The sweep specification.")],
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the sweep.")] = None,
+    out: Annotated[
+        Any,
+        typer.Option("--out", parser=location_parser, metavar="DIR", help="Folder of the sweep; or s3://, gs:// URL."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print segments, tokens and time; train nothing.")] = False,
     engine: Annotated[Engine, typer.Option("--engine", help="What runs the workers.")] = Engine.local,
     workers: Workers = None,
@@ -49,6 +52,7 @@ def sweep(
     Example: qatplan sweep sweep.toml --out sweep --dry-run
     """
     from qatplan.errors import UsageError
+    from qatplan.storage import join
     from qatplan.sweep import run
     from qatplan.sweep import specification as specifications
     from qatplan.units import format_count, format_duration
@@ -62,7 +66,8 @@ def sweep(
         raise UsageError("--out is missing: name the folder of the sweep, or use --dry-run.")
     outcome = run.sweep(plan, out, device=device.value, workers=workers, console=console())
     text = (
-        f"{outcome.runs} runs in {outcome.folder / 'runs'} ({outcome.new_runs} new, {outcome.diverged} diverged), "
+        f"{outcome.runs} runs in {join(str(outcome.folder), 'runs')} "
+        f"({outcome.new_runs} new, {outcome.diverged} diverged), "
         f"{format_count(outcome.tokens)} tokens in the graph, {format_duration(outcome.seconds)}."
     )
     emit(outcome, text, as_json)

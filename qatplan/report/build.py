@@ -21,6 +21,7 @@ from qatplan.report.provenance_section import provenance_section
 from qatplan.report.question import Ask, Plan, plan
 from qatplan.report.runs_section import runs_section
 from qatplan.report.style import CSS
+from qatplan.storage import Location
 from qatplan.units import format_count
 
 GENERATOR = "qatplan report"
@@ -67,7 +68,7 @@ class Report:
         }
 
 
-def build(fit: Path, runs: Sequence[Path] = (), ask: Ask | None = None) -> Report:
+def build(fit: Path, runs: Sequence[Location] = (), ask: Ask | None = None) -> Report:
     """The report of a fit. Raises UsageError or DataError for files or budgets that cannot be used.
 
     A fit or a plan that is not trustworthy gets its page, which says so first; `doubts` then holds why.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qatplan.errors import DataError
 from qatplan.laws.fitted import FittedLaw, Status
+from qatplan.storage import Location, seen_from
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,7 +57,7 @@ class Material:
         return sorted({str(v) for v in self.table.column(column).to_pylist() if v is not None})
 
 
-def gather(fit: Path, run_paths: Sequence[Path] = ()) -> Material:
+def gather(fit: Path, run_paths: Sequence[Location] = ()) -> Material:
     """Read the fit and the runs; without `run_paths`, the runs that the fit names, where all are still there.
 
     Raises DataError for files that cannot be used.
@@ -81,14 +82,9 @@ def gather(fit: Path, run_paths: Sequence[Path] = ()) -> Material:
     return Material(**{**vars(made), "table": table, "used": used, "exact": exact})
 
 
-def recorded(fit: Path, fitted: FittedLaw) -> list[Path]:
+def recorded(fit: Path, fitted: FittedLaw) -> list[Location]:
     """The runs that a fit says it was made from, seen from here or from the fit's folder; none unless all are there."""
-    named = [Path(str(name)) for name in fitted.provenance.get("sources") or []]
-    for folder in (Path(), fit.parent, fit.parent.parent):
-        here = [folder / name for name in named]
-        if here and all(path.exists() for path in here):
-            return here
-    return []
+    return seen_from((Path(), fit.parent, fit.parent.parent), fitted.provenance.get("sources") or [])
 
 
 def _used(table: pa.Table, fitted: FittedLaw) -> tuple[pa.Table | None, bool | None]:

@@ -1,21 +1,20 @@
 """The folder of a sweep: what lies where, whose it is, and what of a graph is already there.
 
-DIR/sweep.json (whose it is), DIR/corpus, DIR/segments (checkpoints), DIR/runs (one immutable file per finished run).
+DIR/sweep.json (whose it is), DIR/corpus, DIR/segments (checkpoints), DIR/runs (one immutable file per finished run),
+DIR/merged.parquet (a copy of many of them, quick to read). DIR may be a folder of an object store.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from qatplan import atomic, runs
+from qatplan import run_folder
 from qatplan.errors import DataError, UsageError
+from qatplan.run_folder import Checked
+from qatplan.storage import Entry, Location, open_storage
 from qatplan.sweep.graph import Graph
 from qatplan.sweep.specification import Specification
 from qatplan.training.segment import NUMERICS
@@ -23,134 +22,143 @@ from qatplan.training.segment import NUMERICS
 STATE_BYTES_PER_PARAMETER = 12
 """Float32 weights and AdamW's two averages."""
 SPARE_BYTES = 64 * 2**20
+END, PARTIAL = ".pt", ".partial.pt"
 
 
 class SweepFolder:
-    """Paths of one sweep."""
+    """The files of one sweep."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @property
-    def identity(self) -> Path:
-        return self.path / "sweep.json"
+    def __init__(self, location: Location) -> None:
+        self.storage = open_storage(location)
 
     @property
-    def corpus(self) -> Path:
-        return self.path / "corpus"
+    def location(self) -> str:
+        """What opens the same folder in another process."""
+        return self.storage.location
 
     @property
-    def runs(self) -> Path:
-        return self.path / "runs"
+    def identity(self) -> Entry:
+        return Entry(self.storage, "sweep.json")
 
-    def row(self, run_id: str) -> Path:
+    def row(self, run_id: str) -> Entry:
         """The file of a finished run."""
-        return self.runs / f"{run_id}.parquet"
+        return Entry(self.storage, f"runs/{run_id}.parquet")
 
-    def checkpoint(self, segment_id: str) -> Path:
+    def checkpoint(self, segment_id: str) -> Entry:
         """The state at a segment's end."""
-        return self.path / "segments" / f"{segment_id}.pt"
+        return Entry(self.storage, f"segments/{segment_id}{END}")
 
-    def partial(self, segment_id: str) -> Path:
+    def partial(self, segment_id: str) -> Entry:
         """The state within an unfinished segment."""
-        return self.path / "segments" / f"{segment_id}.partial.pt"
+        return Entry(self.storage, f"segments/{segment_id}{PARTIAL}")
+
+    def checkpoints(self) -> set[str]:
+        """Ids of the segments whose end was saved (digests are checked when a state is read)."""
+        names = self.storage.names("segments")
+        return {name.removesuffix(END) for name in names if name.endswith(END) and not name.endswith(PARTIAL)}
+
+    def remove_states(self) -> None:
+        """Delete every checkpoint; what was set aside as damaged stays to be looked at."""
+        for name in self.storage.names("segments"):
+            if name.endswith(END):
+                self.storage.remove(f"segments/{name}")
 
     def belongs_to(self, specification: Specification) -> None:
         """Raise unless the folder is new or belongs to this very specification; writes nothing."""
-        if not self.path.exists():
-            return
-        if not self.path.is_dir():
-            raise UsageError(f"--out {self.path} is a file; a folder is needed.")
-        if not self.identity.exists():
-            others = [entry.name for entry in self.path.iterdir() if entry.name not in ("lock", "corpus")]
-            if others:
-                raise UsageError(f"--out {self.path} is not empty and holds no sweep; name a new or empty folder.")
-            return
+        self.storage.check()
         recorded = self._recorded()
+        if recorded is None:
+            if any(name != "corpus" and not name.startswith("lock") for name in self.storage.names()):
+                raise UsageError(f"--out {self.location} is not empty and holds no sweep; name a new or empty folder.")
+            return
         if recorded.get("numerics") != NUMERICS:
             raise UsageError(
-                f"--out {self.path} was made by another version of the training code (numerics "
+                f"--out {self.location} was made by another version of the training code (numerics "
                 f"{recorded.get('numerics')}, this is {NUMERICS}); name a new folder."
             )
         difference = _first_difference(recorded["specification"], describe(specification))
         if difference is not None:
-            raise UsageError(f"--out {self.path} belongs to another specification: {difference} differs.")
+            raise UsageError(f"--out {self.location} belongs to another specification: {difference} differs.")
 
-    def claim(self, specification: Specification, backends: dict[str, str]) -> None:
-        """Record whose folder this is."""
-        atomic.write_json(
-            self.identity,
-            {"specification": describe(specification), "numerics": NUMERICS, "backends": backends},
-        )
+    def finished_runs(self, graph: Graph) -> tuple[set[str], list[str]]:
+        """Ids of a graph's runs whose row is there and sound; what is not is set aside and named, a sentence each.
+
+        Rows of other runs are set aside too, unless they were trained on another device, where runs have other names.
+        """
+        checked = run_folder.check(self.storage)
+        bad = dict(checked.bad)
+        expected = {run.id: run.config.device for run in graph.runs}
+        devices = set(expected.values())
+        rows = zip(*(checked.table.column(name).to_pylist() for name in ("run_id", "device")), strict=True)
+        for name, device in rows:
+            if name not in expected and device in devices:
+                bad[name] = f"{self.row(name)} is foreign: this sweep has no such run."
+        remarks = []
+        for name, problem in bad.items():
+            remarks.append(f"{problem.rstrip('.')}; it is now {self.row(name).set_aside().name}.")
+        damage = run_folder.copy_problem(self.storage)
+        if damage is not None:
+            aside = Entry(self.storage, run_folder.MERGED).set_aside()
+            remarks.append(f"{damage.rstrip('.')}; it is now {aside.name}, and the rows are read from their own files.")
+        if checked.unmerged >= run_folder.MERGE_FROM and not bad:
+            run_folder.merge(self.storage, checked)
+        found = set(checked.table.column("run_id").to_pylist())
+        return found & expected.keys(), remarks
+
+    def merge_runs(self) -> Checked:
+        """The rows that are there, merged into one file if many are not yet."""
+        checked = run_folder.check(self.storage)
+        if checked.unmerged >= run_folder.MERGE_FROM:
+            run_folder.merge(self.storage, checked)
+        return checked
+
+    def claim(self, specification: Specification, backends: Mapping[str, str], corpus: str) -> None:
+        """Record whose folder this is; `corpus` is the digest of its tokens."""
+        identity = {
+            "specification": describe(specification),
+            "numerics": NUMERICS,
+            "backends": dict(backends),
+            "corpus": corpus,
+        }
+        if self._recorded() != identity:
+            self.identity.write((json.dumps(identity, indent=2, ensure_ascii=False) + "\n").encode())
 
     def backends(self) -> dict[str, str]:
         """The backend of each width as recorded when the sweep began; empty for a new folder."""
-        backends: dict[str, str] = self._recorded()["backends"] if self.identity.exists() else {}
+        recorded = self._recorded()
+        backends: dict[str, str] = {} if recorded is None else recorded["backends"]
         return backends
 
-    def _recorded(self) -> dict[str, Any]:
+    def corpus_digest(self) -> str | None:
+        """The digest of the tokens as recorded when the sweep began; None for a new folder."""
+        recorded = self._recorded()
+        return None if recorded is None else recorded.get("corpus")
+
+    def _recorded(self) -> dict[str, Any] | None:
         try:
-            recorded: dict[str, Any] = json.loads(self.identity.read_text())
+            recorded: dict[str, Any] = json.loads(self.identity.read())
             recorded["specification"], recorded["backends"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.identity} cannot be read; the folder is damaged or not a sweep.") from error
         return recorded
 
-    def finished_runs(self, graph: Graph) -> tuple[set[str], list[Path]]:
-        """Ids of the runs whose row is there and sound, and the files moved aside because they were not."""
-        good, bad = set(), []
-        for run in graph.runs:
-            path = self.row(run.id)
-            if not path.exists():
-                continue
-            try:
-                found = runs.load(path).column("run_id").to_pylist()
-            except DataError:
-                found = []
-            if found == [run.id]:
-                good.add(run.id)
-            else:
-                aside = path.with_suffix(".damaged")
-                os.replace(path, aside)
-                bad.append(aside)
-        return good, bad
 
-    def has_checkpoint(self, segment_id: str) -> bool:
-        """Whether a segment's end state was saved whole (its digest is checked when it is read)."""
-        path = self.checkpoint(segment_id)
-        return path.exists() and path.with_suffix(".json").exists()
-
-    def remove_temporary(self) -> None:
-        """Delete what a killed process left half-written; only the holder of the lock may."""
-        for stale in self.path.rglob(".*.tmp"):
-            stale.unlink(missing_ok=True)
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the folder for one driver; UsageError if another holds it. Freed by the system if the holder dies."""
-        import fcntl
-
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / "lock", "a+") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UsageError(f"--out {self.path} is in use by another sweep command.") from error
-            yield
-
-
-def check_space(folder: Path, graph: Graph) -> None:
+def check_space(folder: SweepFolder, graph: Graph) -> None:
     """Raise UsageError if the disk cannot hold the checkpoints of a graph."""
+    free = folder.storage.free_bytes()
+    if free is None:
+        return
     children = graph.children()
     kept = [s for s in graph.segments.values() if children[s.id]]
     needed = SPARE_BYTES + sum(STATE_BYTES_PER_PARAMETER * s.config.shape.n_total for s in kept)
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
     if free < needed:
         from qatplan.units import format_bytes
 
         raise UsageError(
-            f"--out {folder} has {format_bytes(free)} free on its disk; the sweep may need {format_bytes(needed)}."
+            f"--out {folder.location} has {format_bytes(free)} free on its disk; the sweep may need "
+            f"{format_bytes(needed)}."
         )
 
 

@@ -64,6 +64,8 @@ class Progress:
             self.failed += event.kind == "failed"
             verb = "is tried again" if event.kind == "retried" else "was given up"
             self.console.print(f"segment {segment.id} {verb}: {event.message}", highlight=False, markup=False)
+        elif event.kind == "remark":
+            self.console.print(event.message, highlight=False, markup=False)
         self._show()
 
     def _advance(self, segment: Segment, steps: int) -> None:

@@ -6,18 +6,22 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qatplan.errors import MissingExtra, SweepIncomplete, UsageError
+from qatplan import runs
+from qatplan.errors import DataError, MissingExtra, SweepIncomplete, UsageError
+from qatplan.storage import Location
 from qatplan.sweep import engine
 from qatplan.sweep.folder import SweepFolder, check_space
 from qatplan.sweep.graph import Graph, Machine, build, timed_tokens
+from qatplan.sweep.interrupts import one_interrupt
 from qatplan.sweep.progress import Progress
 from qatplan.sweep.specification import Specification
+from qatplan.sweep.tokens import prepare_tokens
 from qatplan.training.corpus import CorpusInfo, prepare
 from qatplan.training.segment import SegmentConfig
 
@@ -25,6 +29,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 TIMED_STEPS = 3
+SAVE_SECONDS = 60.0
+"""Between two states saved within a segment."""
+SILENCE_SECONDS = 120.0
+"""After which a worker without a sign of life is replaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +63,14 @@ class Estimate:
 class Outcome:
     """A sweep that ended with every run recorded."""
 
-    folder: Path
+    folder: Location
     runs: int
     new_runs: int
     diverged: int
     tokens: int
     seconds: float
-    set_aside: list[Path]
-    """Damaged row files that were moved aside and made again."""
+    set_aside: list[str]
+    """A sentence for each damaged file of a run that was moved aside and made again."""
 
 
 def require_training() -> None:
@@ -78,7 +86,7 @@ def estimate(specification: Specification, *, device: str, workers: int | None) 
     require_training()
     with _one_thread(), tempfile.TemporaryDirectory() as scratch:
         corpus_folder = Path(scratch)
-        info, graph = _plan(specification, corpus_folder, device, {})
+        info, graph = _plan(specification, lambda: prepare(specification.corpus, corpus_folder), device, {})
         count = workers or default_workers(graph)
         work: dict[int, int] = {}
         by_kind: dict[str, tuple[int, int]] = {}
@@ -103,8 +111,10 @@ def estimate(specification: Specification, *, device: str, workers: int | None) 
     )
 
 
-def sweep(specification: Specification, out: Path, *, device: str, workers: int | None, console: Console) -> Outcome:
-    """Train what is missing of a specification in folder `out`.
+def sweep(
+    specification: Specification, out: Location, *, device: str, workers: int | None, console: Console
+) -> Outcome:
+    """Train what is missing of a specification in folder `out`, local or of an object store.
 
     Raises UsageError before anything is written if the folder belongs to another sweep or the disk is too small;
     SweepIncomplete (evidence: the reasons by segment) if some segments were given up.
@@ -112,44 +122,69 @@ def sweep(specification: Specification, out: Path, *, device: str, workers: int 
     require_training()
     folder = SweepFolder(out)
     folder.belongs_to(specification)
-    with folder.lock():
-        folder.belongs_to(specification)
-        info, graph = _plan(specification, folder.corpus, device, folder.backends())
-        check_space(out, graph)
-        folder.claim(specification, {str(s.config.shape.width): s.config.backend for s in graph.segments.values()})
-        folder.remove_temporary()
-        finished, set_aside = folder.finished_runs(graph)
-        for path in set_aside:
-            console.print(f"{path} is a damaged row; its run is made again.", highlight=False, markup=False)
-        _say_epochs(graph, info, console)
-        started = time.monotonic()
-        keep = specification.training.keep_models
-        needed = engine.Plan(graph, folder, finished, keep).needed
-        with Progress(graph, needed, len(finished), console) as progress:
-            count = workers or default_workers(graph)
-            try:
-                failed = engine.run(graph, folder, finished=finished, workers=count, keep=keep, report=progress)
-            except KeyboardInterrupt:
-                folder.remove_temporary()
-                raise SweepIncomplete(
-                    f"interrupted with {progress.runs} of {len(graph.runs)} runs recorded; repeat the command to go on."
-                ) from None
-        if failed:
-            first = next(iter(failed.items()))
+    with one_interrupt(), folder.storage.hold() as still_held:
+        try:
+            outcome = _sweep(specification, folder, device, workers, console, still_held)
+            return replace(outcome, folder=out)
+        except KeyboardInterrupt:
+            raise SweepIncomplete("interrupted; repeat the command to go on.") from None
+        finally:
+            with suppress(DataError):  # a disk that cannot be changed now is cleared by the next command
+                folder.storage.remove_temporary()
+
+
+def _sweep(
+    specification: Specification, folder: SweepFolder, device: str, workers: int | None, console: Console,
+    still_held: Callable[[], None],
+) -> Outcome:  # fmt: skip
+    folder.belongs_to(specification)
+    folder.storage.remove_temporary()
+    info, graph = _plan(specification, lambda: prepare_tokens(specification.corpus, folder), device, folder.backends())
+    check_space(folder, graph)
+    backends = {str(s.config.shape.width): s.config.backend for s in graph.segments.values()}
+    folder.claim(specification, backends, info.digest)
+    finished, remarks = folder.finished_runs(graph)
+    for remark in remarks:
+        console.print(remark, highlight=False, markup=False)
+    _say_epochs(graph, info, console)
+    started = time.monotonic()
+    keep = specification.training.keep_models
+    needed = engine.Plan(graph, folder, finished, keep).needed
+    with Progress(graph, needed, len(finished), console) as progress:
+
+        def report(event: engine.Event) -> None:
+            still_held()
+            progress(event)
+
+        count = workers or default_workers(graph)
+        try:
+            failed = engine.run(
+                graph, folder, finished=finished, workers=count, keep=keep, report=report, save_seconds=SAVE_SECONDS,
+                silence_seconds=SILENCE_SECONDS,
+            )  # fmt: skip
+        except KeyboardInterrupt:
             raise SweepIncomplete(
-                f"{len(failed)} segments were given up (the first, {first[0]}: {first[1]}); repeat the command to try "
-                "them again.",
-                evidence=failed,
-            )
-        return Outcome(
-            folder=out,
-            runs=len(graph.runs),
-            new_runs=len(graph.runs) - len(finished),
-            diverged=_diverged(folder),
-            tokens=graph.tokens,
-            seconds=time.monotonic() - started,
-            set_aside=set_aside,
+                f"interrupted with {progress.runs} of {len(graph.runs)} runs recorded; repeat the command to go on."
+            ) from None
+    if failed:
+        first = next(iter(failed.items()))
+        raise SweepIncomplete(
+            f"{len(failed)} segments were given up (the first, {first[0]}: {first[1]}); repeat the command to try "
+            "them again.",
+            evidence=failed,
         )
+    if not keep:
+        folder.remove_states()
+    statuses = folder.merge_runs().table.column("status").to_pylist()
+    return Outcome(
+        folder=folder.location,
+        runs=len(graph.runs),
+        new_runs=len(graph.runs) - len(finished),
+        diverged=statuses.count(runs.DIVERGED),
+        tokens=graph.tokens,
+        seconds=time.monotonic() - started,
+        set_aside=remarks,
+    )
 
 
 def default_workers(graph: Graph) -> int:
@@ -162,12 +197,12 @@ def default_workers(graph: Graph) -> int:
 
 
 def _plan(
-    specification: Specification, corpus_folder: Path, device: str, backends: dict[str, str]
+    specification: Specification, tokens: Callable[[], CorpusInfo], device: str, backends: dict[str, str]
 ) -> tuple[CorpusInfo, Graph]:
     from qatplan.training.runtime import can_compile, resolve_device
 
     resolved = resolve_device(device)
-    info = prepare(specification.corpus, corpus_folder)
+    info = tokens()
     machine = Machine(device=resolved, can_compile=can_compile(resolved))
     graph = build(specification, info, machine, {int(width): backend for width, backend in backends.items()})
     available = info.validation_tokens
@@ -188,13 +223,6 @@ def _say_epochs(graph: Graph, info: CorpusInfo, console: Console) -> None:
             highlight=False,
             markup=False,
         )
-
-
-def _diverged(folder: SweepFolder) -> int:
-    from qatplan import runs
-
-    statuses: list[str] = runs.read([folder.runs]).column("status").to_pylist()
-    return statuses.count(runs.DIVERGED)
 
 
 def _timed_rates(examples: dict[int, SegmentConfig], corpus_folder: Path) -> dict[int, float]:

@@ -12,6 +12,7 @@ import torch
 
 from qatplan import runs
 from qatplan.errors import DataError
+from qatplan.storage import Entry
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Segment
 from qatplan.training import checkpoint
@@ -21,6 +22,10 @@ from qatplan.training.recipes import described
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import NUMERICS, Quantization, SegmentConfig
 from qatplan.training.trainer import Evaluation, evaluate, start_state, train
+
+
+class LostParent(DataError):
+    """The state that a segment starts from cannot be used, so that its parent must be executed again first."""
 
 
 def execute(
@@ -33,15 +38,18 @@ def execute(
     keep: bool,
     watch: Callable[[int], None],
     save_seconds: float = 60.0,
-) -> None:
+) -> list[str]:
     """Bring a segment to its end and publish what it owes: a checkpoint for its children, a row if it is a run.
 
     May be called any number of times, also after a crash at any point: it resumes from the segment's own last state.
+    Returns a sentence for every checkpoint of the segment's own that was unusable, set aside and made again. Raises
+    LostParent if it is the parent's end that is unusable.
     """
     target, partial = folder.checkpoint(segment.id), folder.partial(segment.id)
-    state = _own_end(segment, folder)
+    remarks: list[str] = []
+    state = _saved(target, remarks)
     if state is None:
-        begin = _begin(segment, folder)
+        begin = _saved(partial, remarks) or _parent_end(segment, folder)
         if segment.config.kind == "round":
             state = begin
         else:
@@ -52,35 +60,31 @@ def execute(
         if has_children or keep:
             checkpoint.save(state, target)
     if segment.config.evaluate and not folder.row(segment.id).exists():
-        runs.write(runs.table([row(segment, state, runtime, sweep_id, watch)]), folder.row(segment.id))
-    checkpoint.remove(partial)
+        folder.row(segment.id).write(runs.encode(runs.table([row(segment, state, runtime, sweep_id, watch)])))
+    partial.remove()
+    return remarks
 
 
-def _own_end(segment: Segment, folder: SweepFolder) -> State | None:
-    if not folder.has_checkpoint(segment.id):
-        return None
+def _saved(entry: Entry, remarks: list[str]) -> State | None:
+    """A saved state, or None if there is none that can be used; one that is damaged is set aside with a remark."""
     try:
-        return checkpoint.load(folder.checkpoint(segment.id))
-    except DataError:
-        checkpoint.remove(folder.checkpoint(segment.id))
+        return checkpoint.load(entry)
+    except FileNotFoundError:
+        return None
+    except DataError as error:
+        remarks.append(f"{str(error).rstrip('.')}; it is now {entry.set_aside().name}, and what it held is made again.")
         return None
 
 
-def _begin(segment: Segment, folder: SweepFolder) -> State:
-    """The segment's own saved middle if there is one, else its parent's end, else the untrained model."""
-    try:
-        return checkpoint.load(folder.partial(segment.id))
-    except DataError:
-        checkpoint.remove(folder.partial(segment.id))
+def _parent_end(segment: Segment, folder: SweepFolder) -> State:
+    """The state that a segment starts from: its parent's end, or the untrained model."""
     if segment.parent is None:
         return start_state(segment.config)
-    path = folder.checkpoint(segment.parent)
-    try:
-        return replace(checkpoint.load(path), ranges={}, range_starts={}, seconds=0.0)
-    except DataError:
-        # Without its marker it counts as missing, so that the next command makes it again.
-        checkpoint.remove(path)
-        raise
+    remarks: list[str] = []
+    state = _saved(folder.checkpoint(segment.parent), remarks)
+    if state is None:
+        raise LostParent(*(remarks or [f"checkpoint {folder.checkpoint(segment.parent)} is missing."]))
+    return replace(state, ranges={}, range_starts={}, seconds=0.0)
 
 
 def row(

@@ -1,4 +1,4 @@
-"""The state between two segments, on disk: written atomically, a marker with its digest last, verified on read."""
+"""The state between two segments as one file: published whole, with its digest and its name, verified on read."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import io
 import json
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from qatplan import atomic
 from qatplan.errors import DataError
+from qatplan.storage import Entry
+
+MAGIC = b"qatplan state 1 "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,52 +43,50 @@ class State:
     """Time spent in this segment, over all its attempts that left a checkpoint."""
 
 
-def save(state: State, path: Path) -> None:
-    """Write `path` (tensors) and then `path` with suffix .json (the marker with their digest)."""
-    buffer = io.BytesIO()
-    tensors = {"weights": state.weights, "moments": state.moments, "ranges": state.ranges,
-               "starts": state.range_starts, "transition": state.transition_state}  # fmt: skip
-    torch.save(tensors, buffer)
-    data = buffer.getvalue()
-    atomic.write_bytes(path, data)
-    marker: dict[str, Any] = {
-        "sha256": hashlib.sha256(data).hexdigest(),
+def save(state: State, entry: Entry) -> None:
+    """Publish a state as one file: a line with the digest of what follows, a line of JSON, the tensors.
+
+    One file and not two, so that there is no moment at which an older state is gone and the newer not yet whole.
+    """
+    header: dict[str, Any] = {
+        "name": entry.name,
         "step": state.step,
         "curve": [[tokens, loss if math.isfinite(loss) else None] for tokens, loss in state.curve],
-        "first_losses": state.first_losses,
+        "first_losses": [loss if math.isfinite(loss) else None for loss in state.first_losses],
         "transitions": state.transitions,
         "status": state.status,
         "seconds": state.seconds,
     }
-    atomic.write_json(path.with_suffix(".json"), marker)
+    buffer = io.BytesIO()
+    tensors = {"weights": state.weights, "moments": state.moments, "ranges": state.ranges,
+               "starts": state.range_starts, "transition": state.transition_state}  # fmt: skip
+    torch.save(tensors, buffer)
+    content = json.dumps(header, allow_nan=False).encode() + b"\n" + buffer.getbuffer()
+    entry.write(MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
 
 
-def load(path: Path, device: torch.device | None = None) -> State:
-    """Read a state; DataError if it is missing, damaged, or not the one its marker names."""
-    try:
-        marker = json.loads(path.with_suffix(".json").read_text())
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise DataError(f"checkpoint {path} cannot be read: {error}.") from error
-    if hashlib.sha256(data).hexdigest() != marker.get("sha256"):
-        raise DataError(f"checkpoint {path} is damaged: its digest is not the recorded one.")
-    tensors = torch.load(io.BytesIO(data), weights_only=True, map_location=device)
+def load(entry: Entry, device: torch.device | None = None) -> State:
+    """Read a state; FileNotFoundError if there is none, DataError if it is damaged or that of another segment."""
+    data = entry.read()
+    start = len(MAGIC) + 65
+    content = memoryview(data)[start:]
+    if data[:start] != MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n":
+        raise DataError(f"checkpoint {entry} is damaged: its digest is not the recorded one.")
+    end = data.index(b"\n", start)
+    header = json.loads(data[start:end])
+    if header["name"] != entry.name:
+        raise DataError(f"checkpoint {entry} is another segment's: it was written as {header['name']}.")
+    tensors = torch.load(io.BytesIO(memoryview(data)[end + 1 :]), weights_only=True, map_location=device)
     return State(
-        step=marker["step"],
+        step=header["step"],
         weights=tensors["weights"],
         moments=tensors["moments"],
         ranges=tensors["ranges"],
         range_starts=tensors["starts"],
-        curve=[(tokens, float("nan") if loss is None else loss) for tokens, loss in marker["curve"]],
-        first_losses=marker["first_losses"],
-        transitions=[(tokens, share, target) for tokens, share, target in marker["transitions"]],
+        curve=[(tokens, float("nan") if loss is None else loss) for tokens, loss in header["curve"]],
+        first_losses=[float("nan") if loss is None else loss for loss in header["first_losses"]],
+        transitions=[(tokens, share, target) for tokens, share, target in header["transitions"]],
         transition_state=tensors["transition"],
-        status=marker["status"],
-        seconds=marker["seconds"],
+        status=header["status"],
+        seconds=header["seconds"],
     )
-
-
-def remove(path: Path) -> None:
-    """Delete a checkpoint, marker first, so that what is left is never taken for whole."""
-    path.with_suffix(".json").unlink(missing_ok=True)
-    path.unlink(missing_ok=True)

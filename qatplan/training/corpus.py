@@ -25,6 +25,7 @@ VALIDATION_EVERY = 10
 FEWEST_DOCUMENTS = 20
 """With fewer documents than this, they are cut into pieces so that a tenth can be held out."""
 SEPARATOR = "\n\n"
+TOKEN_FILES = ("train", "validation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +72,11 @@ def prepare(source: Source, folder: Path) -> CorpusInfo:
     encode = _byte_encoder() if source.tokenizer is None else _tokenizer_encoder(Path(source.tokenizer))
     train_tokens, validation_tokens = encode(train), encode(validation)
     vocabulary = encode.vocabulary
-    digest = hashlib.sha256(f"{vocabulary}:{train_tokens.dtype}:".encode())
     for tokens, name in ((train_tokens, "train"), (validation_tokens, "validation")):
-        data = tokens.tobytes()
-        digest.update(hashlib.sha256(data).digest())
-        atomic.write_bytes(folder / f"{name}.bin", data)
+        atomic.write_bytes(folder / f"{name}.bin", tokens.tobytes())
     info = CorpusInfo(
         label=label,
-        digest=digest.hexdigest(),
+        digest=_digest(vocabulary, str(train_tokens.dtype), folder),
         vocabulary=vocabulary,
         train_tokens=len(train_tokens),
         validation_tokens=len(validation_tokens),
@@ -87,6 +85,23 @@ def prepare(source: Source, folder: Path) -> CorpusInfo:
     )
     atomic.write_json(folder / "corpus.json", asdict(info))
     return info
+
+
+def _digest(vocabulary: int, item_type: str, folder: Path) -> str:
+    digest = hashlib.sha256(f"{vocabulary}:{item_type}:".encode())
+    for name in TOKEN_FILES:
+        with open(folder / f"{name}.bin", "rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def is_sound(folder: Path) -> bool:
+    """Whether a folder holds a prepared corpus whose every token is the one recorded."""
+    try:
+        info = read_info(folder)
+        return _digest(info.vocabulary, info.item_type, folder) == info.digest
+    except (DataError, OSError):
+        return False
 
 
 def packaged(name: str) -> list[str]:

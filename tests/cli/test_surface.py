@@ -43,8 +43,8 @@ EXACT = {
 
 RUNS_API = {
     *("ALIASES", "DIVERGED", "FIELDS", "FINISHED", "MEASURED", "SCHEDULES", "SCHEMA", "STATUSES", "Field"),
-    *("FileProblem", "Problem", "columns", "complete", "digest", "inspect", "load", "locate", "read", "select"),
-    *("table", "validate", "write"),
+    *("FileProblem", "Problem", "columns", "complete", "digest", "inspect", "load", "read", "select"),
+    *("encode", "table", "validate", "write"),
 }
 
 COMMANDS: dict[str, Any] = cast(Any, typer.main.get_command(app)).commands

@@ -206,7 +206,10 @@ def test_ctrl_c_says_how_to_go_on_and_the_lock_keeps_others_out(
     data[len(data) // 2] ^= 4
     victim.write_bytes(data)
     outcome = sweep(read(specification), out, device="cpu", workers=2, console=console())
-    assert outcome.set_aside == [victim.with_suffix(".damaged")]
+    (remark,) = outcome.set_aside
+    assert remark.startswith(f"{victim} is damaged")
+    assert remark.endswith(f"it is now {victim.name}.damaged.")
+    assert victim.exists()
     assert runs.digest(runs.read([out])) == runs.digest(undisturbed[1])
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from test_graph import GRID, graph
 
 from qatplan.sweep.engine import ATTEMPTS, Plan
 from qatplan.sweep.folder import SweepFolder
+from qatplan.sweep.memory import PROCESS_BYTES, RESERVE, Budget, available_bytes, segment_bytes, system_bytes
 
 
 def checkpoint(folder: SweepFolder, name: str) -> None:
-    path = folder.checkpoint(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"state")
-    path.with_suffix(".json").write_text("{}")
+    folder.checkpoint(name).write(b"state")
 
 
 def execute(plan: Plan, folder: SweepFolder) -> list[str]:
@@ -26,7 +25,7 @@ def execute(plan: Plan, folder: SweepFolder) -> list[str]:
             return order
         for segment in started:
             if segment.parent is not None:
-                assert folder.has_checkpoint(segment.parent), "a parent's state is there when its child starts"
+                assert folder.checkpoint(segment.parent).exists(), "a parent's state is there when its child starts"
             if plan.has_needed_children(segment.id):
                 checkpoint(folder, segment.id)
             plan.done(segment.id)
@@ -86,3 +85,97 @@ def test_the_longest_path_goes_first(tmp_path: Path) -> None:
     first = plan.next()
     assert first is not None
     assert first.config.shape.width == 24, "the larger model has the longer way to go"
+
+
+def test_a_lost_parent_is_made_again_before_its_children(tmp_path: Path) -> None:
+    folder, whole = SweepFolder(tmp_path), graph(GRID)
+    plan = Plan(whole, folder, set(), keep=False)
+    order: list[str] = []
+    lost: set[str] = set()
+    while (segment := plan.next()) is not None:
+        if segment.parent is not None and len(order) % 16 == 15 and segment.id not in lost:
+            lost.add(segment.id)
+            folder.checkpoint(segment.parent).remove()
+            assert plan.fail(segment.id, "its parent is damaged") is True
+            plan.restore_parent(segment.id)
+            continue
+        assert segment.parent is None or folder.checkpoint(segment.parent).exists()
+        if plan.has_needed_children(segment.id):
+            checkpoint(folder, segment.id)
+        plan.done(segment.id)
+        order.append(segment.id)
+    assert plan.failed == {}
+    assert set(order) == set(whole.segments)
+    assert len(order) > len(whole.segments), "some were made twice"
+    assert len(lost) >= 5
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_lost_ancestors_are_made_again_too(tmp_path: Path) -> None:
+    folder, whole = SweepFolder(tmp_path), graph(GRID)
+    run = next(run for run in whole.runs if run.schedule == "classic" and run.parent is not None)
+    parent = whole.segments[str(run.parent)]
+    assert parent.parent is not None
+    checkpoint(folder, parent.id)
+    finished = {other.id for other in whole.runs} - {run.id}
+    plan = Plan(whole, folder, finished, keep=False)
+    assert plan.needed == {run.id}
+    first = plan.next()
+    assert first is not None
+    assert plan.fail(first.id, "its parent is damaged")
+    folder.checkpoint(parent.id).remove()
+    plan.restore_parent(run.id)
+    assert execute(plan, folder)[-2:] == [parent.id, run.id]
+    assert plan.failed == {}
+
+
+def test_no_more_is_started_than_fits_in_memory() -> None:
+    small, *_, large = sorted(graph({**GRID, "widths": [16, 256]}).segments.values(), key=segment_bytes)
+    assert segment_bytes(large) > segment_bytes(small) > PROCESS_BYTES
+    budget = Budget(int(segment_bytes(large) / (1 - RESERVE)) + 10)
+    assert budget.fits(large)
+    budget.start(small)
+    assert not budget.fits(large)
+    budget.end(small, failed=False)
+    budget.start(large)
+    budget.end(large, failed=True)
+    assert budget.fits(large), "alone it may always try"
+
+
+def test_a_segment_that_fails_needs_more_room_the_next_time() -> None:
+    segment, other = list(graph(GRID).segments.values())[:2]
+    budget = Budget(int(2.5 * segment_bytes(segment) / (1 - RESERVE)))
+    budget.start(other)
+    assert budget.fits(segment)
+    budget.start(segment)
+    budget.end(segment, failed=True)
+    assert not budget.fits(segment)
+
+
+def test_the_plan_starts_what_fits_first(tmp_path: Path) -> None:
+    plan = Plan(graph(GRID), SweepFolder(tmp_path), set(), keep=False)
+    found = plan.next(lambda segment: segment.config.shape.width == 16)
+    assert found is not None
+    assert found.config.shape.width == 16
+    assert plan.next(lambda segment: False) is None
+
+
+def test_memory_of_this_machine_is_known() -> None:
+    assert 2**26 < available_bytes() <= system_bytes()
+
+
+def test_ten_thousand_runs_are_planned_in_five_seconds(tmp_path: Path) -> None:
+    grid = {
+        **GRID,
+        "widths": [16, 24, 32, 48, 64, 80],
+        "tokens": ["1M", "2M", "4M", "8M", "16M"],
+        "bits": [1, 2, 3, 4, 6],
+    }
+    grid["fractions"] = [0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1]
+    grid["seeds"] = [0, 1, 2]
+    started = time.process_time()
+    whole = graph(grid)
+    plan = Plan(whole, SweepFolder(tmp_path), set(), keep=False)
+    assert plan.next() is not None
+    assert time.process_time() - started < 5
+    assert len(whole.runs) > 10_000

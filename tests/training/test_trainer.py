@@ -13,6 +13,7 @@ from qatplan.errors import DataError
 from qatplan.quant import registry
 from qatplan.quant.paretoq import paretoq
 from qatplan.quant.weight import rounded as rounded_weight
+from qatplan.storage import Entry, LocalStorage
 from qatplan.training import checkpoint
 from qatplan.training.checkpoint import State
 from qatplan.training.corpus import Source, open_corpus, prepare
@@ -63,6 +64,10 @@ def same(left: State, right: State) -> bool:
     )
 
 
+def entry(folder: Path, name: str) -> Entry:
+    return Entry(LocalStorage(folder), name)
+
+
 def test_training_learns(trunk: SegmentConfig, trunk_end: State, runtime: Runtime) -> None:
     before = evaluate(trunk, start_state(trunk), runtime)
     after = evaluate(trunk, trunk_end, runtime)
@@ -77,8 +82,8 @@ def test_cutting_a_trunk_changes_no_bit(
     trunk: SegmentConfig, trunk_end: State, runtime: Runtime, tmp_path: Path
 ) -> None:
     first = train(replace(trunk, end=CURVE_STEPS), start_state(trunk), runtime)
-    checkpoint.save(first, tmp_path / "a.pt")
-    second = train(replace(trunk, start=CURVE_STEPS), checkpoint.load(tmp_path / "a.pt"), runtime)
+    checkpoint.save(first, entry(tmp_path, "a.pt"))
+    second = train(replace(trunk, start=CURVE_STEPS), checkpoint.load(entry(tmp_path, "a.pt")), runtime)
     assert same(second, trunk_end)
 
 
@@ -93,13 +98,13 @@ def test_resuming_within_a_qat_phase_changes_no_bit(
     saved: list[State] = []
 
     def save(state: State) -> None:
-        checkpoint.save(state, tmp_path / f"{state.step}.pt")
+        checkpoint.save(state, entry(tmp_path, f"{state.step}.pt"))
         saved.append(state)
 
     whole = train(config, trunk_end, runtime, save=save, save_seconds=0.0)
     assert [state.step for state in saved] == [75, 100, 125]
     for step in (75, 125):
-        assert same(train(config, checkpoint.load(tmp_path / f"{step}.pt"), runtime), whole)
+        assert same(train(config, checkpoint.load(entry(tmp_path, f"{step}.pt")), runtime), whole)
     assert any((ratio != 1).any() for ratio in whole.ranges.values()), "scales are learned"
 
 
@@ -113,10 +118,10 @@ def test_resuming_changes_no_bit_whatever_quantizes_weights_and_activations(
     config = replace(trunk, kind="qat", start=60, end=82, quantization=quantization, switch=SWITCH)
 
     def save(state: State) -> None:
-        checkpoint.save(state, tmp_path / "saved.pt")
+        checkpoint.save(state, entry(tmp_path, "saved.pt"))
 
     whole = train(config, trunk_end, runtime, save=save, save_seconds=0.0)
-    saved = checkpoint.load(tmp_path / "saved.pt")
+    saved = checkpoint.load(entry(tmp_path, "saved.pt"))
     assert saved.step == 75
     assert same(train(config, saved, runtime), whole)
     assert evaluate(config, whole, runtime) == evaluate(config, train(config, saved, runtime), runtime)
@@ -166,18 +171,31 @@ def test_divergence_is_a_status_not_a_crash(trunk: SegmentConfig, runtime: Runti
     assert (after.status, after.step) == ("diverged", 70)
 
 
-def test_damaged_checkpoints_are_refused(trunk_end: State, tmp_path: Path) -> None:
-    path = tmp_path / "x.pt"
-    checkpoint.save(trunk_end, path)
-    assert same(checkpoint.load(path), trunk_end)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+@pytest.mark.parametrize("place", [0.0, 0.01, 0.5, 0.999])
+def test_damaged_checkpoints_are_refused(trunk_end: State, tmp_path: Path, place: float) -> None:
+    file = entry(tmp_path, "x.pt")
+    checkpoint.save(trunk_end, file)
+    assert same(checkpoint.load(file), trunk_end)
+    data = bytearray(file.read())
+    data[int(place * len(data))] ^= 1
+    file.write(bytes(data))
     with pytest.raises(DataError, match="damaged"):
-        checkpoint.load(path)
-    checkpoint.remove(path)
-    with pytest.raises(DataError, match="cannot be read"):
-        checkpoint.load(path)
+        checkpoint.load(file)
+    file.write(bytes(data[: len(data) // 2]))
+    with pytest.raises(DataError, match="damaged"):
+        checkpoint.load(file)
+    file.write(b"")
+    with pytest.raises(DataError, match="damaged"):
+        checkpoint.load(file)
+
+
+def test_a_checkpoint_under_another_name_is_refused(trunk_end: State, tmp_path: Path) -> None:
+    checkpoint.save(trunk_end, entry(tmp_path, "x.pt"))
+    entry(tmp_path, "y.pt").write(entry(tmp_path, "x.pt").read())
+    with pytest.raises(DataError, match=r"y\.pt is another segment's: it was written as x\.pt"):
+        checkpoint.load(entry(tmp_path, "y.pt"))
+    with pytest.raises(FileNotFoundError):
+        checkpoint.load(entry(tmp_path, "z.pt"))
 
 
 @pytest.mark.skipif(not can_compile("cpu"), reason="needs a C++ compiler")

@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "demo": "qatplan.cli.demo:demo",
     "sweep": "qatplan.cli.sweep:sweep",
     "runs": "qatplan.cli.runs:runs",
+    "export": "qatplan.cli.export:export",
     "import": "qatplan.cli.import_runs:import_runs",
     "fit": "qatplan.cli.fit:fit",
     "compare": "qatplan.cli.compare:compare",

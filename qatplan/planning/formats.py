@@ -163,7 +163,7 @@ _EXPORTED_HEADER: Final[dict[tuple[bool, bool], tuple[float, float]]] = {
     (False, False): (990.0, 1247.0),
     (False, True): (1000.0, 1576.0),
     (True, False): (440.0, 3680.0),
-    (True, True): (450.0, 5000.0),
+    (True, True): (380.0, 4663.0),
 }
 
 

@@ -86,7 +86,7 @@ def estimate(specification: Specification, *, device: str, workers: int | None) 
     require_training()
     with _one_thread(), tempfile.TemporaryDirectory() as scratch:
         corpus_folder = Path(scratch)
-        info, graph = _plan(specification, lambda: prepare(specification.corpus, corpus_folder), device, {})
+        info, graph = planned(specification, lambda: prepare(specification.corpus, corpus_folder), device, {})
         count = workers or default_workers(graph)
         work: dict[int, int] = {}
         by_kind: dict[str, tuple[int, int]] = {}
@@ -139,7 +139,9 @@ def _sweep(
 ) -> Outcome:  # fmt: skip
     folder.belongs_to(specification)
     folder.storage.remove_temporary()
-    info, graph = _plan(specification, lambda: prepare_tokens(specification.corpus, folder), device, folder.backends())
+    info, graph = planned(
+        specification, lambda: prepare_tokens(specification.corpus, folder), device, folder.backends()
+    )
     check_space(folder, graph)
     backends = {str(s.config.shape.width): s.config.backend for s in graph.segments.values()}
     folder.claim(specification, backends, info.digest)
@@ -196,9 +198,10 @@ def default_workers(graph: Graph) -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-def _plan(
+def planned(
     specification: Specification, tokens: Callable[[], CorpusInfo], device: str, backends: dict[str, str]
 ) -> tuple[CorpusInfo, Graph]:
+    """The corpus and the graph of a specification on this machine; `backends` are those of a sweep already begun."""
     from qatplan.training.runtime import can_compile, resolve_device
 
     resolved = resolve_device(device)

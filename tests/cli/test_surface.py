@@ -28,6 +28,7 @@ CONTRACT = {
     "report": {"--out"},
     "laws": {"--json"},
     "quantizers": {"--json"},
+    "export": {"--sweep", "--run", "--out", "--json"},
 }
 """Options that each command must have."""
 

@@ -9,10 +9,16 @@ import pytest
 import torch
 
 from qatplan.errors import DataError, UsageError
+from qatplan.planning.memory import estimate
+from qatplan.planning.shapes import Architecture
+from qatplan.quant.stored import store
+from qatplan.quant.weight import QuantizedWeight
 from qatplan.training import model_file
 from qatplan.training.checkpoint import State
 from qatplan.training.corpus import Source, open_corpus, prepare
-from qatplan.training.exported import exported
+from qatplan.training.exported import ExportedModel, Weight, exported
+from qatplan.training.model import Decoder
+from qatplan.training.quantized import is_quantized, quantizer_of
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch
 from qatplan.training.shape import shape_of_width
@@ -91,6 +97,33 @@ def test_a_model_rounded_after_training_comes_back_from_its_file(
     model_file.write(exported(config, trained, runtime), tmp_path / "model.safetensors")
     back = model_file.read(tmp_path / "model.safetensors")
     assert back.evaluate(runtime).loss == pytest.approx(evaluate(config, trained, runtime).loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("width", [16, 64, 192])
+@pytest.mark.parametrize(("quantizer", "form"), [("paretoq", "int2:f"), ("min-max", "int4:g8:z:f"), ("rtn", "int3:f")])
+def test_planning_predicts_the_size_of_a_file(width: int, quantizer: str, form: str, tmp_path: Path) -> None:
+    bits, group_size = float(form[3]), 8 if "g8" in form else None
+    choice = quantization(quantizer, bits, group_size=group_size)
+    shape = shape_of_width(width)
+    weights: dict[str, Weight] = {}
+    for name, weight in Decoder(shape, torch.Generator().manual_seed(0)).named_weights():
+        weights[name] = weight.detach()
+        if is_quantized(name):
+            quantized = QuantizedWeight(weight.detach(), quantizer_of(name, choice), group_size)
+            codes, grid = quantized.codes(weight.detach())
+            levels = quantized.quantizer.levels
+            weights[name] = store(codes, grid, shape=(weight.shape[0], weight.shape[1]), levels=levels)
+    config = SegmentConfig(
+        kind="qat", shape=shape, seed=0, corpus="0" * 64, start=342, end=488, sequences=16, sequence=128,
+        learning_rate=0.0045, warmup_steps=49, weight_decay=0.1, backend="compiled", device="cpu",
+        validation_tokens=131072, evaluate=True, quantization=choice, switch=SWITCH,
+    )  # fmt: skip
+    size = model_file.write(ExportedModel(config=config, weights=weights, ranges={}), tmp_path / "model.safetensors")
+    model = Architecture(
+        name="", layers=shape.layers, width=width, heads=shape.heads, kv_heads=shape.heads, head_size=shape.head_size,
+        feed_forward=shape.feed_forward, vocabulary=256, tied=True,
+    )  # fmt: skip
+    assert estimate(model, form=form, context=1).weights_bytes == pytest.approx(size, rel=0.01)
 
 
 def test_full_precision_and_foreign_files_are_refused(

@@ -1,0 +1,61 @@
+"""`qatplan export`: a trained, quantized run as a file of integers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qatplan.cli.options import Force, Json, location_parser
+from qatplan.cli.output import emit
+from qatplan.cli.sweep import Device, DeviceOption
+
+if TYPE_CHECKING:
+    from qatplan.sweep.export import Export
+
+
+def export(
+    specification: Annotated[Path, typer.Argument(metavar="SPEC.toml", help="The sweep's specification.")],
+    sweep: Annotated[Any, typer.Option("--sweep", parser=location_parser, metavar="DIR", help="Folder of the sweep.")],
+    run: Annotated[str, typer.Option("--run", metavar="ID", help="The run, by its id or the beginning of it.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.safetensors", help="Where to write the model.")],
+    device: DeviceOption = Device.auto,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Write a quantized run as packed integer codes with their scales, and check its loss and size.
+
+    The sweep must have kept its models (training.keep_models = true).
+
+    Example: qatplan export sweep.toml --sweep sweep --run 3f2a --out model.safetensors
+    """
+    from qatplan.errors import UsageError
+    from qatplan.sweep import specification as specifications
+    from qatplan.sweep.export import export as write
+    from qatplan.units import format_bytes
+
+    if out.exists() and not force:
+        raise UsageError(f"{out} exists; --force overwrites it.")
+    done = write(specifications.read(specification), sweep, run, out, device=device.value)
+    predicted = _predicted_bytes(done)
+    told = "" if predicted is None else f"; planning predicts {predicted:,} for {done.form}"
+    text = (
+        f"Run {done.run_id} is in {done.path}: {format_bytes(done.bytes)} ({done.bytes:,} bytes{told}).\n"
+        f"Its loss is {done.loss:.6f} nats per token, that of the fake-quantized model {done.recorded_loss:.6f}."
+    )
+    emit({**vars(done), "shape": vars(done.shape), "predicted_bytes": predicted}, text, as_json)
+
+
+def _predicted_bytes(done: Export) -> int | None:
+    from qatplan.planning.memory import estimate
+    from qatplan.planning.shapes import Architecture
+
+    if done.form is None:
+        return None
+    shape = done.shape
+    model = Architecture(
+        name=f"width {shape.width}", layers=shape.layers, width=shape.width, heads=shape.heads, kv_heads=shape.heads,
+        head_size=shape.head_size, feed_forward=shape.feed_forward, vocabulary=shape.vocabulary, tied=True,
+    )  # fmt: skip
+    return estimate(model, form=done.form, context=1).weights_bytes

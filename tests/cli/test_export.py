@@ -1,0 +1,70 @@
+"""`qatplan export`: a real, tiny sweep whose models are kept, and what a person may get wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from qatplan import runs
+from qatplan.cli.app import main
+
+SPECIFICATION = """
+[corpus]
+path = "text.txt"
+[training]
+sequence = 32
+sequences = 4
+warmup = 256
+validation_tokens = 2048
+backend = "eager"
+keep_models = {keep}
+[[grid]]
+widths = 16
+tokens = 5120
+bits = 2
+fractions = [0, 0.5]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("export")
+    (home / "text.txt").write_text("\n".join(f"The {n} bottles stood on wall {n * 7 % 13}." for n in range(2500)))
+    (home / "kept.toml").write_text(SPECIFICATION.format(keep="true"))
+    assert main(["sweep", str(home / "kept.toml"), "--out", str(home / "kept"), "--workers", "1"]) == 0
+    return home
+
+
+def run_of(folder: Path, schedule: str) -> str:
+    table = runs.select(runs.read([folder / "kept"]), f"schedule == '{schedule}'")
+    return str(table.column("run_id")[0].as_py())
+
+
+@pytest.mark.parametrize("schedule", ["classic", "post-training"])
+def test_a_run_becomes_a_file_of_the_loss_and_size_it_should_have(
+    schedule: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, run = folder / f"{schedule}.safetensors", run_of(folder, schedule)
+    command = ["export", str(folder / "kept.toml"), "--sweep", str(folder / "kept"), "--run", run[:8]]
+    assert main([*command, "--out", str(target), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["run_id"] == run
+    assert said["bytes"] == target.stat().st_size == pytest.approx(said["predicted_bytes"], rel=0.01)
+    assert said["loss"] == pytest.approx(said["recorded_loss"], rel=1e-6)
+    assert main([*command, "--out", str(target)]) == 2
+    assert "--force overwrites it" in capsys.readouterr().err
+
+
+def test_what_cannot_be_exported_is_said_in_a_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["export", str(folder / "kept.toml"), "--sweep", str(folder / "kept"), "--out", str(folder / "x")]
+    assert main([*command, "--run", run_of(folder, "full-precision")]) == 2
+    assert "is in full precision and has no integer codes" in capsys.readouterr().err
+    assert main([*command, "--run", "nonesuch"]) == 2
+    assert "no run of this sweep has an id that begins so" in capsys.readouterr().err
+    for file in (folder / "kept" / "segments").iterdir():
+        file.unlink()
+    assert main([*command, "--run", run_of(folder, "classic")]) == 2
+    assert "keep_models = true keeps them" in capsys.readouterr().err
+    assert not (folder / "x").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ class ExportedModel:
     """A quantized model without anything of its training."""
 
     config: SegmentConfig
+    """Of the run, without its `switch`."""
     weights: dict[str, Weight]
     """By name, in the order the model takes them; norms are plain float32 tensors."""
     ranges: dict[str, Tensor]
@@ -65,6 +66,8 @@ def exported(config: SegmentConfig, state: State, runtime: Runtime) -> ExportedM
         for site, learned in model.inputs.items()
         for name, value in zip(learned.starts, learned.current(), strict=True)
     }
+    # How it was trained is no part of the model.
+    config = replace(config, switch=None)
     return ExportedModel(config=config, weights={name: weights[name] for name in plain}, ranges=ranges)
 
 

@@ -110,6 +110,7 @@ class Tally:
         """Take in one event. A segment that is tried again starts from nothing, whatever it had reported."""
         segment = event.segment
         if event.kind == "started":
+            self._need(segment)
             self._since[segment.id] = self._now()
             self._steps[segment.id] = 0
         elif event.kind == "progress":
@@ -158,6 +159,13 @@ class Tally:
             running=tuple(self._running(name, now) for name in self._since),
             troubles=tuple(self._troubles),
         )
+
+    def _need(self, segment: Segment) -> None:
+        """Count in a segment that an engine has to make again, for instance because its checkpoint was damaged."""
+        if segment.id not in self._left:
+            self._left.add(segment.id)
+            self._remaining[segment.config.kind] += 1
+            self._all_work += work_of(segment)
 
     def _advance(self, segment: Segment, steps: int) -> None:
         change = steps - self._steps.get(segment.id, 0)

@@ -122,6 +122,24 @@ def test_what_was_there_before_is_counted_as_done() -> None:
     assert sum(count.done for count in snapshot.kinds.values()) == len(whole.segments) - 1
 
 
+def test_a_segment_made_again_is_counted_in() -> None:
+    whole, clock = graph(GRID), Clock()
+    child = next(segment for segment in whole.segments.values() if segment.parent is not None)
+    assert child.parent is not None
+    parent = whole.segments[child.parent]
+    tally = Tally(whole, {child.id}, 0, clock)
+    tally.take(event("started", child))
+    tally.take(event("retried", child, message="the end of its parent is damaged"))
+    tally.take(event("started", parent))
+    assert tally.snapshot().kinds[parent.config.kind].running == 1
+    for segment in (parent, child):
+        tally.take(event("started", segment))
+        tally.take(event("done", segment))
+    end = tally.snapshot()
+    assert end.done == pytest.approx(1)
+    assert sum(count.done for count in end.kinds.values()) == len(whole.segments)
+
+
 @pytest.mark.parametrize(
     ("raised", "state"),
     [(None, "complete"), (SweepIncomplete("interrupted"), "interrupted"), (KeyboardInterrupt(), "interrupted"),

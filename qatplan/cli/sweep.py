@@ -145,7 +145,8 @@ def _describe(cost: Estimate) -> str:
         f"{cost.runs} runs from {cost.segments} segments\n\n{table(['segments', 'number', 'tokens'], rows)}\n\n"
         f"Training each run from scratch would take {format_count(cost.tokens_from_scratch)} tokens; "
         f"sharing trunks and cooldowns takes {cost.share:.1%} of that.\n"
-        f"The longest run makes {cost.epochs:.2g} passes over the corpus.\n"
+        f"The longest run makes {cost.epochs:.2g} passes over the corpus. Evaluating the runs takes "
+        f"{cost.evaluation:.1%} of the work (training.validation_tokens).\n"
         f"Estimated time: {format_duration(cost.seconds)} with {cost.workers} workers (a few eager steps of each size "
         "timed here; compiled sizes run faster)."
     )

@@ -17,7 +17,7 @@ from qatplan.errors import DataError, MissingExtra, SweepIncomplete, UsageError
 from qatplan.storage import Location
 from qatplan.sweep import engine
 from qatplan.sweep.folder import SweepFolder, check_space
-from qatplan.sweep.graph import Graph, Machine, build, timed_tokens
+from qatplan.sweep.graph import Graph, Machine, build, evaluation_tokens, timed_tokens
 from qatplan.sweep.interrupts import one_interrupt
 from qatplan.sweep.json_lines import JsonLines
 from qatplan.sweep.progress import Progress, Watcher
@@ -52,6 +52,8 @@ class Estimate:
     seconds: float
     """Wall time on this machine with `workers`, from timing a few eager steps of each size."""
     workers: int
+    evaluation: float
+    """Share of the work that goes into evaluating the runs, not into training them."""
     epochs: float
     """Passes over the corpus by the longest run."""
     by_kind: dict[str, tuple[int, int]]
@@ -92,12 +94,12 @@ def estimate(specification: Specification, *, device: str, workers: int | None) 
         corpus_folder = Path(scratch)
         info, graph = _plan(specification, lambda: prepare(specification.corpus, corpus_folder), device, {})
         count = workers or default_workers(graph)
-        work: dict[int, int] = {}
+        work: dict[int, float] = {}
         by_kind: dict[str, tuple[int, int]] = {}
         examples: dict[int, SegmentConfig] = {}
         for segment in graph.segments.values():
             config = segment.config
-            work[config.shape.width] = work.get(config.shape.width, 0) + timed_tokens(config)
+            work[config.shape.width] = work.get(config.shape.width, 0.0) + timed_tokens(config)
             examples.setdefault(config.shape.width, config)
             number, tokens = by_kind.get(config.kind, (0, 0))
             by_kind[config.kind] = (number + 1, tokens + config.tokens)
@@ -108,7 +110,8 @@ def estimate(specification: Specification, *, device: str, workers: int | None) 
         runs=len(graph.runs),
         tokens=graph.tokens,
         tokens_from_scratch=graph.tokens_from_scratch,
-        seconds=sum(tokens / rates[width] for width, tokens in work.items()) / count,
+        seconds=sum(effort / rates[width] for width, effort in work.items()) / count,
+        evaluation=sum(evaluation_tokens(s.config) for s in graph.segments.values()) / sum(work.values()),
         workers=count,
         epochs=longest / info.train_tokens,
         by_kind=by_kind,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qatplan.sweep.engine import Event
-from qatplan.sweep.graph import Graph, Segment, work_of
+from qatplan.sweep.graph import Graph, Segment, timed_tokens, work_of
 from qatplan.units import format_count
 
 State = Literal["running", "complete", "incomplete", "interrupted", "stopped"]
@@ -94,6 +94,7 @@ class Tally:
         self._work = 0.0
         self._tokens = 0
         self._steps: dict[str, int] = {}
+        self._share: dict[str, float] = {}
         self._since: dict[str, float] = {}
         self._given_up: set[str] = set()
         self._lost_work = 0.0
@@ -112,11 +113,11 @@ class Tally:
         if event.kind == "started":
             self._need(segment)
             self._since[segment.id] = self._now()
-            self._steps[segment.id] = 0
+            self._advance(segment, 0)
         elif event.kind == "progress":
             self._advance(segment, event.steps)
         elif event.kind == "done":
-            self._advance(segment, segment.config.end - segment.config.start)
+            self._advance(segment, segment.config.end - segment.config.start, over=True)
             self._release(segment)
             self._left.discard(segment.id)
             self._remaining[segment.config.kind] -= 1
@@ -167,15 +168,19 @@ class Tally:
             self._remaining[segment.config.kind] += 1
             self._all_work += work_of(segment)
 
-    def _advance(self, segment: Segment, steps: int) -> None:
-        change = steps - self._steps.get(segment.id, 0)
+    def _advance(self, segment: Segment, steps: int, *, over: bool = False) -> None:
+        config = segment.config
+        self._tokens += (steps - self._steps.get(segment.id, 0)) * config.sequences * config.sequence
         self._steps[segment.id] = steps
-        self._tokens += change * segment.config.sequences * segment.config.sequence
-        self._work += change / max(1, segment.config.end - segment.config.start) * work_of(segment)
+        # After its last step a segment may still have its evaluation before it.
+        share = 1.0 if over else steps * config.sequences * config.sequence / max(1.0, timed_tokens(config))
+        self._work += (share - self._share.get(segment.id, 0.0)) * work_of(segment)
+        self._share[segment.id] = share
 
     def _release(self, segment: Segment) -> None:
         self._since.pop(segment.id, None)
         self._steps.pop(segment.id, None)
+        self._share.pop(segment.id, None)
 
     def _give_up(self, name: str) -> None:
         children = self._graph.children()

@@ -1,9 +1,12 @@
 """Training throughput, side by side in one run: this harness against a plain eager loop of the same model.
 
-    python benchmarks/train.py [--widths 24 40 56 80] [--rounds 5]
+    python benchmarks/train.py [--widths 24 40 56 80 128 256] [--bits 1 1.58 2 3 4] [--rounds 5]
 
-Each row alternates its contestants round by round on one thread, so that noise of a shared machine hits all alike;
-ratios are medians over rounds. The last table compares two one-thread processes with one two-thread process.
+Contestants alternate round by round on one thread, and each round first times a product of two 1024 x 1024 float32
+matrices, the peak of this machine. "Of peak" is tokens per second times the FLOPs of a token (6 per weight in a matrix,
+and causal attention) over that peak; the other columns are ratios of time per step. All are medians over rounds. Time
+is that of the processor spent in this process, which on one thread is the wall's unless other work keeps it waiting.
+The last table compares two one-thread processes with one two-thread process, by the wall.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -27,13 +30,15 @@ from torch import Tensor, nn
 
 from qatplan.cli.output import table
 from qatplan.training.corpus import Source, batch, open_corpus, prepare
-from qatplan.training.model import ROTARY_BASE
+from qatplan.training.operations import ROTARY_BASE
 from qatplan.training.runtime import Runtime, can_compile
 from qatplan.training.segment import Quantization, SegmentConfig, Switch
 from qatplan.training.shape import Shape, shape_of_width
 from qatplan.training.trainer import start_state, train
 
 SEQUENCES, SEQUENCE = 16, 128
+PEAK_SIZE, PEAK_PRODUCTS = 1024, 6
+PLAIN = "plain loop"
 
 
 class PlainBlock(nn.Module):
@@ -115,7 +120,7 @@ def harness_loop(config: SegmentConfig, runtime: Runtime) -> Callable[[int], Non
     return steps
 
 
-def contestants(width: int, runtime: Runtime) -> dict[str, Callable[[int], None]]:
+def contestants(width: int, bits: list[float], runtime: Runtime) -> dict[str, Callable[[int], None]]:
     """Every way to train a width."""
     shape = shape_of_width(width)
     base = SegmentConfig(
@@ -126,28 +131,78 @@ def contestants(width: int, runtime: Runtime) -> dict[str, Callable[[int], None]
     switch = Switch(
         learning_rate=1.0, scale_learning_rate=1.0, optimizer_state="reset", rewarmup_steps=0, decay_start=0
     )
-    found = {"plain loop": plain_loop(shape, runtime), "harness, eager": harness_loop(base, runtime)}
-    if can_compile("cpu"):
-        compiled = replace(base, backend="compiled")
-        found["harness, compiled"] = harness_loop(compiled, runtime)
-        for bits in (2, 4):
-            quantization = Quantization(quantizer="paretoq", bits=bits, group_size=None, embedding_bits=4)
-            qat = replace(compiled, kind="qat", quantization=quantization, switch=switch)
-            found[f"compiled, {bits}-bit QAT"] = harness_loop(qat, runtime)
+    found = {PLAIN: plain_loop(shape, runtime)}
+    for backend in ("eager", "compiled") if can_compile("cpu") else ("eager",):
+        full = replace(base, backend=backend)
+        found[backend] = harness_loop(full, runtime)
+        for each in bits:
+            quantization = Quantization(quantizer="paretoq", bits=each, group_size=None, embedding_bits=max(each, 4))
+            qat = replace(full, kind="qat", quantization=quantization, switch=switch)
+            found[f"{backend}, {each:g}-bit QAT"] = harness_loop(qat, runtime)
     return found
 
 
-def measure(loops: dict[str, Callable[[int], None]], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Tokens per second of each loop in each round."""
-    rates: dict[str, list[float]] = {name: [] for name in loops}
+def peak() -> float:
+    """FLOPs per second of a large matrix product on this thread."""
+    left, right, product = (torch.ones(PEAK_SIZE, PEAK_SIZE) for _ in range(3))
+    torch.mm(left, right, out=product)
+    started = time.process_time()
+    for _ in range(PEAK_PRODUCTS):
+        torch.mm(left, right, out=product)
+    return PEAK_PRODUCTS * 2 * PEAK_SIZE**3 / (time.process_time() - started)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds per step of each loop, and the peak, in each round."""
+
+    seconds: dict[str, list[float]]
+    peaks: list[float]
+
+    def rate(self, name: str) -> float:
+        """Tokens per second."""
+        return SEQUENCES * SEQUENCE / statistics.median(self.seconds[name])
+
+    def share(self, name: str, shape: Shape) -> float:
+        """Of peak, round by round."""
+        flops = shape.training_flops_per_token(SEQUENCE) * SEQUENCES * SEQUENCE
+        return statistics.median(flops / s / p for s, p in zip(self.seconds[name], self.peaks, strict=True))
+
+    def ratio(self, name: str, other: str) -> float:
+        """Time per step over that of another loop, round by round."""
+        pairs = zip(self.seconds[name], self.seconds[other], strict=True)
+        return statistics.median(mine / others for mine, others in pairs)
+
+
+def measure(loops: dict[str, Callable[[int], None]], rounds: int, steps: int) -> Measured:
+    """Time every loop in every round."""
+    seconds: dict[str, list[float]] = {name: [] for name in loops}
+    peaks = []
     for loop in loops.values():
         loop(2)
     for _ in range(rounds):
+        peaks.append(peak())
         for name, loop in loops.items():
-            started = time.perf_counter()
+            started = time.process_time()
             loop(steps)
-            rates[name].append(steps * SEQUENCES * SEQUENCE / (time.perf_counter() - started))
-    return rates
+            seconds[name].append((time.process_time() - started) / steps)
+    return Measured(seconds, peaks)
+
+
+def rows_of(width: int, bits: list[float], runtime: Runtime, rounds: int, steps: int) -> list[tuple[object, ...]]:
+    """One line per loop."""
+    shape = shape_of_width(width)
+    loops = contestants(width, bits, runtime)
+    measured = measure(loops, rounds, steps)
+    rows = []
+    for name in loops:
+        full = name.split(",")[0] if "QAT" in name else None
+        rows.append(
+            (width, shape.layers, shape.n_total, name, f"{measured.rate(name):.0f}",
+             f"{measured.share(name, shape):.0%}", f"{measured.ratio(PLAIN, name):.2f}",
+             f"{measured.ratio(name, full):.2f}" if full else None)
+        )  # fmt: skip
+    return rows
 
 
 def compare_processes(width: int, steps: int) -> tuple[float, float]:
@@ -164,31 +219,42 @@ def compare_processes(width: int, steps: int) -> tuple[float, float]:
     return rate(start(1), start(1)), rate(start(2))
 
 
+def child_rate(width: int, runtime: Runtime, steps: int) -> float:
+    """Tokens per second of the plain loop by the wall, for `compare_processes`."""
+    loop = plain_loop(shape_of_width(width), runtime)
+    loop(2)
+    rates = []
+    for _ in range(3):
+        started = time.perf_counter()
+        loop(steps)
+        rates.append(steps * SEQUENCES * SEQUENCE / (time.perf_counter() - started))
+    return statistics.median(rates)
+
+
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--widths", type=int, nargs="+", default=[24, 40, 56, 80])
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--widths", type=int, nargs="+", default=[24, 40, 56, 80, 128, 256])
+    arguments.add_argument("--bits", type=float, nargs="*", default=[1, 1.58, 2, 3, 4])
     arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--steps", type=int, default=15)
+    arguments.add_argument("--steps", type=int, default=6)
+    arguments.add_argument("--no-processes", action="store_true", help="leave the last table out")
     arguments.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         prepare(Source(name="sotu"), Path(folder))
         runtime = Runtime(open_corpus(Path(folder)), "cpu")
         if options.child is not None:
-            loop = {"plain loop": plain_loop(shape_of_width(options.child), runtime)}
-            print(statistics.median(measure(loop, 3, options.steps)["plain loop"]))
+            print(child_rate(options.child, runtime, options.steps))
             return
         torch.set_num_threads(1)
+        print(f"torch {torch.__version__}, one thread, peak {peak() / 1e9:.0f} GFLOP/s\n")
         rows = []
         for width in options.widths:
-            rates = measure(contestants(width, runtime), options.rounds, options.steps)
-            plain = rates["plain loop"]
-            for name, values in rates.items():
-                ratio = statistics.median(v / p for v, p in zip(values, plain, strict=True))
-                rows.append(
-                    (width, shape_of_width(width).n_total, name, f"{statistics.median(values):.0f}", f"{ratio:.2f}")
-                )
-        print(table(["width", "parameters", "loop", "tokens/s", "of plain"], rows))
+            rows += rows_of(width, options.bits, runtime, options.rounds, options.steps)
+        headers = ["width", "layers", "parameters", "loop", "tokens/s", "of peak", "plain / loop", "QAT / FP"]
+        print(table(headers, rows))
+        if options.no_processes:
+            return
         print()
         pairs = [(width, *compare_processes(width, options.steps)) for width in options.widths]
         print(table(["width", "two processes, one thread each", "one process, two threads", "ratio"],

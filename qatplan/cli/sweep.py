@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from qatplan.cli.output import emit
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from qatplan.storage import Location
     from qatplan.sweep.run import Estimate
 
 
@@ -36,22 +38,52 @@ Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Worker pr
 
 
 def sweep(
-    specification: Annotated[Path, typer.Argument(metavar="SPEC.toml", help="The sweep specification.")],
+    specification: Annotated[
+        Path | None, typer.Argument(metavar="SPEC.toml", help="The sweep specification; not with --status.")
+    ] = None,
     out: Annotated[
         Any,
         typer.Option("--out", parser=location_parser, metavar="DIR", help="Folder of the sweep; or s3://, gs:// URL."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print segments, tokens and time; train nothing.")] = False,
+    status: Annotated[
+        Any,
+        typer.Option(
+            "--status",
+            parser=location_parser,
+            metavar="DIR",
+            help="Print where the sweep in DIR stands, from anywhere.",
+        ),
+    ] = None,
     engine: Annotated[Engine, typer.Option("--engine", help="What runs the workers.")] = Engine.local,
     workers: Workers = None,
     device: DeviceOption = Device.auto,
+    json_lines: Annotated[
+        bool, typer.Option("--json-lines", help="Print each event as a JSON object on its own line of stdout.")
+    ] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", metavar="LOGDIR", help="Also write TensorBoard logs there.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train the runs of a specification; repeat the command to continue after an interruption.
 
+    With --status it only looks: the sweep may be running or over, and the command ends with 5 if it ended incomplete.
+
     Example: qatplan sweep sweep.toml --out sweep --dry-run
     """
     from qatplan.errors import UsageError
+
+    if json_lines and (as_json or dry_run or status is not None):
+        raise UsageError("--json-lines goes with neither --json, --dry-run nor --status.")
+    if status is not None:
+        if specification is not None or out is not None or dry_run or tensorboard is not None:
+            raise UsageError("--status DIR stands alone, or with --json.")
+        _status(status, as_json)
+        return
+    if specification is None:
+        raise UsageError("SPEC.toml is missing: name a specification, or a sweep's folder with --status.")
+
     from qatplan.storage import join
     from qatplan.sweep import run
     from qatplan.sweep import specification as specifications
@@ -64,13 +96,28 @@ def sweep(
         return
     if out is None:
         raise UsageError("--out is missing: name the folder of the sweep, or use --dry-run.")
-    outcome = run.sweep(plan, out, device=device.value, workers=workers, console=console())
+    outcome = run.sweep(
+        plan, out, device=device.value, workers=workers, console=console(),
+        json_lines=sys.stdout if json_lines else None, tensorboard=tensorboard,
+    )  # fmt: skip
+    if json_lines:
+        return  # the last event says it
     text = (
         f"{outcome.runs} runs in {join(str(outcome.folder), 'runs')} "
         f"({outcome.new_runs} new, {outcome.diverged} diverged), "
         f"{format_count(outcome.tokens)} tokens in the graph, {format_duration(outcome.seconds)}."
     )
     emit(outcome, text, as_json)
+
+
+def _status(folder: Location, as_json: bool) -> None:
+    from qatplan.cli.sweep_status import ENDED_INCOMPLETE, text_of
+    from qatplan.sweep.status import read
+
+    found = read(folder)
+    emit(found, text_of(found), as_json)
+    if found.state in ENDED_INCOMPLETE:
+        raise typer.Exit(5)
 
 
 def console() -> Console:
@@ -98,7 +145,8 @@ def _describe(cost: Estimate) -> str:
         f"{cost.runs} runs from {cost.segments} segments\n\n{table(['segments', 'number', 'tokens'], rows)}\n\n"
         f"Training each run from scratch would take {format_count(cost.tokens_from_scratch)} tokens; "
         f"sharing trunks and cooldowns takes {cost.share:.1%} of that.\n"
-        f"The longest run makes {cost.epochs:.2g} passes over the corpus.\n"
+        f"The longest run makes {cost.epochs:.2g} passes over the corpus. Evaluating the runs takes "
+        f"{cost.evaluation:.1%} of the work (training.validation_tokens).\n"
         f"Estimated time: {format_duration(cost.seconds)} with {cost.workers} workers (a few eager steps of each size "
         "timed here; compiled sizes run faster)."
     )

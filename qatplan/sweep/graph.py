@@ -38,10 +38,15 @@ class Segment:
     cooldown: float
 
 
-def timed_tokens(config: SegmentConfig) -> int:
-    """Tokens that a segment trains, and as many as its post-training method takes the time of."""
+def evaluation_tokens(config: SegmentConfig) -> float:
+    """As many tokens as could be trained while a segment's end is evaluated: a forward pass is a third of a step."""
+    return config.validation_tokens / 3 if config.evaluate else 0.0
+
+
+def timed_tokens(config: SegmentConfig) -> float:
+    """Tokens that a segment trains, and as many as its post-training method and its evaluation take the time of."""
     recipe = RECIPES[config.quantization.post_training] if config.kind == "round" and config.quantization else None
-    return config.tokens + (recipe.tokens if recipe is not None else 0)
+    return config.tokens + (recipe.tokens if recipe is not None else 0) + evaluation_tokens(config)
 
 
 def work_of(segment: Segment) -> float:

@@ -1,95 +1,88 @@
-"""What a running sweep shows on stderr: a live bar on a terminal, a plain line now and then elsewhere."""
+"""Telling others how a sweep goes: engine events and a clock tick, handed to everything that shows or records it."""
 
 from __future__ import annotations
 
+import threading
 import time
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
+from qatplan.errors import SweepIncomplete
 from qatplan.sweep.engine import Event
-from qatplan.sweep.graph import Graph, Segment, work_of
-from qatplan.units import format_count, format_duration
+from qatplan.sweep.graph import Graph
+from qatplan.sweep.tally import Snapshot, State, Tally
 
-if TYPE_CHECKING:
-    from rich.console import Console
+TICK_SECONDS = 0.5
 
-PLAIN_SECONDS = 20.0
+
+class Watcher(ABC):
+    """Something that shows or records a sweep. Never called by two threads at once.
+
+    Watching must not stop a sweep: a watcher that cannot write says so once and goes on without.
+    """
+
+    @abstractmethod
+    def begin(self, snapshot: Snapshot) -> None:
+        """Before the first event."""
+
+    @abstractmethod
+    def event(self, event: Event, snapshot: Snapshot) -> None:
+        """Something happened to a segment; the snapshot has it counted."""
+
+    @abstractmethod
+    def tick(self, snapshot: Snapshot) -> None:
+        """About twice a second, whether or not something happened: during a long compilation no event comes."""
+
+    @abstractmethod
+    def end(self, snapshot: Snapshot) -> None:
+        """After the last event, also when the sweep was interrupted; `snapshot.state` says how it ended."""
 
 
 class Progress:
-    """Counts runs, tokens and time left from engine events; used as a context manager."""
+    """The engine's `report`: counts events and passes them on; used as a context manager around the engine."""
 
-    def __init__(self, graph: Graph, needed: set[str], finished: int, console: Console) -> None:
-        self.console = console
-        self.total_runs = len(graph.runs)
-        self.runs = finished
-        self.failed = 0
-        self.started = time.monotonic()
-        self.todo = {name: work_of(graph.segments[name]) for name in needed}
-        self.all_work = sum(self.todo.values())
-        self.work = 0.0
-        self.tokens = 0.0
-        self.current: dict[str, int] = {}
-        self._last = self.started
-        self._live: Any = None
-        self._bar: Any = None
+    def __init__(self, graph: Graph, needed: set[str], recorded: int, watchers: Sequence[Watcher]) -> None:
+        self._tally = Tally(graph, needed, recorded, time.monotonic)
+        self._watchers = watchers
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._clock = threading.Thread(target=self._tick, name="qatplan-progress", daemon=True)
 
     def __enter__(self) -> Progress:
-        if self.console.is_terminal:
-            from rich.progress import BarColumn, TextColumn
-            from rich.progress import Progress as Live
-
-            self._live = Live(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rest]}"),
-                              console=self.console)  # fmt: skip
-            self._live.start()
-            self._bar = self._live.add_task("", total=self.all_work or 1.0, rest="")
+        snapshot = self._tally.snapshot()
+        for watcher in self._watchers:
+            watcher.begin(snapshot)
+        self._clock.start()
         return self
 
-    def __exit__(self, *failure: object) -> None:
-        if self._live is not None:
-            self._live.stop()
+    def __exit__(self, kind: type[BaseException] | None, *failure: object) -> None:
+        self._over.set()
+        self._clock.join()
+        snapshot = self._tally.snapshot(self._state(kind))
+        for watcher in self._watchers:
+            watcher.end(snapshot)
 
     def __call__(self, event: Event) -> None:
         """Take in one event of the engine."""
-        segment = event.segment
-        if event.kind == "progress":
-            self._advance(segment, event.steps)
-        elif event.kind == "done":
-            self._advance(segment, segment.config.end - segment.config.start)
-            if segment.config.kind == "round":  # it has no steps to advance by
-                self.work += work_of(segment)
-            self.current.pop(segment.id, None)
-            self.runs += segment.config.evaluate
-        elif event.kind in ("retried", "failed"):
-            self._advance(segment, 0)
-            self.failed += event.kind == "failed"
-            verb = "is tried again" if event.kind == "retried" else "was given up"
-            self.console.print(f"segment {segment.id} {verb}: {event.message}", highlight=False, markup=False)
-        elif event.kind == "remark":
-            self.console.print(event.message, highlight=False, markup=False)
-        self._show()
+        with self._lock:
+            self._tally.take(event)
+            snapshot = self._tally.snapshot()
+            for watcher in self._watchers:
+                watcher.event(event, snapshot)
 
-    def _advance(self, segment: Segment, steps: int) -> None:
-        change = steps - self.current.get(segment.id, 0)
-        self.current[segment.id] = steps
-        length = max(1, segment.config.end - segment.config.start)
-        self.tokens += change * segment.config.sequences * segment.config.sequence
-        self.work += change / length * work_of(segment)
+    @property
+    def recorded(self) -> int:
+        """Runs whose row exists."""
+        return self._tally.snapshot().recorded
 
-    def line(self) -> str:
-        """Runs done, tokens per second, time left."""
-        elapsed = time.monotonic() - self.started
-        left = (self.all_work - self.work) * elapsed / self.work if self.work > 0 and elapsed > 2 else None
-        parts = [
-            f"{self.runs} of {self.total_runs} runs",
-            f"{format_count(self.tokens / elapsed) if elapsed > 1 and self.tokens > 0 else '?'} tokens/s",
-            f"{format_duration(left) if left is not None else '?'} left",
-        ]
-        return ", ".join(parts) + (f", {self.failed} failed" if self.failed else "")
+    def _state(self, kind: type[BaseException] | None) -> State:
+        if kind is None:
+            return "incomplete" if self._tally.snapshot().given_up else "complete"
+        return "interrupted" if issubclass(kind, KeyboardInterrupt | SweepIncomplete) else "stopped"
 
-    def _show(self) -> None:
-        if self._live is not None:
-            self._live.update(self._bar, completed=self.work, description=f"{self.runs}/{self.total_runs} runs",
-                              rest=self.line().split(", ", 1)[1])  # fmt: skip
-        elif time.monotonic() - self._last > PLAIN_SECONDS:
-            self._last = time.monotonic()
-            self.console.print(self.line(), highlight=False, markup=False)
+    def _tick(self) -> None:
+        while not self._over.wait(TICK_SECONDS):
+            with self._lock:
+                snapshot = self._tally.snapshot()
+                for watcher in self._watchers:
+                    watcher.tick(snapshot)

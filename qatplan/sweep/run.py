@@ -10,18 +10,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from qatplan import runs
 from qatplan.errors import DataError, MissingExtra, SweepIncomplete, UsageError
 from qatplan.storage import Location
 from qatplan.sweep import engine
 from qatplan.sweep.folder import SweepFolder, check_space
-from qatplan.sweep.graph import Graph, Machine, build, timed_tokens
+from qatplan.sweep.graph import Graph, Machine, build, evaluation_tokens, timed_tokens
 from qatplan.sweep.interrupts import one_interrupt
-from qatplan.sweep.progress import Progress
+from qatplan.sweep.json_lines import JsonLines
+from qatplan.sweep.progress import Progress, Watcher
 from qatplan.sweep.specification import Specification
+from qatplan.sweep.status import StatusFile
+from qatplan.sweep.tensorboard_log import TensorBoardLog
 from qatplan.sweep.tokens import prepare_tokens
+from qatplan.sweep.view import view_for
 from qatplan.training.corpus import CorpusInfo, prepare
 from qatplan.training.segment import SegmentConfig
 
@@ -48,6 +52,8 @@ class Estimate:
     seconds: float
     """Wall time on this machine with `workers`, from timing a few eager steps of each size."""
     workers: int
+    evaluation: float
+    """Share of the work that goes into evaluating the runs, not into training them."""
     epochs: float
     """Passes over the corpus by the longest run."""
     by_kind: dict[str, tuple[int, int]]
@@ -88,12 +94,12 @@ def estimate(specification: Specification, *, device: str, workers: int | None) 
         corpus_folder = Path(scratch)
         info, graph = planned(specification, lambda: prepare(specification.corpus, corpus_folder), device, {})
         count = workers or default_workers(graph)
-        work: dict[int, int] = {}
+        work: dict[int, float] = {}
         by_kind: dict[str, tuple[int, int]] = {}
         examples: dict[int, SegmentConfig] = {}
         for segment in graph.segments.values():
             config = segment.config
-            work[config.shape.width] = work.get(config.shape.width, 0) + timed_tokens(config)
+            work[config.shape.width] = work.get(config.shape.width, 0.0) + timed_tokens(config)
             examples.setdefault(config.shape.width, config)
             number, tokens = by_kind.get(config.kind, (0, 0))
             by_kind[config.kind] = (number + 1, tokens + config.tokens)
@@ -104,7 +110,8 @@ def estimate(specification: Specification, *, device: str, workers: int | None) 
         runs=len(graph.runs),
         tokens=graph.tokens,
         tokens_from_scratch=graph.tokens_from_scratch,
-        seconds=sum(tokens / rates[width] for width, tokens in work.items()) / count,
+        seconds=sum(effort / rates[width] for width, effort in work.items()) / count,
+        evaluation=sum(evaluation_tokens(s.config) for s in graph.segments.values()) / sum(work.values()),
         workers=count,
         epochs=longest / info.train_tokens,
         by_kind=by_kind,
@@ -112,10 +119,18 @@ def estimate(specification: Specification, *, device: str, workers: int | None) 
 
 
 def sweep(
-    specification: Specification, out: Location, *, device: str, workers: int | None, console: Console
+    specification: Specification,
+    out: Location,
+    *,
+    device: str,
+    workers: int | None,
+    console: Console,
+    json_lines: TextIO | None = None,
+    tensorboard: Path | None = None,
 ) -> Outcome:
     """Train what is missing of a specification in folder `out`, local or of an object store.
 
+    `console` shows how it goes; events also go to `json_lines`, loss curves to the folder `tensorboard`.
     Raises UsageError before anything is written if the folder belongs to another sweep or the disk is too small;
     SweepIncomplete (evidence: the reasons by segment) if some segments were given up.
     """
@@ -124,7 +139,8 @@ def sweep(
     folder.belongs_to(specification)
     with one_interrupt(), folder.storage.hold() as still_held:
         try:
-            outcome = _sweep(specification, folder, device, workers, console, still_held)
+            watching = _Watching(console, json_lines, tensorboard)
+            outcome = _sweep(specification, folder, device, workers, watching, still_held)
             return replace(outcome, folder=out)
         except KeyboardInterrupt:
             raise SweepIncomplete("interrupted; repeat the command to go on.") from None
@@ -133,8 +149,30 @@ def sweep(
                 folder.storage.remove_temporary()
 
 
+@dataclass(frozen=True)
+class _Watching:
+    """Who is told how a sweep goes."""
+
+    console: Console
+    json_lines: TextIO | None
+    tensorboard: Path | None
+
+    def say(self, message: str) -> None:
+        """One line for the person at the terminal."""
+        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    def watchers(self, folder: SweepFolder, finished: set[str]) -> list[Watcher]:
+        """All of them; UsageError if TensorBoard's folder cannot be written."""
+        found: list[Watcher] = [view_for(self.console), StatusFile(folder, self.say)]
+        if self.json_lines is not None:
+            found.append(JsonLines(self.json_lines, self.say))
+        if self.tensorboard is not None:
+            found.append(TensorBoardLog(self.tensorboard, folder, finished, self.say))
+        return found
+
+
 def _sweep(
-    specification: Specification, folder: SweepFolder, device: str, workers: int | None, console: Console,
+    specification: Specification, folder: SweepFolder, device: str, workers: int | None, watching: _Watching,
     still_held: Callable[[], None],
 ) -> Outcome:  # fmt: skip
     folder.belongs_to(specification)
@@ -147,12 +185,12 @@ def _sweep(
     folder.claim(specification, backends, info.digest)
     finished, remarks = folder.finished_runs(graph)
     for remark in remarks:
-        console.print(remark, highlight=False, markup=False)
-    _say_epochs(graph, info, console)
+        watching.say(remark)
+    _say_epochs(graph, info, watching.say)
     started = time.monotonic()
     keep = specification.training.keep_models
     needed = engine.Plan(graph, folder, finished, keep).needed
-    with Progress(graph, needed, len(finished), console) as progress:
+    with Progress(graph, needed, len(finished), watching.watchers(folder, finished)) as progress:
 
         def report(event: engine.Event) -> None:
             still_held()
@@ -166,7 +204,7 @@ def _sweep(
             )  # fmt: skip
         except KeyboardInterrupt:
             raise SweepIncomplete(
-                f"interrupted with {progress.runs} of {len(graph.runs)} runs recorded; repeat the command to go on."
+                f"interrupted with {progress.recorded} of {len(graph.runs)} runs recorded; repeat the command to go on."
             ) from None
     if failed:
         first = next(iter(failed.items()))
@@ -217,14 +255,12 @@ def planned(
     return info, graph
 
 
-def _say_epochs(graph: Graph, info: CorpusInfo, console: Console) -> None:
+def _say_epochs(graph: Graph, info: CorpusInfo, say: Callable[[str], None]) -> None:
     longest = max(run.config.end_tokens for run in graph.runs)
     if longest > info.train_tokens:
-        console.print(
+        say(
             f"the longest run makes {longest / info.train_tokens:.1f} passes over the {info.train_tokens} training "
-            f"tokens of {info.label}.",
-            highlight=False,
-            markup=False,
+            f"tokens of {info.label}."
         )
 
 

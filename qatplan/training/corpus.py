@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -171,15 +173,33 @@ def batch(corpus: Corpus, *, seed: int, step: int, sequences: int, length: int) 
     Each epoch cuts the corpus into blocks at its own random offset and visits them in its own random order, so every
     token is seen once an epoch, and all branches of a trunk see the same data.
     """
-    blocks = blocks_per_epoch(corpus.info.train_tokens, length)
-    first = step * sequences
     rows = np.empty((sequences, length + 1), dtype=np.int64)
-    for row in range(sequences):
-        epoch, place = divmod(first + row, blocks)
-        offset, order = _epoch(corpus.info.train_tokens, seed, epoch, length)
-        start = offset + int(order[place]) * length
+    for row, start in enumerate(_starts(corpus, seed, step, sequences, length)):
         rows[row] = corpus.train[start : start + length + 1]
     return rows
+
+
+def prefetch(corpus: Corpus, *, seed: int, step: int, sequences: int, length: int) -> None:
+    """Have the system read what `batch` will need at `step` into memory; returns at once, and changes nothing else.
+
+    Without it a text larger than memory, or not read before, makes a training step wait for the disk.
+    """
+    pages = corpus.train.base
+    if not isinstance(pages, mmap.mmap) or sys.platform == "win32":
+        return
+    size = corpus.train.itemsize
+    for start in _starts(corpus, seed, step, sequences, length):
+        first = start * size // mmap.PAGESIZE * mmap.PAGESIZE
+        pages.madvise(mmap.MADV_WILLNEED, first, (start + length + 1) * size - first)
+
+
+def _starts(corpus: Corpus, seed: int, step: int, sequences: int, length: int) -> Iterator[int]:
+    """Where each sequence of a batch begins in the training tokens."""
+    blocks = blocks_per_epoch(corpus.info.train_tokens, length)
+    for number in range(step * sequences, (step + 1) * sequences):
+        epoch, place = divmod(number, blocks)
+        offset, order = _epoch(corpus.info.train_tokens, seed, epoch, length)
+        yield offset + int(order[place]) * length
 
 
 def blocks_per_epoch(train_tokens: int, length: int) -> int:

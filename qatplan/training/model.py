@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from qatplan.training.operations import Operations, eager_operations
 from qatplan.training.shape import Shape
 
-ROTARY_BASE = 10000.0
 NORM_EPSILON = 1e-5
 
 BLOCK_TENSORS = ("attention_norm", "query_key_value", "output", "feed_forward_norm", "gate_up", "down")
@@ -80,9 +80,14 @@ class Decoder(nn.Module):
         return [(name, named[name]) for name in ("embedding", *inner, "norm")]
 
 
-def make_forward(shape: Shape, sequence: int, device: torch.device, feed: Feed = unchanged) -> Forward:
-    """The loss of a batch as a function of the weights in `Decoder.named_weights` order."""
-    block = make_block(shape, sequence, device, feed)
+def make_forward(
+    shape: Shape, sequence: int, device: torch.device, feed: Feed = unchanged, operations: Operations | None = None
+) -> Forward:
+    """The loss of a batch as a function of the weights in `Decoder.named_weights` order.
+
+    `operations` are eager ones unless given.
+    """
+    block = make_block(shape, sequence, device, feed, operations)
     count = 2 + len(BLOCK_TENSORS) * shape.layers
 
     def forward(weights: list[Tensor], tokens: Tensor, targets: Tensor) -> Tensor:
@@ -107,16 +112,11 @@ Block = Callable[[list[Tensor], Tensor, int, Sequence[Tensor]], Tensor]
 """(the layer's tensors, stream (batch, sequence, width), number of the layer, tensors of the feed) -> stream."""
 
 
-def make_block(shape: Shape, sequence: int, device: torch.device, feed: Feed = unchanged) -> Block:
+def make_block(
+    shape: Shape, sequence: int, device: torch.device, feed: Feed = unchanged, operations: Operations | None = None
+) -> Block:
     """One decoder layer as a function of its tensors, in the order of `BLOCK_TENSORS`."""
-    positions = torch.arange(sequence, dtype=torch.float32)[:, None]
-    frequencies = ROTARY_BASE ** (-torch.arange(0, shape.head_size, 2, dtype=torch.float32) / shape.head_size)
-    angle = positions * frequencies[None, :]
-    cosine, sine = angle.cos().to(device), angle.sin().to(device)
-
-    def rotate(x: Tensor) -> Tensor:
-        first, second = x.chunk(2, dim=-1)
-        return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
+    inner = operations or eager_operations(sequence, shape.head_size, device)
 
     def block(weights: list[Tensor], stream: Tensor, layer: int, ranges: Sequence[Tensor]) -> Tensor:
         batch, length, width = stream.shape
@@ -124,11 +124,11 @@ def make_block(shape: Shape, sequence: int, device: torch.device, feed: Feed = u
         site = len(SITES) * layer
         heads = functional.linear(feed(rms_norm(stream, attention_norm), site, ranges), query_key_value)
         query, key, value = heads.view(batch, length, 3, shape.heads, shape.head_size).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(rotate(query), rotate(key), value, is_causal=True)
+        mixed = inner.attend(inner.rotate(query), inner.rotate(key), value)
         joined = feed(mixed.transpose(1, 2).reshape(batch, length, width), site + 1, ranges)
         stream = stream + functional.linear(joined, output)
         hidden = feed(rms_norm(stream, feed_forward_norm), site + 2, ranges)
         gate, up = functional.linear(hidden, gate_up).chunk(2, dim=-1)
-        return stream + functional.linear(feed(functional.silu(gate) * up, site + 3, ranges), down)
+        return stream + functional.linear(feed(inner.gate(gate, up), site + 3, ranges), down)
 
     return block

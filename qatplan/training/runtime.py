@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from qatplan.errors import UsageError
-from qatplan.training.corpus import Corpus, batch, validation_blocks
+from qatplan.training.compilation import compiled
+from qatplan.training.corpus import Corpus, batch, prefetch, validation_blocks
 from qatplan.training.model import Forward, make_forward, unchanged
+from qatplan.training.operations import compiled_operations
 from qatplan.training.quantized import activation_feed, activation_quantizer
 from qatplan.training.segment import Activation, SegmentConfig
 from qatplan.training.shape import Shape
@@ -32,14 +32,22 @@ class Runtime:
         activation = config.quantization.activation if config.quantization else None
         key = (config.shape, config.sequence, config.backend, activation)
         if key not in self._forwards:
-            feed = unchanged if activation is None else activation_feed(activation_quantizer(activation))
-            plain = make_forward(config.shape, config.sequence, self.device, feed)
-            self._forwards[key] = compiled(plain) if config.backend == "compiled" else plain
+            self._forwards[key] = self._make(config, activation)
         return self._forwards[key]
 
+    def _make(self, config: SegmentConfig, activation: Activation | None) -> Forward:
+        shape, sequence = config.shape, config.sequence
+        feed = unchanged if activation is None else activation_feed(activation_quantizer(activation))
+        if config.backend == "eager":
+            return make_forward(shape, sequence, self.device, feed)
+        operations = compiled_operations(sequence, shape.head_size, self.device)
+        program = repr((shape, sequence, config.sequences, config.device, activation))
+        return compiled(make_forward(shape, sequence, self.device, feed, operations), program)
+
     def batch(self, config: SegmentConfig, step: int) -> tuple[Tensor, Tensor]:
-        """Tokens and targets of a step, each (sequences, sequence)."""
+        """Tokens and targets of a step, each (sequences, sequence); those of the next are on their way from disk."""
         rows = batch(self.corpus, seed=config.seed, step=step, sequences=config.sequences, length=config.sequence)
+        prefetch(self.corpus, seed=config.seed, step=step + 1, sequences=config.sequences, length=config.sequence)
         tokens = torch.from_numpy(rows).to(self.device)
         return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
@@ -51,14 +59,6 @@ class Runtime:
             self._validation[key] = torch.from_numpy(rows).to(self.device)
         blocks = self._validation[key]
         return blocks[: max(1, len(blocks) // config.sequences) * config.sequences]
-
-
-def compiled(forward: Forward) -> Forward:
-    """The forward function through torch.compile, for fixed shapes."""
-    # Each shape and mode is one entry; a sweep has more sizes than the default limit of eight.
-    torch._dynamo.config.recompile_limit = 64  # type: ignore[attr-defined]
-    function: Callable[..., Any] = torch.compile(forward, dynamic=False)
-    return function
 
 
 def can_compile(device: str) -> bool:

@@ -14,7 +14,7 @@ from test_graph import graph
 from qatplan import runs
 from qatplan.errors import UsageError
 from qatplan.sweep.engine import Event
-from qatplan.sweep.graph import timed_tokens
+from qatplan.sweep.graph import evaluation_tokens, timed_tokens
 from qatplan.sweep.progress import Progress
 from qatplan.sweep.run import sweep
 from qatplan.sweep.specification import parse, read
@@ -54,7 +54,8 @@ def test_a_method_counts_the_time_it_takes() -> None:
     for run in found.runs:
         quantization = run.config.quantization
         recipe = RECIPES[quantization.post_training] if quantization else None
-        assert timed_tokens(run.config) == run.config.tokens + (recipe.tokens if recipe else 0)
+        own = run.config.tokens + (recipe.tokens if recipe else 0)
+        assert timed_tokens(run.config) == own + evaluation_tokens(run.config)
     progress = Progress(found, set(found.segments), 0, Console(file=io.StringIO()))
     for segment in found.segments.values():
         progress(Event(kind="done", segment=segment))

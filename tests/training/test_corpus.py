@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,7 @@ from qatplan.errors import DataError, UsageError
 from qatplan.training import texts
 from qatplan.training.corpus import (
     Corpus,
+    CorpusInfo,
     Source,
     batch,
     blocks_per_epoch,
@@ -125,8 +130,6 @@ def test_tokenizer_of_the_users(tmp_path: Path) -> None:
 
 
 def small_corpus(tokens: int = 1000) -> Corpus:
-    from qatplan.training.corpus import CorpusInfo
-
     train = (np.arange(tokens) % 251).astype(np.uint8)
     info = CorpusInfo(
         label="t", digest="d", vocabulary=256, train_tokens=tokens, validation_tokens=tokens, bytes_per_token=1.0,
@@ -169,3 +172,41 @@ def test_a_short_file_is_noticed(tmp_path: Path, speeches: Path) -> None:
         (tmp_path / name).write_bytes((speeches / name).read_bytes()[: 5000 if name == "train.bin" else None])
     with pytest.raises(DataError, match="5000 tokens, 11037192 were recorded"):
         open_corpus(tmp_path)
+
+
+READ_COLD = """
+import os, resource, sys, time
+from pathlib import Path
+from qatplan.training.corpus import batch, open_corpus, prefetch
+folder, ahead = Path(sys.argv[1]), sys.argv[2] == "ahead"
+descriptor = os.open(folder / "train.bin", os.O_RDWR)
+os.fsync(descriptor)
+os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+corpus = open_corpus(folder)
+if ahead:
+    prefetch(corpus, seed=0, step=0, sequences=16, length=128)
+    time.sleep(2)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+batch(corpus, seed=0, step=0, sequences=16, length=128)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_majflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="drops a file from the page cache")
+def test_a_prefetched_batch_does_not_wait_for_the_disk(tmp_path: Path) -> None:
+    tokens = 2**26
+    (tmp_path / "train.bin").write_bytes(os.urandom(2**20) * 64)
+    (tmp_path / "validation.bin").write_bytes(bytes(1000))
+    info = CorpusInfo(
+        label="t", digest="d", vocabulary=256, train_tokens=tokens, validation_tokens=1000, bytes_per_token=1.0,
+        item_type="uint8",
+    )  # fmt: skip
+    (tmp_path / "corpus.json").write_text(json.dumps(asdict(info)))
+
+    def waits(how: str) -> int:
+        command = [sys.executable, "-c", READ_COLD, str(tmp_path), how]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    if waits("cold") == 0:
+        pytest.skip("files of this folder live in memory")
+    assert waits("ahead") == 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
 from qatplan.errors import UsageError
 from qatplan.training.model import Decoder, make_forward
+from qatplan.training.operations import Operations, compiled_operations, eager_operations
 from qatplan.training.shape import Shape, shape_of_width
 
 SHAPE = Shape(vocabulary=17, width=16, layers=2, heads=2, feed_forward=24)
@@ -46,12 +49,16 @@ def reference_losses(named: dict[str, np.ndarray], shape: Shape, tokens: np.ndar
     return np.log(np.exp(logits).sum(1)) - logits[np.arange(length), targets]
 
 
-def test_forward_is_the_architecture() -> None:
+@pytest.mark.parametrize("operations", [eager_operations, compiled_operations])
+@pytest.mark.parametrize("length", [12, 11])
+def test_forward_is_the_architecture(operations: Callable[..., Operations], length: int) -> None:
     model = Decoder(SHAPE, torch.Generator().manual_seed(0))
-    tokens = torch.randint(0, 17, (3, 12), generator=torch.Generator().manual_seed(1))
-    targets = torch.randint(0, 17, (3, 12), generator=torch.Generator().manual_seed(2))
+    tokens = torch.randint(0, 17, (3, length), generator=torch.Generator().manual_seed(1))
+    targets = torch.randint(0, 17, (3, length), generator=torch.Generator().manual_seed(2))
     weights = [parameter for _, parameter in model.named_weights()]
-    found = make_forward(SHAPE, 12, torch.device("cpu"))(weights, tokens, targets)
+    device = torch.device("cpu")
+    inner = operations(length, SHAPE.head_size, device)
+    found = make_forward(SHAPE, length, device, operations=inner)(weights, tokens, targets)
     named = {name: parameter.detach().double().numpy() for name, parameter in model.named_weights()}
     expected = [
         reference_losses(named, SHAPE, t, y).mean() for t, y in zip(tokens.numpy(), targets.numpy(), strict=True)

@@ -16,10 +16,12 @@ from qatplan.quant.weight import rounded as rounded_weight
 from qatplan.storage import Entry, LocalStorage
 from qatplan.training import checkpoint
 from qatplan.training.checkpoint import State
+from qatplan.training.compilation import compiled
 from qatplan.training.corpus import Source, open_corpus, prepare
 from qatplan.training.model import Decoder, make_forward
+from qatplan.training.operations import compiled_operations
 from qatplan.training.quantized import QuantizedModel
-from qatplan.training.runtime import Runtime, can_compile, compiled
+from qatplan.training.runtime import Runtime, can_compile
 from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch
 from qatplan.training.shape import Shape, shape_of_width
 from qatplan.training.trainer import CURVE_STEPS, evaluate, evaluated_tensors, start_state, train
@@ -203,9 +205,11 @@ def test_compiled_loss_and_gradients_agree_with_eager() -> None:
     shape = Shape(vocabulary=32, width=16, layers=1, heads=2, feed_forward=16)
     model = Decoder(shape, torch.Generator().manual_seed(0))
     tokens = torch.randint(0, 32, (2, 17), generator=torch.Generator().manual_seed(1))
-    eager = make_forward(shape, 16, torch.device("cpu"))
+    device = torch.device("cpu")
+    eager = make_forward(shape, 16, device)
+    for_compiler = make_forward(shape, 16, device, operations=compiled_operations(16, shape.head_size, device))
     losses, gradients = [], []
-    for forward in (eager, compiled(eager)):
+    for forward in (eager, compiled(for_compiler, "test")):
         weights = [parameter.detach().clone().requires_grad_() for _, parameter in model.named_weights()]
         loss = forward(weights, tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
         gradients.append(torch.autograd.grad(loss.sum(), weights))

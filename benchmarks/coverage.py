@@ -3,8 +3,8 @@
     python benchmarks/coverage.py [--replications 500] [--draws 300] [--scenario NAME ...]
 
 Scenarios: `chinchilla` (240 runs, independent noise), `qat-loss` (302 runs of a thinned sweep, independent noise),
-`sweep` (the same with luck shared by the runs of one trunk: 5 sizes times 2 seeds), `shipped` (the law, the 260 runs and
-the noise of the shipped sweep), and two negative controls: `misspecified` (losses bend with N in a way that no
+`sweep` (the same with luck shared by the runs of one trunk: 5 sizes times 2 seeds), `shipped` (the law, the 260 runs
+and the noise of the shipped sweep), and two negative controls: `misspecified` (losses bend with N in a way that no
 Chinchilla law has) and `weak` (`sweep` with noise as large as what the split of the tokens is worth, so that the rows
 hardly determine it). Per quantity it prints the share of replications whose interval holds the truth, and whether a
 binomial test at 1 % contradicts 95 %.

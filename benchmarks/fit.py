@@ -40,8 +40,8 @@ from qatplan.fitting.solve import solve
 from qatplan.laws import Chinchilla, Inputs, Law, QatLoss
 
 DELTA = 1e-3
-# `simple-scaling-laws` asks for Python 3.12 but runs on 3.11, so it is installed without that check and, since pip would
-# then drop the check for its dependencies too, after them.
+# `simple-scaling-laws` asks for Python 3.12 but runs on 3.11, so it is installed without that check and, since pip
+# would then drop the check for its dependencies too, after them.
 PEERS = (
     ("chinchilla==0.2.0", "numpy>=1.26", "scipy>=1.13", "polars>=1.0", "pyyaml>=6.0.1"),
     ("--no-deps", "--ignore-requires-python", "simple-scaling-laws==0.2.0"),

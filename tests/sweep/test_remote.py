@@ -82,7 +82,8 @@ def test_a_remote_sweep_gives_the_local_table(tmp_path: Path, capsys: pytest.Cap
     assert [f"{OUT}/runs/{first}" in remark for remark in outcome.set_aside] == [True]
     assert runs.digest(runs.read(OUT)) == runs.digest(local)
     assert storage.names("segments") == {}
-    assert sorted(storage.names()) == ["corpus", "runs", "segments", "sweep.json"], "no lease and no probe is left"
+    left = ["corpus", "runs", "segments", "status.json", "sweep.json"]
+    assert sorted(storage.names()) == left, "no lease and no probe is left"
 
     again = sweep(read(path), OUT, device="cpu", workers=1, console=silent)
     assert (again.new_runs, again.runs) == (0, 4)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qatplan.cli.options import Json
+from qatplan.cli.options import Json, parser
 from qatplan.cli.output import emit
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from qatplan.sweep.engine import Engine as SweepEngine
     from qatplan.sweep.run import Estimate
 
 
@@ -29,17 +32,45 @@ class Engine(StrEnum):
     """What runs the workers."""
 
     local = "local"
+    ray = "ray"
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 1:
+        raise typer.BadParameter(f"'{text}' is not above 0 and at most 1.")
+    return value
 
 
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where to train; auto takes a GPU if there is one.")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes; default one a core.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Segments trained at once; default one a core.")]
 
 
 def sweep(
     specification: Annotated[Path, typer.Argument(metavar="SPEC.toml", help="The sweep specification.")],
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the sweep.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print segments, tokens and time; train nothing.")] = False,
-    engine: Annotated[Engine, typer.Option("--engine", help="What runs the workers.")] = Engine.local,
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="What runs the workers: this machine's processes, or Ray.")
+    ] = Engine.local,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address", metavar="ADDR", help="Ray cluster to join, HOST:PORT or auto; default: one on this machine."
+        ),
+    ] = None,
+    gpu_share: Annotated[
+        float | None,
+        typer.Option(
+            "--gpu-share",
+            parser=parser(_share, "SHARE"),
+            metavar="SHARE",
+            help="Part of a GPU that a Ray worker takes; default by model size.",
+        ),
+    ] = None,
     workers: Workers = None,
     device: DeviceOption = Device.auto,
     as_json: Json = False,
@@ -60,12 +91,30 @@ def sweep(
         return
     if out is None:
         raise UsageError("--out is missing: name the folder of the sweep, or use --dry-run.")
-    outcome = run.sweep(plan, out, device=device.value, workers=workers, console=console())
+    make_engine = _engine(engine, address, gpu_share)
+    outcome = run.sweep(plan, out, device=device.value, workers=workers, console=console(), make_engine=make_engine)
     text = (
         f"{outcome.runs} runs in {outcome.folder / 'runs'} ({outcome.new_runs} new, {outcome.diverged} diverged), "
         f"{format_count(outcome.tokens)} tokens in the graph, {format_duration(outcome.seconds)}."
     )
     emit(outcome, text, as_json)
+
+
+def _engine(name: Engine, address: str | None, gpu_share: float | None) -> Callable[[int | None], SweepEngine]:
+    """What makes the engine of a number of workers."""
+    if name is Engine.ray:
+        from functools import partial
+
+        from qatplan.sweep.ray_engine import RayEngine
+
+        return partial(RayEngine, address=address, gpu_share=gpu_share)
+    from qatplan.errors import UsageError
+    from qatplan.sweep.local_engine import LocalEngine
+
+    for option, value in (("--address", address), ("--gpu-share", gpu_share)):
+        if value is not None:
+            raise UsageError(f"{option} belongs to --engine ray.")
+    return LocalEngine
 
 
 def console() -> Console:

@@ -1,26 +1,18 @@
-"""The local engine: spawned worker processes with one thread each, fed along the graph's longest paths first.
+"""What executes a graph: the order of its segments, and the interface of the engines that carry them out.
 
-Correctness does not live here: any segment may be executed any number of times (`qatplan.sweep.worker`).
+Correctness lives in no engine: any segment may be executed any number of times, anywhere (`qatplan.sweep.worker`). An
+engine only says where; which segment is next, tried again or given up is the plan's, the same for all.
 """
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing as mp
-import os
-import signal
-import sys
-import time
-import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from qatplan.errors import QatplanError
 from qatplan.sweep.folder import SweepFolder
-from qatplan.sweep.graph import Graph, Segment, work_of
+from qatplan.sweep.graph import Graph, Machine, Segment, work_of
 
 ATTEMPTS = 3
 """Times a segment is tried before it is given up."""
@@ -36,63 +28,66 @@ class Event:
     message: str = ""
 
 
-def run(
-    graph: Graph,
-    folder: SweepFolder,
-    *,
-    finished: set[str],
-    workers: int,
-    keep: bool,
-    report: Callable[[Event], None],
-    save_seconds: float = 60.0,
-) -> dict[str, str]:
-    """Execute what is missing of a graph; returns the segments given up, by id, with the reason of each.
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What every worker of a sweep must know beside its segment."""
 
-    `finished` are the runs whose rows exist. KeyboardInterrupt stops the workers and is raised again.
-    """
-    plan = Plan(graph, folder, finished, keep)
-    job = {"folder": str(folder.path), "sweep_id": graph.sweep_id, "keep": keep, "save_seconds": save_seconds}
-    pool: list[_Worker] = []
-    try:
-        while plan.waiting or plan.running:
-            # A busy worker that died stays until its closed connection has been read, which frees its segment.
-            pool = [worker for worker in pool if worker.segment is not None or worker.alive]
-            while len(pool) < workers and len(pool) < len(plan.waiting) + len(plan.running):
-                pool.append(_Worker(job))
-            for worker in pool:
-                if worker.segment is None and (segment := plan.next()) is not None:
-                    worker.give(segment, plan.has_needed_children(segment.id))
-                    report(Event(kind="started", segment=segment))
-            if not plan.running:
-                break  # what is left hangs on segments that were given up
-            _listen(pool, plan, report)
-    finally:
-        for worker in pool:
-            worker.stop()
+    folder: Path
+    sweep_id: str
+    device: str
+    """`cpu` or `cuda`."""
+    keep: bool
+    """Whether checkpoints stay when nobody needs them."""
+    save_seconds: float = 60.0
+    """Time between the states saved within a segment."""
+
+
+class Engine(ABC):
+    """Where segments are executed. It is asked for its machine, started once, fed and listened to, and closed."""
+
+    @abstractmethod
+    def machine(self, device: str) -> Machine:
+        """What segments will run on if `device` is asked for; UsageError if there is no such device."""
+
+    @abstractmethod
+    def start(self, job: Job, segments: int) -> None:
+        """Get ready to execute that many segments of a job."""
+
+    @abstractmethod
+    def has_room(self) -> bool:
+        """Whether another segment could start now; always true of an engine that executes none."""
+
+    @abstractmethod
+    def give(self, segment: Segment, has_children: bool) -> None:
+        """Begin a segment; it must leave a checkpoint behind if it has children."""
+
+    @abstractmethod
+    def listen(self) -> Iterable[Event]:
+        """What happened to the segments given, `progress`, `done` or `failed`; waits about a second for news.
+
+        Progress may be late or missing. `failed` is one attempt's end, also where a worker or its whole machine died.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop what still runs and every process that the engine started."""
+
+
+def run(plan: Plan, engine: Engine, report: Callable[[Event], None]) -> dict[str, str]:
+    """Carry out a plan on a started engine; returns the segments given up, by id, with the reason of each."""
+    while plan.waiting or plan.running:
+        while engine.has_room() and (segment := plan.next()) is not None:
+            engine.give(segment, plan.has_needed_children(segment.id))
+            report(Event(kind="started", segment=segment))
+        if not plan.running:
+            break  # what is left hangs on segments that were given up
+        for event in engine.listen():
+            if event.kind == "done":
+                plan.done(event.segment.id)
+            elif event.kind == "failed" and plan.fail(event.segment.id, event.message):
+                event = replace(event, kind="retried")
+            report(event)
     return plan.failed
-
-
-def _listen(pool: list[_Worker], plan: Plan, report: Callable[[Event], None]) -> None:
-    busy = {worker.connection: worker for worker in pool if worker.segment is not None}
-    for ready in wait(list(busy), timeout=1.0):
-        worker = busy[ready]  # type: ignore[index]
-        segment = worker.segment
-        assert segment is not None
-        try:
-            kind, value = worker.connection.recv()
-        except (EOFError, OSError):
-            worker.stop()
-            kind, value = "failed", "its worker process died"
-        if kind == "progress":
-            report(Event(kind="progress", segment=segment, steps=value))
-            continue
-        worker.segment = None
-        if kind == "done":
-            plan.done(segment.id)
-            report(Event(kind="done", segment=segment))
-        else:
-            again = plan.fail(segment.id, value)
-            report(Event(kind="retried" if again else "failed", segment=segment, message=value))
 
 
 class Plan:
@@ -184,87 +179,3 @@ class Plan:
             self.failed[child] = f"a segment before it failed: {message}"
             stack.extend(self._children[child])
         return False
-
-
-class _Worker:
-    """The driver's end of one worker process."""
-
-    def __init__(self, job: dict[str, Any]) -> None:
-        context = mp.get_context("spawn")
-        self.connection, remote = context.Pipe()
-        self.process = context.Process(target=_serve, args=(remote, job), daemon=True)
-        with _environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE"):
-            self.process.start()
-        remote.close()
-        self.segment: Segment | None = None
-
-    @property
-    def alive(self) -> bool:
-        return self.process.is_alive()
-
-    def give(self, segment: Segment, has_children: bool) -> None:
-        self.segment = segment
-        with contextlib.suppress(OSError):  # the worker died: the next read of the connection says so
-            self.connection.send((segment, has_children))
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
-
-
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Variables that a spawned process must find when it loads its libraries."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _serve(connection: Connection, job: dict[str, Any]) -> None:
-    """A worker process: take segments from the driver until it goes away."""
-    # Ctrl-C reaches the whole process group; stopping workers is the driver's part.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import torch
-
-    from qatplan.sweep.worker import execute
-    from qatplan.training.corpus import open_corpus
-    from qatplan.training.runtime import Runtime
-
-    torch.set_num_threads(1)
-    folder = SweepFolder(Path(job["folder"]))
-    runtime: Runtime | None = None
-    parent = mp.parent_process()
-
-    def watch(steps: int) -> None:
-        if parent is not None and not parent.is_alive():
-            sys.exit(1)  # the driver was killed: leave no orphan behind
-        connection.send(("progress", steps))
-
-    while True:
-        try:
-            segment, has_children = connection.recv()
-        except EOFError:
-            return
-        try:
-            if runtime is None:
-                runtime = Runtime(open_corpus(folder.corpus), segment.config.device)
-            execute(
-                segment, folder=folder, runtime=runtime, sweep_id=job["sweep_id"], has_children=has_children,
-                keep=job["keep"], watch=watch, save_seconds=job["save_seconds"],
-            )  # fmt: skip
-        except QatplanError as error:
-            connection.send(("failed", str(error)))
-        except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            message = f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
-            connection.send(("failed", message))
-        else:
-            connection.send(("done", time.time()))

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qatplan.errors import MissingExtra, SweepIncomplete, UsageError
-from qatplan.sweep import engine
+from qatplan.sweep.engine import Engine, Job, Plan, run
 from qatplan.sweep.folder import SweepFolder, check_space
 from qatplan.sweep.graph import Graph, Machine, build
+from qatplan.sweep.local_engine import LocalEngine, default_workers
 from qatplan.sweep.progress import Progress
 from qatplan.sweep.specification import Specification
 from qatplan.training.corpus import CorpusInfo, prepare
@@ -78,8 +77,9 @@ def estimate(specification: Specification, *, device: str, workers: int | None) 
     require_training()
     with _one_thread(), tempfile.TemporaryDirectory() as scratch:
         corpus_folder = Path(scratch)
-        info, graph = _plan(specification, corpus_folder, device, {})
-        count = workers or default_workers(graph)
+        machine = LocalEngine().machine(device)
+        info, graph = _plan(specification, corpus_folder, machine, {})
+        count = workers or default_workers(machine.device)
         work: dict[int, int] = {}
         by_kind: dict[str, tuple[int, int]] = {}
         examples: dict[int, SegmentConfig] = {}
@@ -103,8 +103,16 @@ def estimate(specification: Specification, *, device: str, workers: int | None) 
     )
 
 
-def sweep(specification: Specification, out: Path, *, device: str, workers: int | None, console: Console) -> Outcome:
-    """Train what is missing of a specification in folder `out`.
+def sweep(
+    specification: Specification,
+    out: Path,
+    *,
+    device: str,
+    workers: int | None,
+    console: Console,
+    make_engine: Callable[[int | None], Engine] = LocalEngine,
+) -> Outcome:
+    """Train what is missing of a specification in folder `out`, by the engine that `make_engine` makes of `workers`.
 
     Raises UsageError before anything is written if the folder belongs to another sweep or the disk is too small;
     SweepIncomplete (evidence: the reasons by segment) if some segments were given up.
@@ -112,9 +120,10 @@ def sweep(specification: Specification, out: Path, *, device: str, workers: int 
     require_training()
     folder = SweepFolder(out)
     folder.belongs_to(specification)
-    with folder.lock():
+    made = make_engine(workers)
+    with folder.lock(), closing(made) as engine:
         folder.belongs_to(specification)
-        info, graph = _plan(specification, folder.corpus, device, folder.backends())
+        info, graph = _plan(specification, folder.corpus, engine.machine(device), folder.backends())
         check_space(out, graph)
         folder.claim(specification, {str(s.config.shape.width): s.config.backend for s in graph.segments.values()})
         folder.remove_temporary()
@@ -124,12 +133,13 @@ def sweep(specification: Specification, out: Path, *, device: str, workers: int 
         _say_epochs(graph, info, console)
         started = time.monotonic()
         keep = specification.training.keep_models
-        needed = engine.Plan(graph, folder, finished, keep).needed
-        with Progress(graph, needed, len(finished), console) as progress:
-            count = workers or default_workers(graph)
+        plan = Plan(graph, folder, finished, keep)
+        engine.start(Job(folder=out, sweep_id=graph.sweep_id, device=graph.device, keep=keep), len(plan.needed))
+        with Progress(graph, set(plan.needed), len(finished), console) as progress:
             try:
-                failed = engine.run(graph, folder, finished=finished, workers=count, keep=keep, report=progress)
+                failed = run(plan, engine, progress)
             except KeyboardInterrupt:
+                engine.close()
                 folder.remove_temporary()
                 raise SweepIncomplete(
                     f"interrupted with {progress.runs} of {len(graph.runs)} runs recorded; repeat the command to go on."
@@ -152,23 +162,10 @@ def sweep(specification: Specification, out: Path, *, device: str, workers: int 
         )
 
 
-def default_workers(graph: Graph) -> int:
-    """One worker a core; one in all on a GPU."""
-    device = next(iter(graph.segments.values())).config.device
-    if device == "cuda":
-        return 1
-    # Linux knows which cores this process may use; elsewhere all there are.
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
 def _plan(
-    specification: Specification, corpus_folder: Path, device: str, backends: dict[str, str]
+    specification: Specification, corpus_folder: Path, machine: Machine, backends: dict[str, str]
 ) -> tuple[CorpusInfo, Graph]:
-    from qatplan.training.runtime import can_compile, resolve_device
-
-    resolved = resolve_device(device)
     info = prepare(specification.corpus, corpus_folder)
-    machine = Machine(device=resolved, can_compile=can_compile(resolved))
     graph = build(specification, info, machine, {int(width): backend for width, backend in backends.items()})
     available = info.validation_tokens
     if specification.training.validation_tokens > available:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -92,7 +93,8 @@ def sweep(
     if out is None:
         raise UsageError("--out is missing: name the folder of the sweep, or use --dry-run.")
     make_engine = _engine(engine, address, gpu_share)
-    outcome = run.sweep(plan, out, device=device.value, workers=workers, console=console(), make_engine=make_engine)
+    with _ended_in_order():
+        outcome = run.sweep(plan, out, device=device.value, workers=workers, console=console(), make_engine=make_engine)
     text = (
         f"{outcome.runs} runs in {outcome.folder / 'runs'} ({outcome.new_runs} new, {outcome.diverged} diverged), "
         f"{format_count(outcome.tokens)} tokens in the graph, {format_duration(outcome.seconds)}."
@@ -115,6 +117,18 @@ def _engine(name: Engine, address: str | None, gpu_share: float | None) -> Calla
         if value is not None:
             raise UsageError(f"{option} belongs to --engine ray.")
     return LocalEngine
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Treat SIGTERM, which batch systems send when time is up, as Ctrl-C."""
+    import signal
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def console() -> Console:

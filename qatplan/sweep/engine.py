@@ -16,11 +16,16 @@ from qatplan.sweep.graph import Graph, Machine, Segment, work_of
 
 ATTEMPTS = 3
 """Times a segment is tried before it is given up."""
+LOSSES = 20
+"""Times its machine may be lost before a segment is given up: no fault of its own, yet it might be what kills them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened to a segment: `started`, `progress` (steps), `done`, `retried` or `failed` (message)."""
+    """Something that happened to a segment: `started`, `progress` (steps), `done`, `retried` or `failed` (message).
+
+    Engines also say `lost` (message), an attempt that ended with its machine; `run` reports it as one of the last two.
+    """
 
     kind: str
     segment: Segment
@@ -63,9 +68,9 @@ class Engine(ABC):
 
     @abstractmethod
     def listen(self) -> Iterable[Event]:
-        """What happened to the segments given, `progress`, `done` or `failed`; waits about a second for news.
+        """What happened to the segments given: `progress`, `done`, `failed` or `lost`; waits about a second for news.
 
-        Progress may be late or missing. `failed` is one attempt's end, also where a worker or its whole machine died.
+        Progress may be late or missing. `failed` is the end of one attempt, also where its worker process died.
         """
 
     @abstractmethod
@@ -84,8 +89,9 @@ def run(plan: Plan, engine: Engine, report: Callable[[Event], None]) -> dict[str
         for event in engine.listen():
             if event.kind == "done":
                 plan.done(event.segment.id)
-            elif event.kind == "failed" and plan.fail(event.segment.id, event.message):
-                event = replace(event, kind="retried")
+            elif event.kind in ("failed", "lost"):
+                again = plan.fail(event.segment.id, event.message, lost=event.kind == "lost")
+                event = replace(event, kind="retried" if again else "failed")
             report(event)
     return plan.failed
 
@@ -107,7 +113,7 @@ class Plan:
             if parent is not None:
                 self._children[parent].append(name)
         self._length = self._path_lengths()
-        self._attempts: dict[str, int] = {}
+        self._attempts: dict[tuple[str, bool], int] = {}
 
     def _needed(self) -> set[str]:
         needed: set[str] = set()
@@ -164,11 +170,11 @@ class Plan:
 
             checkpoint.remove(self.folder.checkpoint(parent))
 
-    def fail(self, name: str, message: str) -> bool:
-        """Record a failed attempt; True if the segment will be tried again."""
+    def fail(self, name: str, message: str, *, lost: bool = False) -> bool:
+        """Record a failed attempt, or one lost with its machine; True if the segment will be tried again."""
         self.running.discard(name)
-        self._attempts[name] = self._attempts.get(name, 0) + 1
-        if self._attempts[name] < ATTEMPTS:
+        self._attempts[name, lost] = self._attempts.get((name, lost), 0) + 1
+        if self._attempts[name, lost] < (LOSSES if lost else ATTEMPTS):
             self.waiting.add(name)
             return True
         self.failed[name] = message

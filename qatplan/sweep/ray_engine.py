@@ -10,7 +10,9 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -121,17 +123,24 @@ class RayEngine(Engine):
         yield from self._progress()
         for reference in ended:
             segment, _ = self._running.pop(reference)
-            try:
-                message = ray.get(reference)
-            except ray.exceptions.OutOfMemoryError:
-                message = "its worker was stopped because its node ran out of memory"
-            except ray.exceptions.NodeDiedError:
-                message = "its node was lost"
-            except ray.exceptions.WorkerCrashedError:
-                message = "its worker process died"
-            except ray.exceptions.RayError as error:
-                message = _brief(error)
-            yield Event(kind="done" if message is None else "failed", segment=segment, message=message or "")
+            yield self._end(segment, reference)
+
+    @staticmethod
+    def _end(segment: Segment, reference: Any) -> Event:
+        """What became of a task that has ended."""
+        import ray
+
+        try:
+            message = ray.get(reference)
+        except ray.exceptions.NodeDiedError:
+            return Event(kind="lost", segment=segment, message="its node was lost")
+        except ray.exceptions.OutOfMemoryError:
+            message = "its worker was stopped because its node ran out of memory"
+        except ray.exceptions.WorkerCrashedError:
+            message = "its worker process died"
+        except ray.exceptions.RayError as error:
+            message = _brief(error)
+        return Event(kind="done" if message is None else "failed", segment=segment, message=message or "")
 
     def _progress(self) -> Iterator[Event]:
         """What workers told the board; once a second."""
@@ -166,17 +175,25 @@ class RayEngine(Engine):
                 if self._running:
                     ray.wait(list(self._running), num_returns=len(self._running), timeout=STOP_SECONDS)
             ray.shutdown()
+            _print_of_ray(True)
             self._joined = False
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _connect(self) -> Any:
         """The `ray` module, connected."""
-        if self._address is None:
-            self._start_local()
-        else:
-            self._join(self._address)
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            if self._address is None:
+                self._start_local()
+            else:
+                self._join(self._address)
+        finally:
+            # Ray sets a handler of its own, which ends in an abort with a stack trace.
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)
         self._joined = True
+        _print_of_ray(False)
         import ray
 
         return ray
@@ -224,6 +241,16 @@ class RayEngine(Engine):
 
 def _quiet() -> dict[str, Any]:
     return {"log_to_driver": False, "logging_level": "error"}
+
+
+def _print_of_ray(wanted: bool) -> None:
+    """Whether the cluster's messages (a lost node is pages) go to stdout, which is for data; log_to_driver leaves them.
+
+    This is the switch that Ray's own debugger uses; there is no public one.
+    """
+    from ray._private import worker
+
+    worker._worker_logs_enabled = wanted
 
 
 def _brief(error: BaseException) -> str:

@@ -11,6 +11,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -34,8 +35,11 @@ LOOK_SECONDS = 120.0
 """Time for the first worker to come up before a cluster is held to be unusable."""
 STOP_SECONDS = 10.0
 """Time for cancelled workers to end."""
-# Read when Ray is imported: with 0 every process of a local cluster listens on 127.0.0.1 alone, also on Linux.
+CONNECT_SECONDS = 10.0
+# Both are read when Ray is imported. With 0 every process of a local cluster listens on 127.0.0.1 alone, also on Linux.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+FEW_RETRIES = {"RAY_NUM_REDIS_GET_RETRIES": "2"}
+"""Tries of 40 s each to reach a cluster's head that accepts connections and does not answer."""
 
 
 @final
@@ -220,13 +224,9 @@ class RayEngine(Engine):
             )
 
     def _join(self, address: str) -> None:
-        if address.startswith("ray://"):
-            raise UsageError(
-                f"--address {address} is a Ray Client address; run the command on a node of the cluster with "
-                "--address auto, or name its HOST:PORT."
-            )
-        import ray
-
+        _check_address(address)
+        with environment(FEW_RETRIES):
+            import ray
         self._refuse_connected(ray)
         try:
             ray.init(address=address, runtime_env={"env_vars": ONE_THREAD}, **_quiet())
@@ -237,6 +237,24 @@ class RayEngine(Engine):
     def _refuse_connected(ray: Any) -> None:
         if ray.is_initialized():
             raise UsageError("this process is connected to a Ray cluster already; call ray.shutdown() first.")
+
+
+def _check_address(address: str) -> None:
+    """UsageError unless something listens there: Ray itself would try for a quarter of an hour."""
+    if address == "auto":
+        return
+    if address.startswith("ray://"):
+        raise UsageError(
+            f"--address {address} is a Ray Client address; run the command on a node of the cluster with --address "
+            "auto, or name its HOST:PORT."
+        )
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"--address {address} is neither HOST:PORT nor auto.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise UsageError(f"--address {address}: nothing answers there ({error.strerror or error}).") from None
 
 
 def _quiet() -> dict[str, Any]:

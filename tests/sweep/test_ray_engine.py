@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -64,7 +65,7 @@ def local(specification: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.T
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head without cores and three nodes of one core each; `nodes` are the latter."""
+    """A head without cores and two nodes of one core each."""
     for name, value in LOOPBACK.items():
         monkeypatch.setenv(name, value)
     from ray.cluster_utils import Cluster
@@ -72,7 +73,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     small = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
     try:
-        for _ in range(3):
+        for _ in range(2):
             made.add_node(num_cpus=1, **small)
         yield made
     finally:
@@ -113,6 +114,12 @@ def test_a_node_lost_in_mid_sweep_changes_nothing(
     cluster: Any, local: pa.Table, specification: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "cluster"
+    driver = command(specification, out, "--address", cluster.address, "--device", "cuda")
+    output, errors = driver.communicate(timeout=120)
+    sentence = "device cuda: no node of the Ray cluster offers a GPU; allowed here: auto, cpu."
+    assert (driver.returncode, output, errors) == (2, "", f"qatplan: {sentence}\n")
+    assert not (out / "sweep.json").exists()
+
     driver = command(specification, out, "--address", cluster.address)
     wait_for_rows(out, 1, driver)
     nodes = {node.all_processes["raylet"][0].process.pid: node for node in cluster.worker_nodes}
@@ -190,21 +197,18 @@ def listening(pids: list[int]) -> set[str]:
 
 
 @needs_ray
-def test_a_cluster_that_cannot_serve_is_one_sentence(cluster: Any, specification: Path, tmp_path: Path) -> None:
-    cases = [
-        (["--device", "cuda"], "device cuda: no node of the Ray cluster offers a GPU; allowed here: auto, cpu."),
-    ]
-    for options, sentence in cases:
-        driver = command(specification, tmp_path / "out", "--address", cluster.address, *options)
-        output, errors = driver.communicate(timeout=120)
-        assert (driver.returncode, output, errors.strip()) == (2, "", f"qatplan: {sentence}")
-    assert not (tmp_path / "out" / "sweep.json").exists()
-
-
-@needs_ray
-def test_addresses_that_are_none() -> None:
-    with pytest.raises(UsageError, match="is a Ray Client address; run the command on a node of the cluster"):
-        RayEngine(address="ray://head:10001").machine("cpu")
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("ray://head:10001", "is a Ray Client address; run the command on a node of the cluster with --address auto"),
+        ("head", "--address head is neither HOST:PORT nor auto"),
+        ("127.0.0.1:99999", "--address 127.0.0.1:99999 is neither HOST:PORT nor auto"),
+        ("127.0.0.1:1", "--address 127.0.0.1:1: nothing answers there (Connection refused)"),
+    ],
+)
+def test_addresses_where_no_cluster_is(address: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(sentence)):
+        RayEngine(address=address).machine("cpu")
 
 
 def test_without_ray_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

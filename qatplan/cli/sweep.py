@@ -121,12 +121,16 @@ def _engine(name: Engine, address: str | None, gpu_share: float | None) -> Calla
 
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
-    """Treat SIGTERM, which batch systems send when time is up, as Ctrl-C."""
+    """Treat SIGTERM, which batch systems send when time is up, as Ctrl-C, and both as a sweep to be gone on with."""
     import signal
+
+    from qatplan.errors import SweepIncomplete
 
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
+    except KeyboardInterrupt:
+        raise SweepIncomplete("interrupted before any segment began; repeat the command to go on.") from None
     finally:
         signal.signal(signal.SIGTERM, before)
 

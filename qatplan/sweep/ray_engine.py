@@ -192,11 +192,12 @@ class RayEngine(Engine):
                 self._start_local()
             else:
                 self._join(self._address)
+        except SystemExit:
+            raise KeyboardInterrupt from None  # SIGTERM while Ray's own handler was in place
         finally:
-            # Ray sets a handler of its own, which ends in an abort with a stack trace.
+            # Left in place, that handler ends in an abort with a stack trace.
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, before)
-        self._joined = True
         _print_of_ray(False)
         import ray
 
@@ -206,16 +207,15 @@ class RayEngine(Engine):
         # No usage reports from a cluster that the user did not ask for; whoever wants them sets the variable.
         quiet = {} if "RAY_USAGE_STATS_ENABLED" in os.environ else {"RAY_USAGE_STATS_ENABLED": "0"}
         with environment({**ONE_THREAD, **LOOPBACK, **quiet}):
-            import ray
-
+            ray = _import_ray()
             self._refuse_connected(ray)
             # Not tempfile's default: the paths of Ray's sockets must stay below 100 characters.
             self._scratch = Path(tempfile.mkdtemp(prefix="qatplan-ray-", dir="/tmp" if os.name == "posix" else None))
+            self._joined = True  # an interruption may leave it half started
             ray.init(
                 address="local", num_cpus=self._workers or default_workers("cpu"), include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES, _temp_dir=str(self._scratch), **_quiet(),
             )  # fmt: skip
-            self._joined = True
         bound = {node["NodeManagerAddress"] for node in ray.nodes()}
         if bound != {"127.0.0.1"}:
             raise UsageError(
@@ -226,8 +226,9 @@ class RayEngine(Engine):
     def _join(self, address: str) -> None:
         _check_address(address)
         with environment(FEW_RETRIES):
-            import ray
+            ray = _import_ray()
         self._refuse_connected(ray)
+        self._joined = True
         try:
             ray.init(address=address, runtime_env={"env_vars": ONE_THREAD}, **_quiet())
         except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
@@ -237,6 +238,19 @@ class RayEngine(Engine):
     def _refuse_connected(ray: Any) -> None:
         if ray.is_initialized():
             raise UsageError("this process is connected to a Ray cluster already; call ray.shutdown() first.")
+
+
+def _import_ray() -> Any:
+    """The module, imported without interruption: half a Ray complains at the end of the process."""
+    held = {signal.SIGINT, signal.SIGTERM}
+    if os.name == "posix":
+        signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        import ray
+    finally:
+        if os.name == "posix":
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
+    return ray
 
 
 def _check_address(address: str) -> None:

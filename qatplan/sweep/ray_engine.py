@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
-from qatplan.errors import MissingExtra, UsageError
+from qatplan.errors import MissingExtra, SweepIncomplete, UsageError
 from qatplan.sweep import ray_tasks
 from qatplan.sweep.engine import Engine, Event, Job
 from qatplan.sweep.environment import ONE_THREAD, environment
@@ -212,10 +212,15 @@ class RayEngine(Engine):
             # Not tempfile's default: the paths of Ray's sockets must stay below 100 characters.
             self._scratch = Path(tempfile.mkdtemp(prefix="qatplan-ray-", dir="/tmp" if os.name == "posix" else None))
             self._joined = True  # an interruption may leave it half started
-            ray.init(
-                address="local", num_cpus=self._workers or default_workers("cpu"), include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES, _temp_dir=str(self._scratch), **_quiet(),
-            )  # fmt: skip
+            try:
+                ray.init(
+                    address="local", num_cpus=self._workers or default_workers("cpu"), include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES, _temp_dir=str(self._scratch), **_quiet(),
+                )  # fmt: skip
+            except Exception as error:  # a bare one where a machine is so busy that Ray's processes are late
+                raise SweepIncomplete(
+                    f"the Ray cluster of this machine did not start ({_brief(error)}); repeat the command to try again."
+                ) from error
         bound = {node["NodeManagerAddress"] for node in ray.nodes()}
         if bound != {"127.0.0.1"}:
             raise UsageError(

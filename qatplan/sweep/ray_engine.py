@@ -63,6 +63,7 @@ class RayEngine(Engine):
         self._task: Any = None
         self._board: Any = None
         self._running: dict[Any, tuple[Segment, float]] = {}
+        self._here = ""
         self._cores = self._gpus = 0.0
         self._looked = 0.0
 
@@ -99,7 +100,8 @@ class RayEngine(Engine):
         # Retries and the processes kept between tasks are said in full: Ray's defaults differ with and without a GPU.
         self._task = ray.remote(num_cpus=1, max_retries=0, max_calls=0)(ray_tasks.attempt)
         # It lives and dies with the driver, whatever nodes come and go.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._here = ray.get_runtime_context().get_node_id()
+        here = NodeAffinitySchedulingStrategy(self._here, soft=False)
         self._board = ray.remote(num_cpus=0, scheduling_strategy=here)(ray_tasks.Board).remote()
         self._look_around()
 
@@ -162,10 +164,14 @@ class RayEngine(Engine):
                 yield Event(kind="progress", segment=segment, steps=news[segment.id])
 
     def _look_around(self) -> None:
+        """What the cluster offers now. SweepIncomplete if the driver's own node is gone: Ray would wait for ever."""
         import ray
 
-        resources = ray.cluster_resources()
-        self._cores, self._gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+        alive = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+        if self._here not in alive:
+            raise SweepIncomplete("the Ray node of this command was lost; repeat the command to go on.")
+        self._cores = sum(resources.get("CPU", 0.0) for resources in alive.values())
+        self._gpus = sum(resources.get("GPU", 0.0) for resources in alive.values())
         self._looked = time.monotonic()
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ Ours: the 5-parameter Chinchilla law on 240 rows, the 16-parameter QAT loss law 
 draws, and 100,000 rows. Rows are simulated (the published 240 points are not on the package index): Chinchilla from the
 corrected published constants, QAT from coefficients of ours.
 
-Beside: `chinchilla` and `simple-scaling-laws`, installed from the package index into DIR on the first run, and SciPy's
+Beside: `chinchilla` and `simple-scaling-laws`, installed from the package index into DIR, and SciPy's
 L-BFGS-B with finite differences from the usual grid of starts. `chinchilla` is started from a grid of `--grid` values
 per parameter (its examples use 4,500 starts in all; time grows in proportion). `simple-scaling-laws` minimises another
 objective (squares, not Huber terms), so its objective is not comparable; it asks for Python 3.12 and is installed
@@ -40,7 +40,12 @@ from qatplan.fitting.solve import solve
 from qatplan.laws import Chinchilla, Inputs, Law, QatLoss
 
 DELTA = 1e-3
-PEERS = ("chinchilla==0.2.0", "simple-scaling-laws==0.2.0")
+# `simple-scaling-laws` asks for Python 3.12 but runs on 3.11, so it is installed without that check and, since pip
+# would then drop the check for its dependencies too, after them.
+PEERS = (
+    ("chinchilla==0.2.0", "numpy>=1.26", "scipy>=1.13", "polars>=1.0", "pyyaml>=6.0.1"),
+    ("--no-deps", "--ignore-requires-python", "simple-scaling-laws==0.2.0"),
+)
 QAT = QatLoss(
     E=1.8, A=480.0, alpha=0.35, C=2000.0, beta=0.37, theta=0.25, kappa=1.2, phi=4.0, chi=0.7, psi=0.12, omega=0.45,
     lam=2.0, mu=0.6, nu=0.1, xi=0.6, rho=0.15,
@@ -77,8 +82,12 @@ else:
                           "dataset_size__tokens": data["d"], "test_loss__cross_entropy": data["y"]})
     begin = cpu()
     model = ssl.fit(frame, n_draws=1000, seed=0)
-    p = model.params("test_loss__cross_entropy")
-    print(json.dumps(dict(seconds=cpu() - begin, params={k: float(v) for k, v in p.items()}, starts=None)))
+    p, domain = model.params("test_loss__cross_entropy"), model.observed_domain
+    # Its amplitudes are for predictors divided by their reference.
+    a = p["A"] * domain["model_size__n_params"]["reference"] ** p["alpha"]
+    c = p["B"] * domain["dataset_size__tokens"]["reference"] ** p["beta"]
+    out = dict(E=p["E"], A=a, C=c, alpha=p["alpha"], beta=p["beta"])
+    print(json.dumps(dict(seconds=cpu() - begin, params=out, starts=None)))
 """
 
 
@@ -169,7 +178,8 @@ def peers(environment: Path, x: Inputs, y: np.ndarray, grid: int) -> None:
     python = environment / "bin" / "python"
     if not python.exists():
         venv.create(environment, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", "--ignore-requires-python", *PEERS], check=True)
+    for wanted in PEERS:
+        subprocess.run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *wanted], check=True)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.npz"
         np.savez(path, n=x.n, d=x.d_total, y=y)
@@ -186,9 +196,7 @@ def peers(environment: Path, x: Inputs, y: np.ndarray, grid: int) -> None:
 
 
 def _judged(params: dict[str, float], x: Inputs, y: np.ndarray) -> str:
-    if not {"E", "A", "alpha", "C", "beta"} <= set(params):
-        return "not the same form"
-    law = Chinchilla(**{k: params[k] for k in ("E", "A", "alpha", "C", "beta")})
+    law = Chinchilla(**params)
     r = np.abs(np.log(law.predict(x) / y))
     c = np.minimum(r, DELTA)
     return f"{float(np.sum(c * (r - 0.5 * c))):.12g}"

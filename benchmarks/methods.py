@@ -25,6 +25,8 @@ from qatplan.units import format_count
 Row = dict[str, Any]
 Cell = tuple[int, float]
 """(width, bits)."""
+USUAL_SHARE = 0.3
+"""Of QAT in the tokens; where it is another, a method's name says so."""
 MEDIAN_OF_NORMAL = 0.6745
 """Median of |x| of a standard normal variable."""
 
@@ -52,14 +54,19 @@ def method_of(row: Row) -> str:
     parts = [row["quantizer"]]
     if row["schedule"] == "post-training":
         return f"{row['quantizer']}, {row['post_training']} after training"
-    if row["optimizer"] != "adamw" or row["update"] != "learning-rate":
-        parts += [row["optimizer"], row["update"]]
+    if row["optimizer"] != "adamw":
+        parts.append(row["optimizer"])
+    if row["update"] != "learning-rate":
+        parts.append(row["update"])
     if row["scale_learning_rate"] == 0:
         parts.append("ranges frozen")
     elif row["scale_learning_rate"] != 1:
         parts.append(f"ranges x{row['scale_learning_rate']:g}")
     if row["activation_bits"] is not None:
         parts.append(f"A{row['activation_bits']:g} per {row['activation_granularity']}")
+    share = row["d_qat"] / row["d_total"]
+    if abs(share - USUAL_SHARE) > 0.05:
+        parts.append(f"{100 * share:.0f} % QAT")
     return ", ".join(parts)
 
 
@@ -159,9 +166,9 @@ def half_way(rows: Iterable[Row], quantizers: Sequence[str]) -> str:
     """Training loss over the first half of the QAT phase: who gets there faster, at equal learning rates."""
     early: dict[tuple[float, float], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        if row["quantizer"] not in quantizers or not row["d_qat"] or not row["curve"] or row["optimizer"] != "adamw":
+        if row["quantizer"] not in quantizers or not row["d_qat"] or not row["curve"]:
             continue
-        if row["update"] != "learning-rate" or row["activation_bits"] is not None:
+        if method_of(row) != row["quantizer"]:
             continue
         middle = row["d_fp"] + row["d_qat"] / 2
         seen = [point["loss"] for point in row["curve"] if row["d_fp"] < point["tokens"] <= middle]
@@ -249,9 +256,11 @@ def main() -> None:
         ("lsq-softclamp", "lsq"), ("lsq-sigmoid", "lsq"), ("lsq-softclamp-sigmoid", "lsq"), ("paretoq", "lsq"),
         ("quest", "lsq"), ("min-max", "scale-offset"), ("beta-gamma", "scale-offset"), ("beta-gamma", "min-max"),
         ("beta-gamma", "beta-gamma-sigmoid"),
-        ("lsq, adamw, transition-rate", "lsq"), ("lsq, adamw, transition-rate-by-layer", "lsq"),
-        ("lsq, sgd, transition-rate", "lsq, sgd, learning-rate"),
-        ("lsq, muon, transition-rate", "lsq, muon, learning-rate"), ("lsq, muon, learning-rate", "lsq"),
+        ("paretoq, transition-rate, 60 % QAT", "paretoq, 60 % QAT"),
+        ("paretoq, transition-rate, 60 % QAT", "paretoq, ranges frozen, 60 % QAT"),
+        ("paretoq, transition-rate-by-layer, 60 % QAT", "paretoq, 60 % QAT"),
+        ("paretoq, transition-rate-by-layer, 60 % QAT", "paretoq, ranges frozen, 60 % QAT"),
+        ("paretoq, sgd, transition-rate, 60 % QAT", "paretoq, sgd, 60 % QAT"),
         ("paretoq, adaround after training", "paretoq, rtn after training"),
         ("paretoq, importance after training", "paretoq, rtn after training"),
     ):  # fmt: skip

@@ -145,7 +145,11 @@ def describe(fitted: FittedLaw) -> str:
         f"(Huber delta {fitted.huber:g}); N counts {counted} parameters"
     )
     if "condition_number" in fitted.certificate:
-        lines[-1] += f"; condition number {fitted.certificate['condition_number']:.2g}"
+        proof = fitted.certificate
+        lines.append(
+            f"  scaled gradient {proof['scaled_gradient']:.2g}; condition number {proof['condition_number']:.2g}; "
+            f"at bounds: {', '.join(proof['parameters_at_bounds']) or 'none'}"
+        )
     noise = f"Scatter of log {law.quantity} about the law: {fitted.noise:.2g}"
     if fitted.seed_noise is not None:
         noise += f"; between seeds: {fitted.seed_noise:.2g}"
@@ -174,13 +178,15 @@ def _criticism(criticism: dict[str, Any]) -> list[str]:
         scores = [s for s in criticism["leave_one_size_out"] if s["mape"] is not None]
         body = [[f"{s['n']:.4g}", s["rows"], percent(s["mape"]), percent(s["max_ape"])] for s in scores]
         lines += ["", "Each size predicted from the others:", table(["N", "runs", "mean error", "worst"], body)]
-    if "residuals" in criticism:
-        body = [
-            [r["value"] if isinstance(r["value"], str) else f"{r['value']:g}", r["rows"], f"{r['mean']:+.2g}",
-             f"{r['sd']:.2g}" if r["sd"] is not None else None, f"{r['largest']:.2g}"]
-            for r in criticism["residuals"]["bits"]
-        ]  # fmt: skip
-        lines += ["", "Log residuals by bits:", table(["bits", "runs", "mean", "sd", "largest"], body)]
+    for kind, title in (("bits", "bits"), ("n", "N"), ("fraction", "QAT fraction")):
+        if kind in criticism.get("residuals", {}):
+            body = [
+                [_value(r["value"]), r["rows"], f"{r['mean']:+.2g}",
+                 f"{r['sd']:.2g}" if r["sd"] is not None else None, f"{r['largest']:.2g}"]
+                for r in criticism["residuals"][kind]
+            ]  # fmt: skip
+            head = [title, "runs", "mean", "sd", "largest"]
+            lines += ["", f"Log residuals by {title}:", table(head, body)]
     if "curves" in criticism:
         c = criticism
         lines += [
@@ -202,6 +208,13 @@ def _criticism(criticism: dict[str, Any]) -> list[str]:
         ]  # fmt: skip
         lines.append(table(["N", "D", "bits", "S_total", "measured", "refitted", "published", "note"], body))
     return lines
+
+
+def _value(value: str | float | list[float]) -> str:
+    """A value, a range of values, or the word for none."""
+    if isinstance(value, list):
+        return f"{value[0]:.3g} to {value[1]:.3g}"
+    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def _section(title: str, sentences: list[str]) -> list[str]:

@@ -26,6 +26,7 @@ from qatplan.laws.law import Law, Parameter, natural
 from qatplan.laws.registry import get
 
 Interval = Literal["bootstrap", "profile"]
+_HUBER = 1e-3
 _DIGITS = 10  # of stored draws: far below their scatter, and a third of the file
 
 
@@ -33,7 +34,7 @@ def fit(
     table: Any,
     *,
     law: str = "qat-loss",
-    huber: float = 1e-3,
+    huber: float = _HUBER,
     seed: int = 0,
     bootstrap: int = 0,
     interval: Interval = "bootstrap",
@@ -66,6 +67,14 @@ def fit(
     if kind.quantity == "fraction":
         from qatplan.fitting.fraction import fit_fraction
 
+        _refuse_for_fractions(
+            law,
+            {
+                "huber": huber != _HUBER, "interval": interval != "bootstrap", "holdout": holdout is not None,
+                "leave_one_size_out": leave_one_size_out, "keep_tuning": keep_tuning, "fix": bool(fix),
+                "restrict": restrict, "starts": starts is not None, "resample": resample is not None,
+            },
+        )  # fmt: skip
         return fit_fraction(
             table, seed=seed, bootstrap=bootstrap, level=level, n=n, rows=rows, sources=sources, command=command
         )
@@ -229,6 +238,13 @@ def _check(huber: float, bootstrap: int, interval: str, level: float) -> None:
         raise UsageError(f"interval is {interval!r}; allowed are bootstrap and profile")
     if not 0 < level < 1:
         raise UsageError(f"level is {level:g}; allowed is between 0 and 1")
+
+
+def _refuse_for_fractions(law: str, given: Mapping[str, bool]) -> None:
+    """A fraction law has one parameter and is fitted to the minima of curves by other means than a loss law."""
+    named = [name.replace("_", "-") for name, is_given in given.items() if is_given]
+    if named:
+        raise UsageError(f"{named[0]} has no meaning for law {law}, which is fitted to minima of curves; leave it out")
 
 
 def _range(values: Floats) -> tuple[float, float]:

@@ -51,6 +51,9 @@ def check(shape: Law, x: Inputs, *, fix: Mapping[str, float], restrict: bool) ->
     for name in fix:
         if name not in parameters:
             raise UsageError(f"law {shape.name} has no parameter {name}; its parameters are {', '.join(parameters)}")
+        p = parameters[name]
+        if not (p.lower <= fix[name] <= p.upper and np.isfinite(fix[name])):
+            raise UsageError(f"{name} is held at {fix[name]:g}; allowed is {p.lower:g} to {p.upper:g}")
     held: dict[str, float] = {name: float(value) for name, value in fix.items()}
     said: list[str] = []
     thin = _too_thin(shape, x, held)

@@ -78,11 +78,13 @@ def import_runs(
     kept = [row for row in rows if row.number not in refused]
     table, problems = _store(kept)
     rejected += problems
+    refused |= {problem.row for problem in problems}
+    written = [row for row in kept if row.number not in refused]
     return Imported(
         table=table,
         rejected=tuple(sorted(rejected, key=lambda o: o.row)),
         suspect=tuple(o for o in objections if o not in hard),
-        notes=tuple(_notes(seen, formulas, kept, mapping or {})),
+        notes=tuple(_notes(seen, formulas, written, mapping or {})),
         origin=seen.origin,
         mapping={
             **{f: formula.text for f, formula in formulas.items()},

@@ -27,7 +27,7 @@ _JUMP = 300.0
 _LOW_BIT_TEXT = re.compile(
     r"(?:FP|Fp|INT|Int|NF|(?<![A-Za-z])(?:mx|nv)?(?:fp|int|nf|w))([1-8])(?!\d)|(?<!\d)([1-8])-?bit"
 )
-_FORMAT_COLUMN = re.compile(r"quant|format|precision|dtype|scheme|recipe|method")
+_FORMAT_COLUMN = re.compile(r"quant|format|(?:^|_)fmt|precision|dtype|(?:^|_)w(?:eight)?_?type|scheme|recipe|method")
 _NO_QUANTIZER = frozenset({"", "none", "no", "noquantizer", "identity", "null", "false", "fp", "full", "bf16", "fp16"})
 _OF_ACTIVATIONS = re.compile(r"^a_|^act|activation|^abits")
 _ELSEWHERE = re.compile(r"^bits_per|kv|emb|cache|grad|optim|head")

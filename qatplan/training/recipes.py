@@ -8,16 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 CALIBRATION_TOKENS = 16384
-"""Enough that more do not change the outcome of small models, and a 100-million-parameter decoder's stream over them
-takes 50 MB; published work calibrates on 1,024 images (AdaRound) or 128 sequences (GPTQ)."""
+"""128 sequences of 128 tokens, as many sequences as GPTQ takes (arXiv 2210.17323). The stream of a decoder with 100
+million parameters (width 768) over them is 50 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reconstruction:
     """AdaRound, layer by layer.
 
-    lambda, the free share and the exponents are those of AdaRound's public code. It takes 10,000 iterations of a
-    smaller learning rate; these take seconds on a small model and reach nearly the same loss (docs/post-training.md).
+    lambda, the free share and the exponents are those of AdaRound's public code. Iterations, batch and learning rate
+    are ours, for seconds on a small model instead of that code's 10,000 iterations; docs/post-training.md has what
+    others reach.
     """
 
     calibration_tokens: int = CALIBRATION_TOKENS

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from simulated import TRUE_QAT, table
 
-from qatplan.errors import DataError
+from qatplan.errors import DataError, UsageError
 from qatplan.fitting import fit
 from qatplan.fitting.curves import curves, optima
 from qatplan.fitting.fraction import fit_fraction
@@ -59,6 +59,15 @@ def test_minima_at_an_end_are_said_and_not_fitted() -> None:
 def test_short_curves_are_said() -> None:
     with pytest.raises(DataError, match="at least 5 make a curve"):
         fit_fraction(curve_table(fractions=(0.05, 0.2, 0.5)), loss_law=False)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"holdout": "largest-n"}, {"interval": "profile"}, {"fix": {"a": 3.0}}, {"huber": 0.01}, {"keep_tuning": True}],
+)
+def test_options_of_loss_laws_are_refused_not_ignored(option: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(option)).replace('_', '-')} has no meaning for law qat-fraction"):
+        fit(curve_table(), law="qat-fraction", **option)  # type: ignore[arg-type]
 
 
 def test_growth_with_s_total_is_reported() -> None:

@@ -45,6 +45,25 @@ def test_units_change_amplitudes_exactly(n_unit: float, d_unit: float, loss_unit
     assert law["C"] == pytest.approx(loss_unit * base["C"] * d_unit ** base["beta"], rel=1e-3)
 
 
+@settings(max_examples=3, deadline=None)
+@given(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3))
+def test_units_change_amplitudes_of_qat_loss_exactly(n_unit: float, d_unit: float) -> None:
+    """S counts D per N, so phi' = phi a^psi (b/a)^omega and lam' = lam a^nu (b/a)^(xi + rho); theta stays."""
+    y = TRUE_QAT.predict(QX)
+    scaled = Inputs.of(n=QX.n * n_unit, d_fp=QX.d_fp * d_unit, d_qat=QX.d_qat * d_unit, bits=QX.bits)
+    law = TRUE_QAT.from_coordinates(solve(build(TRUE_QAT, scaled, y), delta=1e-3, seed=0).theta()).params()
+    true, ratio = TRUE_QAT.params(), d_unit / n_unit
+    expected = {
+        **true,
+        "A": true["A"] * n_unit ** true["alpha"],
+        "C": true["C"] * d_unit ** true["beta"],
+        "phi": true["phi"] * n_unit ** true["psi"] * ratio ** true["omega"],
+        "lam": true["lam"] * n_unit ** true["nu"] * ratio ** (true["xi"] + true["rho"]),
+    }
+    for name, value in expected.items():
+        assert law[name] == pytest.approx(value, rel=1e-4)
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(1, 4), min_size=60, max_size=60))
 def test_repeated_rows_equal_weights(times: list[int]) -> None:

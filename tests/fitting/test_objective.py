@@ -9,9 +9,10 @@ from simulated import TRUE_CHINCHILLA, TRUE_QAT, observed, qat_points
 
 from qatplan.fitting.objective import Weighted, derivatives, jacobian, residuals, value
 from qatplan.fitting.problem import build
-from qatplan.laws import ChinchillaPerBits, Effective, Inputs, Law, Ouyang, Precision
+from qatplan.laws import Chen2025, ChinchillaPerBits, Effective, Inputs, Law, Ouyang, Precision
 
 ONE = np.array([0])
+GROUPS = np.resize([32.0, 64.0, 128.0, 256.0], 80)
 
 
 def cases() -> list[tuple[Law, Inputs]]:
@@ -29,8 +30,10 @@ def cases() -> list[tuple[Law, Inputs]]:
     per_bits = ChinchillaPerBits.for_inputs(x).replace(
         {f"{k}_{b}": v for k, v in TRUE_CHINCHILLA.params().items() for b in ("1", "2", "4", "6", "fp")}
     )
+    grouped = Inputs.of(n=x.n, d_fp=x.d_fp, d_qat=x.d_qat, bits=np.where(x.quantized, 4.0, np.nan), group_size=GROUPS)
     return [
         (TRUE_QAT, x),
+        (Chen2025.published(), grouped),
         (effective, x),
         (Precision.published(), mixed),
         (Ouyang.published(TRUE_CHINCHILLA), ends),

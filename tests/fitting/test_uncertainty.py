@@ -29,6 +29,14 @@ def test_warm_draws_are_where_independent_global_fits_end() -> None:
         np.testing.assert_allclose(made.theta[k], alone.theta(), rtol=1e-3, atol=1e-3)
 
 
+def test_draws_end_at_their_minima_where_the_objective_is_nearly_piecewise_linear() -> None:
+    """Scatter 30 times delta: stopped after 120 steps, half of these draws stay near the fit and spread too little."""
+    x = qat_points(200)
+    data = rows(TRUE_QAT, x, observed(TRUE_QAT, x, 0.03))
+    solution = solve(build(TRUE_QAT, data.x, data.y), delta=1e-3, seed=0)
+    assert draw(solution, data, count=40, seed=0, delta=1e-3).unfinished <= 6
+
+
 def test_draws_are_the_same_for_any_number_of_workers() -> None:
     x = chinchilla_points()
     data = rows(TRUE_CHINCHILLA, x, observed(TRUE_CHINCHILLA, x, 0.01))
@@ -150,6 +158,8 @@ def test_coverage_fails_where_the_law_is_wrong() -> None:
         ({"huber": 0.0}, "positive number"),
         ({"n": "all"}, "total and nonembedding"),
         ({"fix": {"zeta": 1.0}}, "no parameter zeta"),
+        ({"fix": {"E": -1.0}}, "E is held at -1; allowed is 0 to inf"),
+        ({"fix": {"alpha": float("nan")}}, "alpha is held at nan; allowed is 0 to 3"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, object], message: str) -> None:

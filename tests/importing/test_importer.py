@@ -103,6 +103,7 @@ def test_counts_may_carry_suffixes_and_come_from_formulas(tmp_path: Path) -> Non
             "but w_quant is HadamardFP4Quantizer; map the bits that were",
         ),
         ({"bits": "bf16", "recipe": "mxfp4"}, "bits is given as bf16, which is full precision, but recipe is mxfp4"),
+        ({"bits": 16, "fmt": "fp4"}, "bits is given as 16, which is full precision, but fmt is fp4"),
         (
             {"bits": None, "weight_format": "int4"},
             "no bits are given, which is full precision, but weight_format is int4",
@@ -172,6 +173,8 @@ def test_repeats_are_noted_not_refused(tmp_path: Path) -> None:
     result = imported(tmp_path, [row(loss=3.25), row(loss=3.26), row(seed=1)])
     assert result.rejected == ()
     assert any("(rows 1, 2)" in note and "map it" in note for note in result.notes)
+    refused = imported(tmp_path, [row(loss=3.25), row(loss=-1), row(seed=1)])
+    assert not any("map it" in note for note in refused.notes)
 
 
 def test_a_unit_shared_by_all_is_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from qatplan.figures.axes import FractionScale
 from qatplan.figures.loss_curves import Curve, LossCurves, Panel
+from qatplan.figures.measured import POST_TRAINING
 from qatplan.figures.style import FAINT, FULL_PRECISION, INK, Look, applied, bits_name, ordered_looks, panel_grid
 from qatplan.units import format_count
 
@@ -254,8 +255,9 @@ def _row_legend(axes: Axes, keys: dict[_Key, Look], series: LossCurves, with_gui
             label = f"N {format_count(key.n)}, {label}"
         handles.append(Line2D([], [], color=look.color, marker=look.marker, linestyle=look.line, label=label))
     guide: list[Line2D] = []
-    if any(c.schedule not in _CLASSIC for c in series.curves):
-        names = sorted({c.schedule for c in series.curves if c.schedule not in _CLASSIC})
+    # Models that were only rounded are a curve without a schedule, and never hollow.
+    names = sorted({c.schedule for c in series.curves} - {*_CLASSIC, POST_TRAINING})
+    if names:
         # Several names take a line of their own: the margin is as wide as one budget's label.
         label = " ".join([*names, "(hollow)"]) if len(names) == 1 else f"{', '.join(names)}\n(hollow)"
         guide.append(Line2D([], [], color=FAINT, marker="o", markerfacecolor="white", linewidth=0.7, label=label))

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch import Tensor
 
 LARGEST_BLOCK = 128
+
+
+def _sylvester(largest: int) -> dict[int, Tensor]:
+    """By size, the matrices of +-1 over sqrt(size), which are symmetric and orthogonal, from 1 to `largest`."""
+    signs = {1: torch.ones(1, 1)}
+    while max(signs) < largest:
+        half = signs[max(signs)]
+        signs[2 * len(half)] = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), half)
+    return {size: matrix / size**0.5 for size, matrix in signs.items()}
+
+
+_MATRICES = _sylvester(LARGEST_BLOCK)
 
 
 def block_size(size: int) -> int:
@@ -22,14 +32,5 @@ def rotate(rows: Tensor, block: int) -> Tensor:
     """
     if block == 1:
         return rows
-    matrix = _matrix(block).to(device=rows.device, dtype=rows.dtype)
+    matrix = _MATRICES[block].to(device=rows.device, dtype=rows.dtype)
     return (rows.reshape(-1, block) @ matrix).view(rows.shape)
-
-
-@functools.cache
-def _matrix(block: int) -> Tensor:
-    """Sylvester's matrix of +-1 (block, block) over sqrt(block): symmetric and orthogonal."""
-    matrix = torch.ones(1, 1)
-    while len(matrix) < block:
-        matrix = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), matrix)
-    return matrix.div(block**0.5)

@@ -17,10 +17,10 @@ from qatplan.sweep.specification import Grid, Specification
 from qatplan.training.corpus import CorpusInfo
 from qatplan.training.recipes import RECIPES
 from qatplan.training.segment import Activation, OptimizerState, Quantization, SegmentConfig, Switch
-from qatplan.training.shape import shape_of_width
+from qatplan.training.shape import Shape, shape_of_width
 
-COMPILE_FROM_TOKENS = 6e6
-"""A size that trains fewer tokens than this in a sweep does not repay half a minute of compilation per worker."""
+COMPILE_SECONDS = 60.0
+"""What compiling a size costs a sweep: half a minute of one worker, and as much of those that wait for it."""
 REFERENCE_WIDTH = 64
 FLOPS_BEYOND_MATRICES = 4e5
 """From one-thread compiled rates of 70 thousand tokens/s at width 24 and 20 thousand at width 80."""
@@ -332,6 +332,15 @@ class _Builder:
                 )
 
 
+def seconds_saved(shape: Shape) -> float:
+    """Seconds per token that compiled kernels save over eager ones on one core.
+
+    They save calls, and passes over memory, of which there are so many per layer and unit of width. From rates at
+    widths 24 to 256 (benchmarks/train.py): 7, 10, 16, 22 microseconds at 24, 40, 56 and 80, and 30 to 90 beyond.
+    """
+    return 4e-6 + 5e-8 * shape.layers * shape.width
+
+
 def _choose_backends(graph: Graph, backend: str, machine: Machine, decided: Mapping[int, str]) -> Graph:
     """Settle eager or compiled per size, and rename the segments accordingly."""
     if backend == "compiled" and not machine.can_compile:
@@ -344,7 +353,7 @@ def _choose_backends(graph: Graph, backend: str, machine: Machine, decided: Mapp
     segments: dict[str, Segment] = {}
     for old in graph.segments.values():
         width = old.config.shape.width
-        repaid = totals[width] >= COMPILE_FROM_TOKENS
+        repaid = totals[width] * seconds_saved(old.config.shape) >= COMPILE_SECONDS
         compiled = backend == "compiled" or (backend == "auto" and machine.can_compile and repaid)
         if width in decided:
             compiled = decided[width] == "compiled"

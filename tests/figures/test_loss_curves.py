@@ -102,6 +102,13 @@ def test_a_rounded_model_joins_the_curve_of_its_own_quantizer() -> None:
     assert found == {mine: [0.0, 0.3], other: [0.0, 0.3]}
 
 
+def test_models_only_rounded_are_no_schedule_of_the_legend() -> None:
+    drawn = draw(loss_curves([*CURVE, a_run(0.0, 1.5, bits=3.0, schedule="post-training")]))
+    labels = [text.get_text() for axes in drawn.axes if (legend := axes.get_legend()) for text in legend.get_texts()]
+    assert "full precision" in labels
+    assert not [label for label in labels if "post-training" in label]
+
+
 def test_control_of_another_seed_is_the_mean() -> None:
     controls = [a_run(0.0, loss, bits=None, schedule="full-precision", seed=s) for loss, s in ((1.2, 0.0), (1.3, 1.0))]
     curves = measured_curves([*controls, a_run(0.3, 1.4, seed=1.0), a_run(0.3, 1.4, seed=2.0)])

@@ -14,6 +14,7 @@ import torch
 from qatplan import runs
 from qatplan.quant import registry
 from qatplan.quant.weight import QuantizedWeight
+from qatplan.storage import Entry, LocalStorage
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Segment
 from qatplan.sweep.worker import execute
@@ -221,13 +222,13 @@ def test_resuming_changes_no_bit(
     saved: list[int] = []
 
     def save(state: State) -> None:
-        checkpoint.save(state, tmp_path / f"{state.step}.pt")
+        checkpoint.save(state, Entry(LocalStorage(tmp_path), f"{state.step}.pt"))
         saved.append(state.step)
 
     whole = train(config, trunk_end, runtime, save=save, save_seconds=0.0)
     assert saved == [75, 100]
     for step in saved:
-        assert same(train(config, checkpoint.load(tmp_path / f"{step}.pt"), runtime), whole)
+        assert same(train(config, checkpoint.load(Entry(LocalStorage(tmp_path), f"{step}.pt")), runtime), whole)
 
 
 def test_the_rate_follows_its_target_in_training(trunk: SegmentConfig, trunk_end: State, runtime: Runtime) -> None:
@@ -253,7 +254,7 @@ def test_rows_carry_the_transitions(trunk: SegmentConfig, trunk_end: State, runt
             segment, folder=folder, runtime=runtime, sweep_id="s", has_children=False, keep=False,
             watch=lambda steps: None,
         )  # fmt: skip
-        table = runs.load(folder.row(name))
+        table = runs.load(tmp_path / "runs" / f"{name}.parquet")
         assert runs.validate(table) == []
         (rows[update],) = table.to_pylist()
     assert rows["learning-rate"]["transitions"] is None

@@ -194,11 +194,12 @@ def _cell_name(cell: Cell) -> str:
 
 
 def draw(found: Outcomes, cells: Sequence[Cell], sizes: dict[int, int], target: Path) -> None:
-    """Every method in every cell: one mark per learning rate, so level and sensitivity are seen at once."""
+    """Every method in each cell that most have run in, one mark per learning rate: level and sensitivity at once."""
     from matplotlib.ticker import MaxNLocator
 
     from qatplan.figures.style import FAINT, INK, MARKERS, applied, panel_grid, save
 
+    cells = [cell for cell in cells if 2 * sum(cell in by_cell for by_cell in found.values()) > len(found)]
     methods = sorted(found, key=lambda method: -_average(found[method]))
     rates = sorted({rate for cells_ in found.values() for by in cells_.values() for rate in by})
     with applied():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from qatplan import runs
 from qatplan.errors import UsageError
 from qatplan.sweep.engine import Event
 from qatplan.sweep.graph import evaluation_tokens, timed_tokens
-from qatplan.sweep.progress import Progress
 from qatplan.sweep.run import sweep
 from qatplan.sweep.specification import parse, read
+from qatplan.sweep.tally import Tally
 from qatplan.training.recipes import POST_TRAINING, RECIPES
 
 GRID: dict[str, Any] = {
@@ -56,10 +57,10 @@ def test_a_method_counts_the_time_it_takes() -> None:
         recipe = RECIPES[quantization.post_training] if quantization else None
         own = run.config.tokens + (recipe.tokens if recipe else 0)
         assert timed_tokens(run.config) == own + evaluation_tokens(run.config)
-    progress = Progress(found, set(found.segments), 0, Console(file=io.StringIO()))
+    tally = Tally(found, set(found.segments), 0, time.monotonic)
     for segment in found.segments.values():
-        progress(Event(kind="done", segment=segment))
-    assert progress.work == pytest.approx(progress.all_work)
+        tally.take(Event(kind="done", segment=segment))
+    assert tally.snapshot().done == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(

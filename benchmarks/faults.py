@@ -52,8 +52,9 @@ trunk_learning_rates = 1e3
 """
 # The command itself, but saving within segments and missing workers sooner than one would want in earnest.
 DRIVER = (
-    "import sys; from qatplan.sweep import run; run.SAVE_SECONDS, run.SILENCE_SECONDS = 0.1, 40.0; "
-    "from qatplan.cli.app import main; sys.exit(main())"
+    "import sys; from functools import partial; from qatplan.cli import sweep; from qatplan.cli.app import main; "
+    "from qatplan.sweep import run; from qatplan.sweep.local_engine import LocalEngine; run.SAVE_SECONDS = 0.1; "
+    "sweep._engine = lambda *options: partial(LocalEngine, silence_seconds=40.0); sys.exit(main())"
 )
 BACKWARDS = """
 #include <sys/time.h>
@@ -151,8 +152,9 @@ class Campaign:
         if left:
             raise AssertionError(f"left over: {left}")
         if self.digest is not None:
-            if runs.digest(runs.read(out)) != self.digest:
-                raise AssertionError(f"{out}: the table is not that of the undisturbed sweep")
+            table = runs.read(out)
+            if runs.digest(table) != self.digest:
+                raise AssertionError(f"{out}: not the table of the undisturbed sweep: {differences(table, self.table)}")
             self.tally.compared += 1
             shutil.rmtree(out, ignore_errors=True)
         return said
@@ -178,6 +180,17 @@ class Campaign:
     def pause(self) -> None:
         """A random time within an undisturbed sweep."""
         time.sleep(self.random.uniform(0, self.seconds / 2))
+
+
+def differences(found: pa.Table, expected: pa.Table) -> str:
+    """Where two tables differ: runs that only one has, and by run the columns that differ."""
+    left, right = ({row["run_id"]: row for row in table.to_pylist()} for table in (found, expected))
+    said = [f"{name} is {'new' if name in left else 'missing'}" for name in sorted(left.keys() ^ right.keys())]
+    for name in sorted(left.keys() & right.keys()):
+        for column, value in left[name].items():
+            if column not in runs.MEASURED and repr(value) != repr(right[name][column]):
+                said.append(f"{name}: {column} is {value!r}, not {right[name][column]!r}")
+    return "; ".join(said)
 
 
 def processes_of(session: int) -> list[int]:

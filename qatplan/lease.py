@@ -28,6 +28,8 @@ SECONDS = 60.0
 RENEW_SECONDS = 15.0
 SETTLE_SECONDS = 2.0
 """Between writing a lease and reading it back: longer than a small upload takes."""
+READS = 5
+"""Times a lease is read that makes no sense."""
 
 
 class Lease:
@@ -84,13 +86,15 @@ class Lease:
         self.storage.write(KEY, json.dumps(owner).encode())
 
     def _holder(self) -> dict[str, Any] | None:
-        try:
-            owner = json.loads(self.storage.read(KEY))
-        except FileNotFoundError:
-            return None
-        except ValueError:
-            return {}
-        return owner if isinstance(owner, dict) else {}
+        for _ in range(READS):
+            try:
+                owner = json.loads(self.storage.read(KEY))
+            except FileNotFoundError:
+                return None
+            except ValueError:
+                continue  # replaced while it was read: its size was the old one's, its content the new one's
+            return owner if isinstance(owner, dict) else {}
+        return {}
 
     def _age(self) -> float | None:
         """Seconds since the lease was renewed, by the store's clock."""

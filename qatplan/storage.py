@@ -124,6 +124,11 @@ def join(location: str, key: str) -> str:
     return f"{address.rstrip('/')}/{key}{mark}{options}"
 
 
+def absolute(location: Location) -> str:
+    """The same place as seen from any working folder."""
+    return str(location) if is_remote(location) else os.path.abspath(location)
+
+
 def seen_from(folders: Iterable[Path], names: Iterable[str]) -> list[Location]:
     """Places recorded by name, from the first folder where all that are local exist; none if there is no such folder.
 

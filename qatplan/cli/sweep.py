@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qatplan.cli.options import Json, location_parser
+from qatplan.cli.options import Json, location_parser, parser
 from qatplan.cli.output import emit
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from qatplan.storage import Location
+    from qatplan.sweep.engine import Engine as SweepEngine
     from qatplan.sweep.run import Estimate
 
 
@@ -31,10 +35,21 @@ class Engine(StrEnum):
     """What runs the workers."""
 
     local = "local"
+    ray = "ray"
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 1:
+        raise typer.BadParameter(f"'{text}' is not above 0 and at most 1.")
+    return value
 
 
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where to train; auto takes a GPU if there is one.")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Worker processes; default one a core.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Segments trained at once; default one a core.")]
 
 
 def sweep(
@@ -55,7 +70,24 @@ def sweep(
             help="Print where the sweep in DIR stands, from anywhere.",
         ),
     ] = None,
-    engine: Annotated[Engine, typer.Option("--engine", help="What runs the workers.")] = Engine.local,
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="What runs the workers: this machine's processes, or Ray.")
+    ] = Engine.local,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address", metavar="ADDR", help="Ray cluster to join, HOST:PORT or auto; default: one on this machine."
+        ),
+    ] = None,
+    gpu_share: Annotated[
+        float | None,
+        typer.Option(
+            "--gpu-share",
+            parser=parser(_share, "SHARE"),
+            metavar="SHARE",
+            help="Part of a GPU that a Ray worker takes; default by model size.",
+        ),
+    ] = None,
     workers: Workers = None,
     device: DeviceOption = Device.auto,
     json_lines: Annotated[
@@ -96,10 +128,12 @@ def sweep(
         return
     if out is None:
         raise UsageError("--out is missing: name the folder of the sweep, or use --dry-run.")
-    outcome = run.sweep(
-        plan, out, device=device.value, workers=workers, console=console(),
-        json_lines=sys.stdout if json_lines else None, tensorboard=tensorboard,
-    )  # fmt: skip
+    make_engine = _engine(engine, address, gpu_share)
+    with _ended_in_order():
+        outcome = run.sweep(
+            plan, out, device=device.value, workers=workers, console=console(), make_engine=make_engine,
+            json_lines=sys.stdout if json_lines else None, tensorboard=tensorboard,
+        )  # fmt: skip
     if json_lines:
         return  # the last event says it
     text = (
@@ -118,6 +152,39 @@ def _status(folder: Location, as_json: bool) -> None:
     emit(found, text_of(found), as_json)
     if found.state in ENDED_INCOMPLETE:
         raise typer.Exit(5)
+
+
+def _engine(name: Engine, address: str | None, gpu_share: float | None) -> Callable[[int | None], SweepEngine]:
+    """What makes the engine of a number of workers."""
+    if name is Engine.ray:
+        from functools import partial
+
+        from qatplan.sweep.ray_engine import RayEngine
+
+        return partial(RayEngine, address=address, gpu_share=gpu_share)
+    from qatplan.errors import UsageError
+    from qatplan.sweep.local_engine import LocalEngine
+
+    for option, value in (("--address", address), ("--gpu-share", gpu_share)):
+        if value is not None:
+            raise UsageError(f"{option} belongs to --engine ray.")
+    return LocalEngine
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Treat SIGTERM, which batch systems send when time is up, as Ctrl-C, and both as a sweep to be gone on with."""
+    import signal
+
+    from qatplan.errors import SweepIncomplete
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SweepIncomplete("interrupted before any segment began; repeat the command to go on.") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def console() -> Console:

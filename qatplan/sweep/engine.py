@@ -1,36 +1,32 @@
-"""The local engine: spawned worker processes with one thread each, fed along the graph's longest paths first.
+"""What executes a graph: the order of its segments, and the interface of the engines that carry them out.
 
-Correctness does not live here: any segment may be executed any number of times (`qatplan.sweep.worker`).
+Correctness lives in no engine: any segment may be executed any number of times, anywhere (`qatplan.sweep.worker`). An
+engine only says where; which segment is next, tried again or given up is the plan's, the same for all.
 """
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing as mp
-import os
-import signal
-import time
-import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from qatplan.errors import QatplanError
 from qatplan.sweep.folder import SweepFolder
-from qatplan.sweep.graph import Graph, Segment, work_of
-from qatplan.sweep.line import Line, lead_group
-from qatplan.sweep.memory import Budget, available_bytes
+from qatplan.sweep.graph import Graph, Machine, Segment, work_of
 
 ATTEMPTS = 3
 """Times a segment is tried before it is given up."""
+LOSSES = 20
+"""Times its machine may be lost before a segment is given up: no fault of its own, yet it might be what kills them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened to a segment: `started`, `progress` (steps), `done`, or with a message `retried`,
-    `failed` or `remark`."""
+    """Something that happened to a segment: `started`, `progress` (steps), `done`, `retried` or `failed` (message).
+
+    A `remark` (message) changes nothing. Engines also say `lost` (message), an attempt that ended with its machine, and
+    `blocked` (message), one that could not begin; `run` reports both as `retried` or `failed`.
+    """
 
     kind: str
     segment: Segment
@@ -38,94 +34,92 @@ class Event:
     message: str = ""
 
 
-def run(
-    graph: Graph,
-    folder: SweepFolder,
-    *,
-    finished: set[str],
-    workers: int,
-    keep: bool,
-    report: Callable[[Event], None],
-    save_seconds: float,
-    silence_seconds: float,
-    memory: int | None = None,
-) -> dict[str, str]:
-    """Execute what is missing of a graph; returns the segments given up, by id, with the reason of each.
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """How one execution of a segment ended, as its worker tells."""
 
-    `finished` are the runs whose rows exist. A worker not heard of for `silence_seconds` is replaced. `memory` is how
-    many bytes the workers may take together; default what is available. KeyboardInterrupt stops the workers and is
-    raised again.
-    """
-    plan = Plan(graph, folder, finished, keep)
-    budget = Budget(available_bytes() if memory is None else memory)
-    job = {
-        "folder": folder.location, "sweep_id": graph.sweep_id, "keep": keep, "save_seconds": save_seconds,
-        "beat_seconds": silence_seconds / 6, "driver": os.getpid(),
-    }  # fmt: skip
-    pool: list[_Worker] = []
-    try:
-        while plan.waiting or plan.running:
-            # A busy worker that died stays until its closed connection has been read, which frees its segment.
-            pool = [worker for worker in pool if worker.segment is not None or worker.alive]
-            while (idle := _idle(pool)) or len(pool) < workers:
-                segment = plan.next(budget.fits)
-                if segment is None:
-                    break
-                if idle is None:
-                    pool.append(idle := _Worker(job))
-                idle.give(segment, plan.has_needed_children(segment.id))
-                budget.start(segment)
-                report(Event(kind="started", segment=segment))
-            if not plan.running:
-                break  # what is left hangs on segments that were given up
-            _listen(pool, plan, budget, report, silence_seconds)
-    finally:
-        for worker in pool:
-            worker.stop()
+    kind: Literal["done", "failed", "blocked"]
+    """blocked: the state of its parent is missing or damaged, so that the parent must be executed again first."""
+    message: str = ""
+    remarks: tuple[str, ...] = ()
+    """What people should know although it did no harm, such as a damaged checkpoint that was made again."""
+
+    def events(self, segment: Segment) -> Iterator[Event]:
+        """What the engine says of it."""
+        for remark in self.remarks:
+            yield Event(kind="remark", segment=segment, message=remark)
+        yield Event(kind=self.kind, segment=segment, message=self.message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What every worker of a sweep must know beside its segment."""
+
+    folder: str
+    """Its location, as seen from anywhere on this machine."""
+    sweep_id: str
+    device: str
+    """`cpu` or `cuda`."""
+    keep: bool
+    """Whether checkpoints stay when nobody needs them."""
+    save_seconds: float = 60.0
+    """Time between the states saved within a segment."""
+
+
+class Engine(ABC):
+    """Where segments are executed. It is asked for its machine, started once, fed and listened to, and closed."""
+
+    @abstractmethod
+    def machine(self, device: str) -> Machine:
+        """What segments will run on if `device` is asked for; UsageError if there is no such device."""
+
+    @abstractmethod
+    def start(self, job: Job, segments: int) -> None:
+        """Get ready to execute that many segments of a job."""
+
+    @abstractmethod
+    def has_room(self) -> bool:
+        """Whether another segment could start now; always true of an engine that executes none."""
+
+    @abstractmethod
+    def fits(self, segment: Segment) -> bool:
+        """Whether this segment could start beside those that are running; always true if none is."""
+
+    @abstractmethod
+    def give(self, segment: Segment, has_children: bool) -> None:
+        """Begin a segment; it must leave a checkpoint behind if it has children."""
+
+    @abstractmethod
+    def listen(self) -> Iterable[Event]:
+        """What happened to the segments given: `progress`, `remark`, or how an attempt ended; waits about a second.
+
+        Progress may be late or missing. `failed` is the end of one attempt, also where its worker process died.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop what still runs and every process that the engine started."""
+
+
+def run(plan: Plan, engine: Engine, report: Callable[[Event], None]) -> dict[str, str]:
+    """Carry out a plan on a started engine; returns the segments given up, by id, with the reason of each."""
+    while plan.waiting or plan.running:
+        while engine.has_room() and (segment := plan.next(engine.fits)) is not None:
+            engine.give(segment, plan.has_needed_children(segment.id))
+            report(Event(kind="started", segment=segment))
+        if not plan.running:
+            # An engine with nothing to do has room for anything, and what hangs on failures is no longer waiting.
+            raise RuntimeError(f"{len(plan.waiting)} segments wait for nothing that is executed: {min(plan.waiting)}.")
+        for event in engine.listen():
+            if event.kind == "done":
+                plan.done(event.segment.id)
+            elif event.kind in ("failed", "lost", "blocked"):
+                again = plan.fail(event.segment.id, event.message, lost=event.kind == "lost")
+                if again and event.kind == "blocked":
+                    plan.restore_parent(event.segment.id)
+                event = replace(event, kind="retried" if again else "failed")
+            report(event)
     return plan.failed
-
-
-def _idle(pool: list[_Worker]) -> _Worker | None:
-    return next((worker for worker in pool if worker.segment is None), None)
-
-
-def _listen(
-    pool: list[_Worker], plan: Plan, budget: Budget, report: Callable[[Event], None], silence_seconds: float
-) -> None:
-    busy = {worker.connection: worker for worker in pool if worker.segment is not None}
-    ready = wait(list(busy), timeout=1.0)
-    for worker in busy.values():
-        segment = worker.segment
-        assert segment is not None
-        if worker.connection in ready:
-            try:
-                kind, value = worker.connection.recv()
-                worker.heard = time.monotonic()
-            except (EOFError, OSError):
-                kind, value = "failed", "its worker process died"
-        elif time.monotonic() - worker.heard > silence_seconds:
-            kind, value = "failed", f"its worker process gave no sign of life for {silence_seconds:g} seconds"
-        else:
-            continue
-        if kind == "alive":
-            continue
-        if kind == "progress":
-            report(Event(kind="progress", segment=segment, steps=value))
-            continue
-        worker.segment = None
-        budget.end(segment, failed=kind == "failed")
-        if kind == "done":
-            plan.done(segment.id)
-            for remark in value:
-                report(Event(kind="remark", segment=segment, message=remark))
-            report(Event(kind="done", segment=segment))
-            continue
-        if kind == "failed":
-            worker.stop()  # whatever went wrong may have left it unfit: the next attempt gets a new process
-        again = plan.fail(segment.id, value)
-        if again and kind == "lost parent":
-            plan.restore_parent(segment.id)
-        report(Event(kind="retried" if again else "failed", segment=segment, message=value))
 
 
 class Plan:
@@ -146,7 +140,7 @@ class Plan:
             if parent is not None:
                 self._children[parent].append(name)
         self._length = self._path_lengths()
-        self._attempts: dict[str, int] = {}
+        self._attempts: dict[tuple[str, bool], int] = {}
 
     def _needed(self) -> set[str]:
         needed: set[str] = set()
@@ -155,7 +149,9 @@ class Plan:
                 continue
             name: str | None = run.id
             while name is not None and name not in needed:
-                if name != run.id and name in self.saved:
+                if name in self.saved and name == run.id:
+                    needed.add(name)  # its row alone is missing: it is evaluated from its own end
+                if name in self.saved:
                     break
                 needed.add(name)
                 name = self.graph.segments[name].parent
@@ -212,115 +208,41 @@ class Plan:
         parent = self.graph.segments[child].parent
         if parent is not None:
             self.saved.discard(parent)
-        while parent is not None and parent not in self.needed and parent not in self.saved:
-            self.needed.add(parent)
-            self.waiting.add(parent)
+        while parent is not None and parent not in self.saved:
             if child not in self._children[parent]:
                 self._children[parent].append(child)
+            self.unmet[child] = parent
+            if parent in self.failed:
+                self._give_up(child, f"a segment before it failed: {self.failed[parent]}")
+            if parent in self.needed:
+                break
+            self.needed.add(parent)
+            self.waiting.add(parent)
             for sibling in self._children[parent]:
                 if sibling in self.waiting:
                     self.unmet[sibling] = parent
             child, parent = parent, self.graph.segments[parent].parent
-        self.unmet[child] = parent if parent in self.needed else None
+        else:
+            self.unmet[child] = None
         self._length = self._path_lengths()
 
-    def fail(self, name: str, message: str) -> bool:
-        """Record a failed attempt; True if the segment will be tried again."""
+    def fail(self, name: str, message: str, *, lost: bool = False) -> bool:
+        """Record a failed attempt, or one lost with its machine; True if the segment will be tried again."""
         self.running.discard(name)
-        self._attempts[name] = self._attempts.get(name, 0) + 1
-        if self._attempts[name] < ATTEMPTS:
+        self._attempts[name, lost] = self._attempts.get((name, lost), 0) + 1
+        if self._attempts[name, lost] < (LOSSES if lost else ATTEMPTS):
             self.waiting.add(name)
             return True
+        self._give_up(name, message)
+        return False
+
+    def _give_up(self, name: str, message: str) -> None:
+        """Record why a segment is not tried again, and that nothing after it can be."""
         self.failed[name] = message
+        self.waiting.discard(name)
         stack = list(self._children[name])
         while stack:
             child = stack.pop()
             self.waiting.discard(child)
             self.failed[child] = f"a segment before it failed: {message}"
             stack.extend(self._children[child])
-        return False
-
-
-class _Worker:
-    """The driver's end of one worker process."""
-
-    def __init__(self, job: dict[str, Any]) -> None:
-        context = mp.get_context("spawn")
-        self.connection, remote = context.Pipe()
-        self.process = context.Process(target=_serve, args=(remote, job), daemon=True)
-        with _environment(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE"):
-            self.process.start()
-        remote.close()
-        self.segment: Segment | None = None
-        self.heard = time.monotonic()
-
-    @property
-    def alive(self) -> bool:
-        return self.process.is_alive()
-
-    def give(self, segment: Segment, has_children: bool) -> None:
-        self.segment = segment
-        self.heard = time.monotonic()
-        with contextlib.suppress(OSError):  # the worker died: the next read of the connection says so
-            self.connection.send((segment, has_children))
-
-    def stop(self) -> None:
-        # With its group, which holds the compilers that it may have started.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid or 0, signal.SIGKILL)
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
-
-
-@contextlib.contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Variables that a spawned process must find when it loads its libraries."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _serve(connection: Connection, job: dict[str, Any]) -> None:
-    """A worker process: take segments from the driver until it goes away."""
-    # Ctrl-C reaches the whole process group; stopping workers is the driver's part.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    lead_group()
-    line = Line(connection, driver=job["driver"], beat_seconds=job["beat_seconds"])
-    import torch
-
-    from qatplan.sweep.tokens import local_tokens
-    from qatplan.sweep.worker import LostParent, execute
-    from qatplan.training.corpus import open_corpus
-    from qatplan.training.runtime import Runtime
-
-    torch.set_num_threads(1)
-    folder = SweepFolder(job["folder"])
-    runtime: Runtime | None = None
-    while True:
-        segment, has_children = line.receive()
-        try:
-            if runtime is None:
-                corpus = open_corpus(local_tokens(folder, segment.config.corpus))
-                runtime = Runtime(corpus, segment.config.device)
-            remarks = execute(
-                segment, folder=folder, runtime=runtime, sweep_id=job["sweep_id"], has_children=has_children,
-                keep=job["keep"], watch=lambda steps: line.send("progress", steps), save_seconds=job["save_seconds"],
-            )  # fmt: skip
-        except LostParent as error:
-            line.send("lost parent", str(error))
-        except QatplanError as error:
-            line.send("failed", str(error))
-        except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            message = f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
-            line.send("failed", message)
-        else:
-            line.send("done", remarks)

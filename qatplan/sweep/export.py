@@ -12,6 +12,7 @@ from qatplan.quant import registry
 from qatplan.storage import Location
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Graph, Segment
+from qatplan.sweep.local_engine import LocalEngine
 from qatplan.sweep.run import planned, require_training
 from qatplan.sweep.specification import Specification
 from qatplan.sweep.tokens import local_tokens, prepare_tokens
@@ -54,7 +55,7 @@ def export(specification: Specification, out: Location, run: str, target: Path, 
     folder = SweepFolder(out)
     folder.belongs_to(specification)
     tokens = lambda: prepare_tokens(specification.corpus, folder)  # noqa: E731
-    info, graph = planned(specification, tokens, device, folder.backends())
+    info, graph = planned(specification, tokens, LocalEngine().machine(device), folder.backends())
     segment = _chosen(graph, run)
     quantization = segment.config.quantization
     if quantization is None:

@@ -89,6 +89,11 @@ class Graph:
         return sum(run.config.end_tokens for run in self.runs if run.config.kind != "round")
 
     @property
+    def device(self) -> str:
+        """What all segments are trained on: `cpu` or `cuda`."""
+        return next(iter(self.segments.values())).config.device
+
+    @property
     def sweep_id(self) -> str:
         """The digest of all run ids."""
         return hashlib.sha256("".join(sorted(run.id for run in self.runs)).encode()).hexdigest()[:20]

@@ -26,11 +26,11 @@ class Line:
         self._sending = threading.Lock()
         threading.Thread(target=self._live, daemon=True).start()
 
-    def send(self, kind: str, value: Any = None) -> None:
-        """Tell the driver something."""
+    def send(self, said: Any) -> None:
+        """Tell the driver something; None says no more than that this worker lives."""
         try:
             with self._sending:
-                self.connection.send((kind, value))
+                self.connection.send(said)
         except OSError:
             end_group()
 
@@ -49,7 +49,7 @@ class Line:
                 end_group()
             waited += ORPHAN_SECONDS
             if waited >= self.beat_seconds:
-                self.send("alive")
+                self.send(None)
                 waited = 0.0
 
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from qatplan import runs
 from qatplan.errors import DataError, MissingExtra, SweepIncomplete, UsageError
-from qatplan.storage import Location
-from qatplan.sweep import engine
+from qatplan.storage import Location, absolute
+from qatplan.sweep.engine import Engine, Event, Job, Plan, run
 from qatplan.sweep.folder import SweepFolder, check_space
 from qatplan.sweep.graph import Graph, Machine, build, evaluation_tokens, timed_tokens
 from qatplan.sweep.interrupts import one_interrupt
 from qatplan.sweep.json_lines import JsonLines
+from qatplan.sweep.local_engine import LocalEngine, default_workers
 from qatplan.sweep.progress import Progress, Watcher
 from qatplan.sweep.specification import Specification
 from qatplan.sweep.status import StatusFile
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 TIMED_STEPS = 3
 SAVE_SECONDS = 60.0
 """Between two states saved within a segment."""
-SILENCE_SECONDS = 120.0
-"""After which a worker without a sign of life is replaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +89,9 @@ def estimate(specification: Specification, *, device: str, workers: int | None) 
     require_training()
     with _one_thread(), tempfile.TemporaryDirectory() as scratch:
         corpus_folder = Path(scratch)
-        info, graph = planned(specification, lambda: prepare(specification.corpus, corpus_folder), device, {})
-        count = workers or default_workers(graph)
+        machine = LocalEngine().machine(device)
+        info, graph = planned(specification, lambda: prepare(specification.corpus, corpus_folder), machine, {})
+        count = workers or default_workers(machine.device)
         work: dict[int, float] = {}
         by_kind: dict[str, tuple[int, int]] = {}
         examples: dict[int, SegmentConfig] = {}
@@ -125,25 +123,26 @@ def sweep(
     device: str,
     workers: int | None,
     console: Console,
+    make_engine: Callable[[int | None], Engine] = LocalEngine,
     json_lines: TextIO | None = None,
     tensorboard: Path | None = None,
 ) -> Outcome:
     """Train what is missing of a specification in folder `out`, local or of an object store.
 
-    `console` shows how it goes; events also go to `json_lines`, loss curves to the folder `tensorboard`.
-    Raises UsageError before anything is written if the folder belongs to another sweep or the disk is too small;
-    SweepIncomplete (evidence: the reasons by segment) if some segments were given up.
+    The engine is the one that `make_engine` makes of `workers`. `console` shows how it goes; events also go to
+    `json_lines`, loss curves to the folder `tensorboard`. Raises UsageError before anything is written if the folder
+    belongs to another sweep or the disk is too small; SweepIncomplete (evidence: the reasons by segment) if some
+    segments were given up.
     """
     require_training()
     folder = SweepFolder(out)
     folder.belongs_to(specification)
+    made = make_engine(workers)
     with one_interrupt(), folder.storage.hold() as still_held:
         try:
             watching = _Watching(console, json_lines, tensorboard)
-            outcome = _sweep(specification, folder, device, workers, watching, still_held)
-            return replace(outcome, folder=out)
-        except KeyboardInterrupt:
-            raise SweepIncomplete("interrupted; repeat the command to go on.") from None
+            with closing(made) as engine:
+                return replace(_sweep(specification, folder, device, engine, watching, still_held), folder=out)
         finally:
             with suppress(DataError):  # a disk that cannot be changed now is cleared by the next command
                 folder.storage.remove_temporary()
@@ -172,13 +171,14 @@ class _Watching:
 
 
 def _sweep(
-    specification: Specification, folder: SweepFolder, device: str, workers: int | None, watching: _Watching,
+    specification: Specification, folder: SweepFolder, device: str, engine: Engine, watching: _Watching,
     still_held: Callable[[], None],
 ) -> Outcome:  # fmt: skip
     folder.belongs_to(specification)
     folder.storage.remove_temporary()
+    machine = engine.machine(device)
     info, graph = planned(
-        specification, lambda: prepare_tokens(specification.corpus, folder), device, folder.backends()
+        specification, lambda: prepare_tokens(specification.corpus, folder), machine, folder.backends()
     )
     check_space(folder, graph)
     backends = {str(s.config.shape.width): s.config.backend for s in graph.segments.values()}
@@ -189,19 +189,20 @@ def _sweep(
     _say_epochs(graph, info, watching.say)
     started = time.monotonic()
     keep = specification.training.keep_models
-    needed = engine.Plan(graph, folder, finished, keep).needed
-    with Progress(graph, needed, len(finished), watching.watchers(folder, finished)) as progress:
+    plan = Plan(graph, folder, finished, keep)
+    job = Job(
+        folder=absolute(folder.location), sweep_id=graph.sweep_id, device=graph.device, keep=keep,
+        save_seconds=SAVE_SECONDS,
+    )  # fmt: skip
+    engine.start(job, len(plan.needed))
+    with Progress(graph, set(plan.needed), len(finished), watching.watchers(folder, finished)) as progress:
 
-        def report(event: engine.Event) -> None:
+        def report(event: Event) -> None:
             still_held()
             progress(event)
 
-        count = workers or default_workers(graph)
         try:
-            failed = engine.run(
-                graph, folder, finished=finished, workers=count, keep=keep, report=report, save_seconds=SAVE_SECONDS,
-                silence_seconds=SILENCE_SECONDS,
-            )  # fmt: skip
+            failed = run(plan, engine, report)
         except KeyboardInterrupt:
             raise SweepIncomplete(
                 f"interrupted with {progress.recorded} of {len(graph.runs)} runs recorded; repeat the command to go on."
@@ -227,24 +228,11 @@ def _sweep(
     )
 
 
-def default_workers(graph: Graph) -> int:
-    """One worker a core; one in all on a GPU."""
-    device = next(iter(graph.segments.values())).config.device
-    if device == "cuda":
-        return 1
-    # Linux knows which cores this process may use; elsewhere all there are.
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
 def planned(
-    specification: Specification, tokens: Callable[[], CorpusInfo], device: str, backends: dict[str, str]
+    specification: Specification, tokens: Callable[[], CorpusInfo], machine: Machine, backends: dict[str, str]
 ) -> tuple[CorpusInfo, Graph]:
-    """The corpus and the graph of a specification on this machine; `backends` are those of a sweep already begun."""
-    from qatplan.training.runtime import can_compile, resolve_device
-
-    resolved = resolve_device(device)
+    """The corpus and the graph of a specification on a machine; `backends` are those of a sweep already begun."""
     info = tokens()
-    machine = Machine(device=resolved, can_compile=can_compile(resolved))
     graph = build(specification, info, machine, {int(width): backend for width, backend in backends.items()})
     available = info.validation_tokens
     if specification.training.validation_tokens > available:

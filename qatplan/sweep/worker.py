@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from qatplan import runs
-from qatplan.errors import DataError
+from qatplan.errors import DataError, QatplanError
 from qatplan.storage import Entry
+from qatplan.sweep.engine import Attempt, Job
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Segment
+from qatplan.sweep.tokens import local_tokens
 from qatplan.training import checkpoint
 from qatplan.training.checkpoint import State
-from qatplan.training.corpus import blocks_per_epoch
+from qatplan.training.corpus import blocks_per_epoch, open_corpus
 from qatplan.training.recipes import described
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import NUMERICS, Quantization, SegmentConfig
@@ -26,6 +30,36 @@ from qatplan.training.trainer import Evaluation, evaluate, start_state, train
 
 class LostParent(DataError):
     """The state that a segment starts from cannot be used, so that its parent must be executed again first."""
+
+
+class Executor:
+    """What a worker process keeps from one segment of a job to the next."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._folder = SweepFolder(job.folder)
+        self._runtime: Runtime | None = None
+        torch.set_num_threads(1)
+
+    def attempt(self, segment: Segment, has_children: bool, watch: Callable[[int], None]) -> Attempt:
+        """`execute` a segment; what went wrong is one sentence."""
+        job = self._job
+        try:
+            if self._runtime is None:
+                self._runtime = Runtime(open_corpus(local_tokens(self._folder, segment.config.corpus)), job.device)
+            remarks = execute(
+                segment, folder=self._folder, runtime=self._runtime, sweep_id=job.sweep_id, has_children=has_children,
+                keep=job.keep, watch=watch, save_seconds=job.save_seconds,
+            )  # fmt: skip
+        except LostParent as error:
+            return Attempt(kind="blocked", message=str(error))
+        except QatplanError as error:
+            return Attempt(kind="failed", message=str(error))
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            message = f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
+            return Attempt(kind="failed", message=message)
+        return Attempt(kind="done", remarks=tuple(remarks))
 
 
 def execute(

@@ -34,7 +34,7 @@ def campaign(faults: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> An
     return faults.Campaign(tmp_path_factory.mktemp("faults"), seed=1, small=True)
 
 
-@pytest.mark.parametrize(("name", "count"), [("kills", 3), ("memory", 1), ("full-disk", 1)])
+@pytest.mark.parametrize(("name", "count"), [("kills", 3), ("memory", 1), ("full-disk", 1), ("damage", 1)])
 def test_after_a_fault_the_table_is_the_undisturbed_one(
     faults: ModuleType, campaign: Any, name: str, count: int
 ) -> None:

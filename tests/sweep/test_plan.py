@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import random
+import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import final
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_graph import GRID, graph
 
-from qatplan.sweep.engine import ATTEMPTS, Plan
+from qatplan.sweep.engine import ATTEMPTS, LOSSES, Engine, Event, Job, Plan, run
 from qatplan.sweep.folder import SweepFolder
+from qatplan.sweep.graph import Machine, Segment
 from qatplan.sweep.memory import PROCESS_BYTES, RESERVE, Budget, available_bytes, segment_bytes, system_bytes
 
 
@@ -129,6 +136,39 @@ def test_lost_ancestors_are_made_again_too(tmp_path: Path) -> None:
     assert plan.failed == {}
 
 
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), finished=st.floats(0, 1), saved=st.floats(0, 1), damaged=st.floats(0, 1))
+def test_whatever_lies_there_damaged_every_missing_run_is_made(
+    seed: int, finished: float, saved: float, damaged: float
+) -> None:
+    chance, whole = random.Random(seed), graph(GRID)
+    with tempfile.TemporaryDirectory() as path:
+        folder = SweepFolder(Path(path))
+        rows = {run.id for run in whole.runs if chance.random() < finished}
+        parents = sorted({segment.parent for segment in whole.segments.values() if segment.parent is not None})
+        lying = [name for name in parents if chance.random() < saved]
+        for name in lying:
+            checkpoint(folder, name)
+        plan = Plan(whole, folder, rows, keep=False)
+        spoilt = {name for name in lying if chance.random() < damaged}
+        engine = Scripted(folder, {}, spoilt)
+        done: list[str] = []
+        failed = run(plan, engine, lambda event: done.append(event.segment.id) if event.kind == "done" else None)
+        assert failed == {}
+        assert {run.id for run in whole.runs} - rows <= set(done)
+
+
+def test_what_hangs_on_a_parent_given_up_before_is_given_up_too(tmp_path: Path) -> None:
+    folder, whole = SweepFolder(tmp_path), graph(GRID)
+    child = next(segment for segment in whole.segments.values() if segment.parent and segment.config.evaluate)
+    parent = str(child.parent)
+    plan = Plan(whole, folder, set(), keep=False)
+    plan.failed[parent] = "no luck"
+    plan.restore_parent(child.id)
+    assert "no luck" in plan.failed[child.id]
+    assert child.id not in plan.waiting
+
+
 def test_no_more_is_started_than_fits_in_memory() -> None:
     small, *_, large = sorted(graph({**GRID, "widths": [16, 256]}).segments.values(), key=segment_bytes)
     assert segment_bytes(large) > segment_bytes(small) > PROCESS_BYTES
@@ -179,3 +219,90 @@ def test_ten_thousand_runs_are_planned_in_five_seconds(tmp_path: Path) -> None:
     assert plan.next() is not None
     assert time.process_time() - started < 5
     assert len(whole.runs) > 10_000
+
+
+@final
+class Scripted(Engine):
+    """An engine that trains nothing: two segments at once; the first attempts of `fates` end as told.
+
+    The states of `spoilt` are set aside by whoever reads them.
+    """
+
+    def __init__(self, folder: SweepFolder, fates: dict[str, list[str]], spoilt: Iterable[str] = ()) -> None:
+        self.folder, self.fates = folder, fates
+        self.spoilt = set(spoilt)
+        self.sound = not self.spoilt
+        self.running: list[tuple[Segment, bool]] = []
+        self.most = 0
+
+    def machine(self, device: str) -> Machine:
+        return Machine(device=device, can_compile=False)
+
+    def start(self, job: Job, segments: int) -> None:
+        pass
+
+    def has_room(self) -> bool:
+        return len(self.running) < 2
+
+    def fits(self, segment: Segment) -> bool:
+        return True
+
+    def give(self, segment: Segment, has_children: bool) -> None:
+        if segment.parent is not None and self.sound:
+            assert self.folder.checkpoint(segment.id).exists() or self.folder.checkpoint(segment.parent).exists()
+        self.running.append((segment, has_children))
+        self.most = max(self.most, len(self.running))
+
+    def listen(self) -> Iterable[Event]:
+        segment, has_children = self.running.pop(0)
+        fates = self.fates.get(segment.id, [])
+        fate = fates.pop(0) if fates else "done"
+        fate = fate if self.state(segment.id) or segment.parent is None or self.state(segment.parent) else "blocked"
+        if fate == "done" and has_children:
+            checkpoint(self.folder, segment.id)
+        yield Event(kind="progress", segment=segment, steps=1)
+        yield Event(kind=fate, segment=segment, message="" if fate == "done" else "no luck")
+
+    def close(self) -> None:
+        pass
+
+    def state(self, name: str) -> bool:
+        """Whether a segment's end can be read."""
+        if name in self.spoilt:
+            self.spoilt.discard(name)
+            self.folder.checkpoint(name).remove()
+        return self.folder.checkpoint(name).exists()
+
+
+def carry_out(tmp_path: Path, fates: list[str]) -> tuple[dict[str, str], list[str], int]:
+    """Run the grid on an engine where the first segment meets `fates`: what was given up, its events, most at once."""
+    folder, whole = SweepFolder(tmp_path), graph(GRID)
+    first = next(iter(whole.segments))
+    engine = Scripted(folder, {first: fates})
+    events: list[Event] = []
+    failed = run(Plan(whole, folder, set(), keep=False), engine, events.append)
+    done = {event.segment.id for event in events if event.kind == "done"}
+    assert done | set(failed) == set(whole.segments)
+    return failed, [event.kind for event in events if event.segment.id == first], engine.most
+
+
+def test_an_engine_is_kept_full_and_its_failures_are_tried_again(tmp_path: Path) -> None:
+    failed, events, most = carry_out(tmp_path, ["failed"] * (ATTEMPTS - 1))
+    assert failed == {}
+    assert events == ["started", "progress", "retried"] * (ATTEMPTS - 1) + ["started", "progress", "done"]
+    assert most == 2
+
+
+def test_an_engine_is_not_asked_again_for_what_was_given_up(tmp_path: Path) -> None:
+    failed, events, _ = carry_out(tmp_path, ["failed"] * ATTEMPTS)
+    assert events[-1] == "failed"
+    assert events.count("started") == ATTEMPTS
+    assert len(failed) > 1, "with its branches"
+
+
+def test_a_segment_may_lose_more_machines_than_it_may_fail(tmp_path: Path) -> None:
+    failed, events, _ = carry_out(tmp_path, ["lost"] * (LOSSES - 1) + ["failed"] * (ATTEMPTS - 1))
+    assert failed == {}
+    assert events.count("retried") == LOSSES - 1 + ATTEMPTS - 1
+    failed, events, _ = carry_out(tmp_path / "again", ["lost"] * LOSSES)
+    assert events[-1] == "failed"

@@ -1,0 +1,36 @@
+"""The part of a GPU that a segment takes, so that several small models train on one."""
+
+from __future__ import annotations
+
+from qatplan.training.segment import SegmentConfig
+
+SHARES = (0.125, 0.25, 0.5, 1.0)
+LARGEST_SHARING = 20e6
+"""Parameters. Smaller models leave a GPU waiting for the next kernel; a larger one is taken to fill it alone."""
+STATE_BYTES = 24
+"""Per parameter in float32: weight, gradient, AdamW's two averages, and a quantized weight with its gradient."""
+FIXED_BYTES = 2**30
+"""Allowance for the CUDA context, kernels and workspaces of a process."""
+USABLE = 0.9
+"""Part of a GPU's memory that may be planned with; the allocator fragments the rest."""
+
+
+def share_of(config: SegmentConfig, gpu_bytes: int) -> float:
+    """The smallest of `SHARES` whose part of `gpu_bytes` holds the training of a segment; 1 if none does."""
+    if config.shape.n_total > LARGEST_SHARING:
+        return 1.0
+    needed = training_bytes(config)
+    return next((share for share in SHARES if needed <= USABLE * share * gpu_bytes), 1.0)
+
+
+def training_bytes(config: SegmentConfig) -> float:
+    """Memory of training a segment in float32, from above: state, activations, logits and a fixed allowance.
+
+    Activations per token and layer are 34 width + 5 heads sequence bytes at 16 bits (Korthikanti et al. 2022,
+    arXiv 2205.05198, equation 1, without parallelism), twice that here; fused attention needs less.
+    """
+    shape = config.shape
+    per_layer = 2 * (34 * shape.width + 5 * shape.heads * config.sequence)
+    logits = 3 * 4 * shape.vocabulary
+    per_token = shape.layers * per_layer + logits
+    return FIXED_BYTES + STATE_BYTES * shape.n_total + config.sequences * config.sequence * per_token

@@ -1,0 +1,48 @@
+"""What part of a GPU a model gets: whole for large ones, by memory for small ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from test_graph import GRID, graph
+
+from qatplan.sweep.gpu_share import FIXED_BYTES, SHARES, USABLE, share_of, training_bytes
+from qatplan.training.segment import SegmentConfig
+from qatplan.training.shape import shape_of_width
+
+GIB = 2**30
+
+
+def config(width: int, sequences: int = 16, sequence: int = 128) -> SegmentConfig:
+    any_segment = next(iter(graph(GRID).segments.values()))
+    return replace(any_segment.config, shape=shape_of_width(width), sequences=sequences, sequence=sequence)
+
+
+def test_small_models_share_and_large_ones_do_not() -> None:
+    assert share_of(config(24), 80 * GIB) == SHARES[0]
+    assert share_of(config(256), 80 * GIB) == SHARES[0]
+    assert share_of(config(1024), 80 * GIB) == 1
+
+
+def test_a_smaller_gpu_or_a_larger_batch_takes_a_larger_share() -> None:
+    shares = [share_of(config(256), size * GIB) for size in (80, 24, 8, 4, 1)]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1, "what does not fit gets all there is"
+    assert share_of(config(256, sequences=256), 24 * GIB) > share_of(config(256), 24 * GIB)
+
+
+@pytest.mark.parametrize("width", [16, 64, 256])
+@pytest.mark.parametrize("size", [8, 16, 24, 80])
+def test_what_shares_a_gpu_fits_into_it(width: int, size: int) -> None:
+    share = share_of(config(width), size * GIB)
+    if share < 1:
+        assert training_bytes(config(width)) / share <= USABLE * size * GIB
+
+
+def test_memory_counts_the_state_and_every_token() -> None:
+    # Width 64: 3 layers, 2 heads; 16 sequences of 128 bytes.
+    n = shape_of_width(64).n_total
+    tokens = 16 * 128
+    by_hand = FIXED_BYTES + 24 * n + tokens * (3 * (68 * 64 + 10 * 2 * 128) + 12 * 256)
+    assert training_bytes(config(64)) == by_hand

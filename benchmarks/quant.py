@@ -49,12 +49,16 @@ class Bench:
         self.config = config
         self.batch = runtime.batch(config, 0)
         self.start = start_state(config).weights
+        self._compiled = 0
         # One compiled function for all that quantize weights alone, as in a sweep.
         self.plain = self._forward(unchanged)
 
     def _forward(self, feed: Feed) -> Callable[[list[Tensor], Tensor, Tensor], Tensor]:
         forward = make_forward(self.config.shape, SEQUENCE, torch.device("cpu"), feed)
-        return compiled(forward) if self.config.backend == "compiled" else forward
+        if self.config.backend == "eager":
+            return forward
+        self._compiled += 1
+        return compiled(forward, f"benchmark {self._compiled}")
 
     def weights(self) -> dict[str, nn.Parameter]:
         return {name: nn.Parameter(tensor.clone()) for name, tensor in self.start.items()}
@@ -114,7 +118,7 @@ def contestants(bench: Bench) -> dict[tuple[str, str], tuple[Step, float | None]
         # Only ParetoQ computes something else at few bits.
         for bits in (2, 4) if entry.name == "paretoq" else (4,):
             found[entry.name, f"W{bits}"] = bench.quantized(entry.name, bits), target
-        for granularity in ("tensor", "token") if entry.live else ("tensor",):
+        for granularity in entry.activations:
             activation = Activation(quantizer=entry.name, bits=8, granularity=granularity)
             found[entry.name, f"W4 A8 per {granularity}"] = bench.quantized(entry.name, 4, activation), target
     if importlib.util.find_spec("torchao") is not None:

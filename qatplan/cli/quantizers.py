@@ -32,7 +32,7 @@ def quantizers(as_json: Json = False) -> None:
             "symmetric" if entry.symmetric else "asymmetric",
             _ranges(entry),
             "/".join(entry.granularity),
-            "tensor/token" if entry.live else "tensor",
+            "/".join(entry.activations),
         )
         for entry in ENTRIES
     ]

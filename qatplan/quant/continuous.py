@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 
@@ -27,19 +28,18 @@ TEMPERATURE = 4.0
 def soft_clamp(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
     """SoftClamp(x) = x g(x-a) g(b-x) + a g(a-x) + b g(x-b), and its slope: exactly 1/2 at both bounds.
 
-    The slope is exact up to the other bound's gate, exp(-SHARPNESS (b - a)). Just outside a bound the function dips
+    Only the gate of the nearer bound is evaluated, so both are exact up to the other one's: at most
+    exp(-SHARPNESS (b - a) / 2), 3e-7 at two bits, in the middle of the range. Just outside a bound the function dips
     beyond it before it comes back, by at most 0.28 / SHARPNESS: the slope there is below zero.
     """
-    above = ((x - low) * SHARPNESS).sigmoid_()
-    below = ((high - x) * SHARPNESS).sigmoid_()
-    # g(a - x) and g(x - b) are what is left of the two gates to 1, and g' = SHARPNESS g (1 - g).
-    not_above, not_below = 1 - above, 1 - below
-    x_above, x_below = x * above, x * below
-    value = (x_above * below).add_(not_above, alpha=low).add_(not_below, alpha=high)
-    slope = above * below
-    slope.addcmul_(not_above.mul_(above), x_below.sub_(low), value=SHARPNESS)
-    slope.addcmul_(not_below.mul_(below), x_above.sub_(high), value=-SHARPNESS)
-    return value, slope
+    middle, half = (low + high) / 2, (high - low) / 2
+    centred = x - middle
+    room = half - centred.abs()
+    gate = (room * SHARPNESS).sigmoid_()
+    # With t = |x - middle| the clamp is t g + half (1 - g) = half - (half - t) g, and g' = -SHARPNESS g (1 - g).
+    room *= gate
+    slope = torch.addcmul(gate, 1 - gate, room, value=SHARPNESS)
+    return room.neg_().add_(half).copysign_(centred).add_(middle), slope
 
 
 def rounding_slope(x: Tensor) -> Tensor:
@@ -47,8 +47,10 @@ def rounding_slope(x: Tensor) -> Tensor:
 
     So divided it averages to 1 over every unit, and tends to 1 everywhere, the straight-through estimator, as T -> 0.
     """
-    gate = (x - x.floor()).sub_(0.5).mul_(TEMPERATURE).sigmoid_()
-    return (1 - gate).mul_(gate).mul_(TEMPERATURE / math.tanh(TEMPERATURE / 4))
+    # sigma' (z) = (1 - tanh(z / 2)^2) / 4, and the distance to the middle between two levels is 1/2 - |x - round(x)|.
+    slope = (x - x.round()).abs_().sub_(0.5).mul_(TEMPERATURE / 2).tanh_().square_()
+    mean = 4 / TEMPERATURE * math.tanh(TEMPERATURE / 4)
+    return slope.mul_(-1 / mean).add_(1 / mean)
 
 
 class _ContinuousSlope(Function):

@@ -36,6 +36,15 @@ class QuantizerEntry:
     """paper, code, derived or open: how the formula reached us."""
     granularity: tuple[str, ...] = ("tensor", "channel", "group")
     """What may share a range in a weight."""
+    rotates: bool = False
+    """Whether it mixes the numbers of a row, so that a row of activations must not reach beyond its token."""
+
+    @property
+    def activations(self) -> tuple[ActivationGranularity, ...]:
+        """What may share a range of activations."""
+        if not self.live:
+            return ("tensor",)
+        return ("token",) if self.rotates else ("tensor", "token")
 
 
 WHOLE = (2, 3, 4, 5, 6, 7, 8)
@@ -158,6 +167,7 @@ ENTRIES = (
         symmetric=True,
         learnable=False,
         live=True,
+        rotates=True,
         formula="Hadamard blocks, then the evenly spaced grid that is best for a Gaussian of the row's mean square",
         source="Panferov et al., QuEST, arXiv 2502.05003",
         firmness="code, derived",

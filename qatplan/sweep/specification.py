@@ -238,10 +238,15 @@ def _check_quantizers(grid: Grid, where: str) -> None:
     for activation_bits in grid.activation_bits:
         for quantizer in grid.activation_quantizers if activation_bits is not None else ():
             _check_bits(quantizer, activation_bits or 0, f"{where}activation_bits")
-            if "token" in grid.activation_granularities and not registry.entry(quantizer).live:
+            entry = registry.entry(quantizer)
+            if not set(grid.activation_granularities) <= set(entry.activations):
+                mixes, learns = (
+                    "mixes the numbers that share a range",
+                    "learns a range that does not follow the live values",
+                )
                 raise UsageError(
-                    f"{where}activation_quantizers {quantizer} learns a range that does not follow the live values, so "
-                    'it needs activation_granularities = "tensor".'
+                    f"{where}activation_quantizers {quantizer} {mixes if entry.rotates else learns}, so "
+                    f'it needs activation_granularities = "{entry.activations[0]}".'
                 )
 
 

@@ -74,6 +74,14 @@ def test_qat_learning_rates_by_bit_width() -> None:
             "grid 1: updates 'fast' is not one of learning-rate, transition-rate, transition-ra",
         ),
         (document(transition_rates=2), "grid 1: transition_rates 2 is not a number from 0 to 1"),
+        (
+            document(activation_bits=8, activation_quantizers="lsq"),
+            'activation_quantizers lsq learns a range .* needs activation_granularities = "tensor"',
+        ),
+        (
+            document(activation_bits=8, activation_quantizers="quest", activation_granularities="tensor"),
+            'activation_quantizers quest mixes the numbers .* needs activation_granularities = "token"',
+        ),
         (document(qat_learning_rates={"two": 1}), "key 'two' is not a bit width"),
     ],
 )

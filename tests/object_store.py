@@ -1,10 +1,14 @@
-"""An S3-compatible server on loopback, started by the tests that need one."""
+"""Servers on loopback that speak S3 and Google Cloud Storage, started by the tests that need one."""
 
 from __future__ import annotations
 
 import logging
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
@@ -35,3 +39,29 @@ def bucket(name: str) -> Iterator[dict[str, str]]:
         yield environment
     finally:
         server.stop()
+
+
+@contextmanager
+def google_bucket(name: str) -> Iterator[str]:
+    """A server with one empty bucket; yields what follows a `gs://anonymous@NAME/...` to reach it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # In a process of its own: within this one, pyarrow and the server wait for each other.
+    arguments = f"start --host 127.0.0.1 --port {port} --in-memory --default-bucket {name}".split()
+    server = subprocess.Popen(
+        [sys.executable, "-c", "from gcp_storage_emulator.__main__ import main; main()", *arguments],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            assert server.poll() is None, "the server ended"
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield f"?scheme=http&endpoint_override=127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()

@@ -240,13 +240,10 @@ def _check_quantizers(grid: Grid, where: str) -> None:
             _check_bits(quantizer, activation_bits or 0, f"{where}activation_bits")
             entry = registry.entry(quantizer)
             if not set(grid.activation_granularities) <= set(entry.activations):
-                mixes, learns = (
-                    "mixes the numbers that share a range",
-                    "learns a range that does not follow the live values",
-                )
+                why = "mixes the numbers that share a range" if entry.rotates else "learns a range that is not live"
                 raise UsageError(
-                    f"{where}activation_quantizers {quantizer} {mixes if entry.rotates else learns}, so "
-                    f'it needs activation_granularities = "{entry.activations[0]}".'
+                    f"{where}activation_quantizers {quantizer} {why}, so it needs "
+                    f'activation_granularities = "{entry.activations[0]}".'
                 )
 
 

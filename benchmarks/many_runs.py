@@ -18,9 +18,9 @@ import pyarrow as pa
 
 from qatplan import run_folder, runs
 from qatplan.storage import LocalStorage
-from qatplan.sweep.engine import Plan
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Graph, Machine, build
+from qatplan.sweep.plan import Plan
 from qatplan.sweep.specification import parse
 from qatplan.training.corpus import CorpusInfo
 

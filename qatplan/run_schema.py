@@ -115,6 +115,7 @@ FIELDS: tuple[Field, ...] = (
     _real("tokens_per_second", "training throughput of this run's own tokens", "tokens/s", zero=True, measured=True),
     _text("device", "device trained on"),
     _text("backend", "eager or compiled"),
+    _text("precision", "in which matrices were multiplied: float32 or bfloat16; null is float32"),
     _whole("threads", "CPU threads per process", "threads", low=1, small=True),
     _text("torch_version", "version of torch"),
     _text("finished_at", "time the run ended, ISO 8601 in UTC", measured=True),

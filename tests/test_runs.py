@@ -28,8 +28,8 @@ sequence: int32, scale_learning_rate: double, loss: double, loss_se: double, bit
 curve: list<item: struct<tokens: int64, loss: float>>,
 transitions: list<item: struct<tokens: int64, rate: float, target: float>>,
 status: string not null, trunk_id: string, epochs: double,
-seconds: double, tokens_per_second: double, device: string, backend: string, threads: int32, torch_version: string,
-finished_at: string
+seconds: double, tokens_per_second: double, device: string, backend: string, precision: string, threads: int32,
+torch_version: string, finished_at: string
 """
 
 

@@ -89,6 +89,14 @@ def sweep(
         ),
     ] = None,
     workers: Workers = None,
+    together: Annotated[
+        int | None,
+        typer.Option(
+            "--together",
+            min=1,
+            help="Segments that a worker trains in one stack; default 1 on a CPU, by memory on a GPU.",
+        ),
+    ] = None,
     device: DeviceOption = Device.auto,
     json_lines: Annotated[
         bool, typer.Option("--json-lines", help="Print each event as a JSON object on its own line of stdout.")
@@ -128,7 +136,7 @@ def sweep(
         return
     if out is None:
         raise UsageError("--out is missing: name the folder of the sweep, or use --dry-run.")
-    make_engine = _engine(engine, address, gpu_share)
+    make_engine = _engine(engine, address, gpu_share, together)
     with _ended_in_order():
         outcome = run.sweep(
             plan, out, device=device.value, workers=workers, console=console(), make_engine=make_engine,
@@ -154,21 +162,23 @@ def _status(folder: Location, as_json: bool) -> None:
         raise typer.Exit(5)
 
 
-def _engine(name: Engine, address: str | None, gpu_share: float | None) -> Callable[[int | None], SweepEngine]:
+def _engine(
+    name: Engine, address: str | None, gpu_share: float | None, together: int | None
+) -> Callable[[int | None], SweepEngine]:
     """What makes the engine of a number of workers."""
-    if name is Engine.ray:
-        from functools import partial
+    from functools import partial
 
+    if name is Engine.ray:
         from qatplan.sweep.ray_engine import RayEngine
 
-        return partial(RayEngine, address=address, gpu_share=gpu_share)
+        return partial(RayEngine, address=address, gpu_share=gpu_share, together=together)
     from qatplan.errors import UsageError
     from qatplan.sweep.local_engine import LocalEngine
 
     for option, value in (("--address", address), ("--gpu-share", gpu_share)):
         if value is not None:
             raise UsageError(f"{option} belongs to --engine ray.")
-    return LocalEngine
+    return partial(LocalEngine, together=together)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,3 +84,14 @@ class QuantizedWeight:
         rows = rows_of(weight.detach(), self.group_size)
         ranges = [value.detach() for value in self.ranges.current()]
         return self.quantizer.codes(rows, ranges), self.quantizer.affine(rows, ranges)
+
+
+def fake_together(quantized: Sequence[QuantizedWeight], weights: Sequence[Tensor]) -> Tensor:
+    """The weights on their grids, stacked in a new first dimension; their shapes, quantizers and groups are the same.
+
+    Rows know nothing of each other, so those of all tensors go through one call.
+    """
+    first, shape = quantized[0], weights[0].shape
+    rows = torch.cat([rows_of(weight, first.group_size) for weight in weights])
+    ranges = [torch.cat(values) for values in zip(*(own.ranges.current() for own in quantized), strict=True)]
+    return first.quantizer.fake_quantize(rows, ranges, shape.numel()).view(len(weights), *shape)

@@ -1,4 +1,4 @@
-"""What executes a graph: the order of its segments, and the interface of the engines that carry them out.
+"""What executes a graph: the interface of the engines, and the loop that carries out a plan on one of them.
 
 Correctness lives in no engine: any segment may be executed any number of times, anywhere (`qatplan.sweep.worker`). An
 engine only says where; which segment is next, tried again or given up is the plan's, the same for all.
@@ -7,17 +7,12 @@ engine only says where; which segment is next, tried again or given up is the pl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from qatplan.sweep.folder import SweepFolder
-from qatplan.sweep.graph import Graph, Machine, Segment, work_of
-
-ATTEMPTS = 3
-"""Times a segment is tried before it is given up."""
-LOSSES = 20
-"""Times its machine may be lost before a segment is given up: no fault of its own, yet it might be what kills them."""
+from qatplan.sweep.graph import Machine, Segment
+from qatplan.sweep.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +61,15 @@ class Job:
     """Time between the states saved within a segment."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A segment to be executed."""
+
+    segment: Segment
+    has_children: bool
+    """Whether it must leave a checkpoint behind."""
+
+
 class Engine(ABC):
     """Where segments are executed. It is asked for its machine, started once, fed and listened to, and closed."""
 
@@ -82,12 +86,16 @@ class Engine(ABC):
         """Whether another segment could start now; always true of an engine that executes none."""
 
     @abstractmethod
-    def fits(self, segment: Segment) -> bool:
-        """Whether this segment could start beside those that are running; always true if none is."""
+    def fits(self, stack: Sequence[Segment]) -> bool:
+        """Whether these segments could start, as one stack, beside those that run; always true of one if none does."""
 
     @abstractmethod
-    def give(self, segment: Segment, has_children: bool) -> None:
-        """Begin a segment; it must leave a checkpoint behind if it has children."""
+    def most_together(self, segment: Segment) -> int:
+        """How many segments like this one are worth training as one stack; 1 if stacks do not pay here."""
+
+    @abstractmethod
+    def give(self, stack: Sequence[Order]) -> None:
+        """Begin a segment, or several in a stack, each of which is listened to as if it were alone."""
 
     @abstractmethod
     def listen(self) -> Iterable[Event]:
@@ -104,9 +112,10 @@ class Engine(ABC):
 def run(plan: Plan, engine: Engine, report: Callable[[Event], None]) -> dict[str, str]:
     """Carry out a plan on a started engine; returns the segments given up, by id, with the reason of each."""
     while plan.waiting or plan.running:
-        while engine.has_room() and (segment := plan.next(engine.fits)) is not None:
-            engine.give(segment, plan.has_needed_children(segment.id))
-            report(Event(kind="started", segment=segment))
+        while engine.has_room() and (stack := plan.next_stack(engine.fits, engine.most_together)):
+            engine.give([Order(segment=s, has_children=plan.has_needed_children(s.id)) for s in stack])
+            for segment in stack:
+                report(Event(kind="started", segment=segment))
         if not plan.running:
             # An engine with nothing to do has room for anything, and what hangs on failures is no longer waiting.
             raise RuntimeError(f"{len(plan.waiting)} segments wait for nothing that is executed: {min(plan.waiting)}.")
@@ -114,135 +123,10 @@ def run(plan: Plan, engine: Engine, report: Callable[[Event], None]) -> dict[str
             if event.kind == "done":
                 plan.done(event.segment.id)
             elif event.kind in ("failed", "lost", "blocked"):
-                again = plan.fail(event.segment.id, event.message, lost=event.kind == "lost")
+                again = event.kind == "failed" and plan.set_apart(event.segment.id)
+                again = again or plan.fail(event.segment.id, event.message, lost=event.kind == "lost")
                 if again and event.kind == "blocked":
                     plan.restore_parent(event.segment.id)
                 event = replace(event, kind="retried" if again else "failed")
             report(event)
     return plan.failed
-
-
-class Plan:
-    """Which segments are needed, ready, running or done. Only what missing runs depend on is executed."""
-
-    def __init__(self, graph: Graph, folder: SweepFolder, finished: set[str], keep: bool) -> None:
-        self.graph, self.folder, self.keep = graph, folder, keep
-        self.finished = set(finished)
-        self.saved = folder.checkpoints()
-        self.failed: dict[str, str] = {}
-        self.running: set[str] = set()
-        self.needed = self._needed()
-        self.unmet = {name: self._unmet_parent(name) for name in self.needed}
-        self.waiting = set(self.needed)
-        self._children: dict[str, list[str]] = {name: [] for name in graph.segments}
-        for name in self.needed:
-            parent = graph.segments[name].parent
-            if parent is not None:
-                self._children[parent].append(name)
-        self._length = self._path_lengths()
-        self._attempts: dict[tuple[str, bool], int] = {}
-
-    def _needed(self) -> set[str]:
-        needed: set[str] = set()
-        for run in self.graph.runs:
-            if run.id in self.finished:
-                continue
-            name: str | None = run.id
-            while name is not None and name not in needed:
-                if name in self.saved and name == run.id:
-                    needed.add(name)  # its row alone is missing: it is evaluated from its own end
-                if name in self.saved:
-                    break
-                needed.add(name)
-                name = self.graph.segments[name].parent
-        return needed
-
-    def _unmet_parent(self, name: str) -> str | None:
-        parent = self.graph.segments[name].parent
-        return parent if parent in self.needed else None
-
-    def _path_lengths(self) -> dict[str, float]:
-        """The work from each segment to the end of its longest branch."""
-        length: dict[str, float] = {}
-        for name in reversed(list(self.graph.segments)):
-            if name not in self.needed:
-                continue
-            own = work_of(self.graph.segments[name])
-            length[name] = own + max((length.get(child, 0.0) for child in self._children[name]), default=0.0)
-        return length
-
-    def has_needed_children(self, name: str) -> bool:
-        """Whether a segment must leave a checkpoint behind."""
-        return bool(self._children[name])
-
-    def next(self, fits: Callable[[Segment], bool] = lambda segment: True) -> Segment | None:
-        """The ready segment with the longest path behind it, among those that fit."""
-        ready = [name for name in self.waiting if self.unmet[name] is None and fits(self.graph.segments[name])]
-        if not ready:
-            return None
-        name = max(ready, key=lambda candidate: (self._length[candidate], candidate))
-        self.waiting.remove(name)
-        self.running.add(name)
-        return self.graph.segments[name]
-
-    def done(self, name: str) -> None:
-        """Record a finished segment, free its children, and delete a parent's checkpoint that nobody needs now."""
-        self.running.discard(name)
-        self.needed.discard(name)
-        if self._children[name] or self.keep:
-            self.saved.add(name)
-        for child in self._children[name]:
-            self.unmet[child] = None
-        parent = self.graph.segments[name].parent
-        if parent is None or self.keep or parent in self.needed:
-            return
-        if not any(child in self.needed for child in self._children[parent]):
-            self.folder.checkpoint(parent).remove()
-            self.saved.discard(parent)
-
-    def restore_parent(self, child: str) -> None:
-        """Have the parent of a waiting segment made again, because its saved end cannot be used.
-
-        So are the ancestors it needs whose own end is no longer there.
-        """
-        parent = self.graph.segments[child].parent
-        if parent is not None:
-            self.saved.discard(parent)
-        while parent is not None and parent not in self.saved:
-            if child not in self._children[parent]:
-                self._children[parent].append(child)
-            self.unmet[child] = parent
-            if parent in self.failed:
-                self._give_up(child, f"a segment before it failed: {self.failed[parent]}")
-            if parent in self.needed:
-                break
-            self.needed.add(parent)
-            self.waiting.add(parent)
-            for sibling in self._children[parent]:
-                if sibling in self.waiting:
-                    self.unmet[sibling] = parent
-            child, parent = parent, self.graph.segments[parent].parent
-        else:
-            self.unmet[child] = None
-        self._length = self._path_lengths()
-
-    def fail(self, name: str, message: str, *, lost: bool = False) -> bool:
-        """Record a failed attempt, or one lost with its machine; True if the segment will be tried again."""
-        self.running.discard(name)
-        self._attempts[name, lost] = self._attempts.get((name, lost), 0) + 1
-        if self._attempts[name, lost] < (LOSSES if lost else ATTEMPTS):
-            self.waiting.add(name)
-            return True
-        self._give_up(name, message)
-        return False
-
-    def _give_up(self, name: str, message: str) -> None:
-        """Record why a segment is not tried again, and that nothing after it can be."""
-        self.failed[name] = message
-        self.waiting.discard(name)
-        stack = list(self._children[name])
-        while stack:
-            child = stack.pop()
-            self.waiting.discard(child)
-            self.failed[child] = f"a segment before it failed: {message}"
-            stack.extend(self._children[child])

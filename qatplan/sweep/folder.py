@@ -16,7 +16,8 @@ from qatplan.errors import DataError, UsageError
 from qatplan.run_folder import Checked
 from qatplan.storage import Entry, Location, open_storage
 from qatplan.sweep.graph import Graph
-from qatplan.sweep.specification import Specification
+from qatplan.sweep.specification import Grid, Specification, Training
+from qatplan.training.corpus import Source
 from qatplan.training.segment import NUMERICS
 
 STATE_BYTES_PER_PARAMETER = 12
@@ -76,7 +77,7 @@ class SweepFolder:
                 f"--out {self.location} was made by another version of the training code (numerics "
                 f"{recorded.get('numerics')}, this is {NUMERICS}); name a new folder."
             )
-        difference = _first_difference(recorded["specification"], describe(specification))
+        difference = _first_difference(_completed(recorded["specification"]), describe(specification))
         if difference is not None:
             raise UsageError(f"--out {self.location} belongs to another specification: {difference} differs.")
 
@@ -170,6 +171,16 @@ def describe(specification: Specification) -> dict[str, Any]:
         grid["qat_learning_rates"] = {str(bits): list(r) for bits, r in grid["qat_learning_rates"].items()}
     plain: dict[str, Any] = json.loads(json.dumps(described))
     return plain
+
+
+def _completed(recorded: dict[str, Any]) -> dict[str, Any]:
+    """A specification as `describe` left it, perhaps before keys were added: those have their defaults."""
+    defaults = describe(Specification(corpus=Source(), training=Training(), grids=(Grid(widths=()),)))
+    return {
+        **recorded,
+        "training": {**defaults["training"], **recorded["training"]},
+        "grids": [{**defaults["grids"][0], **grid} for grid in recorded["grids"]],
+    }
 
 
 def _first_difference(left: Any, right: Any, where: str = "") -> str | None:

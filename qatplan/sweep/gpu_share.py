@@ -1,4 +1,4 @@
-"""The part of a GPU that a segment takes, so that several small models train on one."""
+"""What a GPU is shared among: the part of it that a segment takes, and how many are trained on it as one stack."""
 
 from __future__ import annotations
 
@@ -14,17 +14,28 @@ FIXED_BYTES = 2**30
 USABLE = 0.9
 """Part of a GPU's memory that may be planned with; the allocator fragments the rest."""
 
+MOST_TOGETHER = 8
+"""Models in one stack: each comes with an optimizer and quantizers of its own, whose launches do not get fewer."""
 
-def share_of(config: SegmentConfig, gpu_bytes: int) -> float:
-    """The smallest of `SHARES` whose part of `gpu_bytes` holds the training of a segment; 1 if none does."""
+
+def share_of(config: SegmentConfig, gpu_bytes: int, models: int = 1) -> float:
+    """The smallest of `SHARES` whose part of `gpu_bytes` holds a segment in training, or a stack; 1 if none does."""
     if config.shape.n_total > LARGEST_SHARING:
         return 1.0
-    needed = training_bytes(config)
+    needed = training_bytes(config, models)
     return next((share for share in SHARES if needed <= USABLE * share * gpu_bytes), 1.0)
 
 
-def training_bytes(config: SegmentConfig) -> float:
-    """Memory of training a segment in float32, from above: state, activations, logits and a fixed allowance.
+def stack_size(config: SegmentConfig, gpu_bytes: float) -> int:
+    """How many models like a segment's to train as one stack in that much memory, 1 for large ones."""
+    if config.shape.n_total > LARGEST_SHARING:
+        return 1
+    each = training_bytes(config) - FIXED_BYTES
+    return max(1, min(MOST_TOGETHER, int((USABLE * gpu_bytes - FIXED_BYTES) / each)))
+
+
+def training_bytes(config: SegmentConfig, models: int = 1) -> float:
+    """Memory of training a segment, or a stack, in float32, from above: state, activations, logits, fixed allowance.
 
     Activations per token and layer are 34 width + 5 heads sequence bytes at 16 bits (Korthikanti et al. 2022,
     arXiv 2205.05198, equation 1, without parallelism), twice that here; fused attention needs less.
@@ -33,4 +44,4 @@ def training_bytes(config: SegmentConfig) -> float:
     per_layer = 2 * (34 * shape.width + 5 * shape.heads * config.sequence)
     logits = 3 * 4 * shape.vocabulary
     per_token = shape.layers * per_layer + logits
-    return FIXED_BYTES + STATE_BYTES * shape.n_total + config.sequences * config.sequence * per_token
+    return FIXED_BYTES + models * (STATE_BYTES * shape.n_total + config.sequences * config.sequence * per_token)

@@ -244,6 +244,7 @@ class _Builder:
             device=self.machine.device,
             validation_tokens=int(training.validation_tokens),
             evaluate=False,
+            precision=training.precision,
         )
 
     def _trunk(self, base: SegmentConfig, end: int) -> str | None:

@@ -8,12 +8,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import final
 
-from qatplan.sweep.engine import Attempt, Engine, Event, Job
+from qatplan.sweep.engine import Attempt, Engine, Event, Job, Order
 from qatplan.sweep.environment import ONE_THREAD, environment
+from qatplan.sweep.gpu_share import stack_size
 from qatplan.sweep.graph import Machine, Segment
 from qatplan.sweep.line import Line, lead_group
 from qatplan.sweep.memory import PROCESS_BYTES, Budget, available_bytes
@@ -34,22 +35,31 @@ def default_workers(device: str) -> int:
 class LocalEngine(Engine):
     """At most `workers` processes (default: `default_workers`), and no more than fit in `memory` bytes.
 
-    Those that die, fail or are not heard of for `silence_seconds` are replaced.
+    Those that die, fail or are not heard of for `silence_seconds` are replaced. A worker trains up to `together`
+    segments as one stack; default: on a GPU by its memory, on a CPU 1.
     """
 
     def __init__(
-        self, workers: int | None = None, *, memory: int | None = None, silence_seconds: float = SILENCE_SECONDS
+        self,
+        workers: int | None = None,
+        *,
+        together: int | None = None,
+        memory: int | None = None,
+        silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
         self._limit = workers
+        self._together = together
+        self._gpu_bytes: int | None = None
         self._silence_seconds = silence_seconds
         self._budget = Budget(available_bytes() if memory is None else memory)
         self._pool: list[_Worker] = []
         self._job: Job | None = None
 
     def machine(self, device: str) -> Machine:
-        from qatplan.training.runtime import can_compile, resolve_device
+        from qatplan.training.runtime import can_compile, gpu_bytes, resolve_device
 
         resolved = resolve_device(device)
+        self._gpu_bytes = gpu_bytes() if resolved == "cuda" else None
         return Machine(device=resolved, can_compile=can_compile(resolved))
 
     def start(self, job: Job, segments: int) -> None:
@@ -61,37 +71,45 @@ class LocalEngine(Engine):
 
     def has_room(self) -> bool:
         assert self._limit is not None, "started"
-        return sum(worker.segment is not None for worker in self._pool) < self._limit
+        return sum(bool(worker.segments) for worker in self._pool) < self._limit
 
-    def fits(self, segment: Segment) -> bool:
-        return self._budget.fits(segment)
+    def fits(self, stack: Sequence[Segment]) -> bool:
+        return self._budget.fits(stack)
 
-    def give(self, segment: Segment, has_children: bool) -> None:
+    def most_together(self, segment: Segment) -> int:
+        assert self._limit is not None, "started"
+        if self._together is not None:
+            return self._together
+        return 1 if self._gpu_bytes is None else stack_size(segment.config, self._gpu_bytes / self._limit)
+
+    def give(self, stack: Sequence[Order]) -> None:
         assert self._job is not None, "started"
-        # A busy worker that died stays until its closed connection has been read, which ends its segment.
-        self._pool = [worker for worker in self._pool if worker.segment is not None or worker.alive]
-        idle = next((worker for worker in self._pool if worker.segment is None), None)
+        # A busy worker that died stays until its closed connection has been read, which ends its segments.
+        self._pool = [worker for worker in self._pool if worker.segments or worker.alive]
+        idle = next((worker for worker in self._pool if not worker.segments), None)
         if idle is None:
             idle = self._worker(self._job)
             self._pool.append(idle)
-        idle.give(segment, has_children)
-        self._budget.start(segment)
+        idle.give(stack)
+        for order in stack:
+            self._budget.start(order.segment)
 
     def listen(self) -> Iterable[Event]:
-        busy = {worker.connection: worker for worker in self._pool if worker.segment is not None}
+        busy = {worker.connection: worker for worker in self._pool if worker.segments}
         ready = wait(list(busy), timeout=1.0)
         for worker in busy.values():
-            segment = worker.segment
-            assert segment is not None
-            news = worker.news() if worker.connection in ready else worker.silence(self._silence_seconds)
-            if isinstance(news, int):
-                yield Event(kind="progress", segment=segment, steps=news)
-            elif news is not None:
-                worker.segment = None
-                self._budget.end(segment, failed=news.kind == "failed")
-                if news.kind == "failed":
+            for name, said in worker.news() if worker.connection in ready else worker.silence(self._silence_seconds):
+                segment = worker.segments[name]
+                if isinstance(said, int):
+                    yield Event(kind="progress", segment=segment, steps=said)
+                    continue
+                del worker.segments[name]
+                # In a stack it is not known whose memory was too much.
+                self._budget.end(segment, failed=said.kind == "failed" and not worker.stacked)
+                worker.unfit |= said.kind == "failed"
+                if worker.unfit and not worker.segments:
                     worker.stop()  # whatever went wrong may have left it unfit: the next attempt gets a new process
-                yield from news.events(segment)
+                yield from said.events(segment)
 
     def close(self) -> None:
         for worker in self._pool:
@@ -111,33 +129,42 @@ class _Worker:
         with environment(ONE_THREAD):
             self.process.start()
         remote.close()
-        self.segment: Segment | None = None
+        self.segments: dict[str, Segment] = {}
+        """What it has in hand, by id."""
+        self.stacked = False
+        """Whether that was more than one segment when it was given."""
+        self.unfit = False
         self._heard = time.monotonic()
 
     @property
     def alive(self) -> bool:
         return self.process.is_alive()
 
-    def give(self, segment: Segment, has_children: bool) -> None:
-        self.segment = segment
+    def give(self, stack: Sequence[Order]) -> None:
+        self.segments = {order.segment.id: order.segment for order in stack}
+        self.stacked = len(stack) > 1
         self._heard = time.monotonic()
         with contextlib.suppress(OSError):  # the worker died: the next read of the connection says so
-            self.connection.send((segment, has_children))
+            self.connection.send(stack)
 
-    def news(self) -> Attempt | int | None:
-        """What it says: how its attempt ended, the steps done, or only that it lives."""
+    def news(self) -> list[tuple[str, Attempt | int]]:
+        """What it says of its segments: how an attempt ended, or the steps done; nothing if only that it lives."""
         try:
-            said: Attempt | int | None = self.connection.recv()
+            said: tuple[str, Attempt | int] | None = self.connection.recv()
         except (EOFError, OSError):
-            return Attempt(kind="failed", message="its worker process died")
+            return self._failed("its worker process died")
         self._heard = time.monotonic()
-        return said
+        return [] if said is None else [said]
 
-    def silence(self, limit: float) -> Attempt | None:
-        """The end of its attempt if it was silent for longer than `limit` seconds."""
+    def silence(self, limit: float) -> list[tuple[str, Attempt | int]]:
+        """The end of its attempts if it was silent for longer than `limit` seconds."""
         if time.monotonic() - self._heard <= limit:
-            return None
-        return Attempt(kind="failed", message=f"its worker process gave no sign of life for {limit:g} seconds")
+            return []
+        return self._failed(f"its worker process gave no sign of life for {limit:g} seconds")
+
+    def _failed(self, message: str) -> list[tuple[str, Attempt | int]]:
+        self.unfit = True
+        return [(name, Attempt(kind="failed", message=message)) for name in self.segments]
 
     def stop(self) -> None:
         # With its group, which holds the compilers that it may have started.
@@ -158,5 +185,4 @@ def _serve(connection: Connection, job: Job, driver: int, beat_seconds: float) -
 
     executor = Executor(job)
     while True:
-        segment, has_children = line.receive()
-        line.send(executor.attempt(segment, has_children, line.send))
+        executor.attempt(line.receive(), lambda name, said: line.send((name, said)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from qatplan.sweep.graph import Segment
@@ -70,9 +71,10 @@ class Budget:
         self._running: dict[str, int] = {}
         self._failures: dict[str, int] = {}
 
-    def fits(self, segment: Segment) -> bool:
-        """Whether a segment can start beside those that are running."""
-        return not self._running or sum(self._running.values()) + self._demand(segment) <= self.available
+    def fits(self, stack: Sequence[Segment]) -> bool:
+        """Whether segments can start together beside those that are running."""
+        alone = not self._running and len(stack) == 1
+        return alone or sum(self._running.values()) + sum(map(self._demand, stack)) <= self.available
 
     def start(self, segment: Segment) -> None:
         """Count a segment as running."""

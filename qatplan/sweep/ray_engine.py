@@ -15,15 +15,16 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from qatplan.errors import MissingExtra, SweepIncomplete, UsageError
 from qatplan.sweep import ray_tasks
-from qatplan.sweep.engine import Attempt, Engine, Event, Job
+from qatplan.sweep.engine import Attempt, Engine, Event, Job, Order
 from qatplan.sweep.environment import ONE_THREAD, environment
-from qatplan.sweep.gpu_share import share_of
+from qatplan.sweep.gpu_share import share_of, stack_size
 from qatplan.sweep.graph import Machine, Segment
 from qatplan.sweep.local_engine import default_workers
 from qatplan.training.segment import NUMERICS
@@ -41,27 +42,45 @@ FEW_RETRIES = {"RAY_NUM_REDIS_GET_RETRIES": "2"}
 """Tries of 40 s each to reach a cluster's head that accepts connections and does not answer."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """A task of Ray that runs."""
+
+    number: int
+    segments: dict[str, Segment]
+    """Those of it whose attempts have not ended, by id."""
+    share: float
+    """Of a GPU."""
+
+
 @final
 class RayEngine(Engine):
     """A cluster at `address`, or one started on this machine, bound to loopback and stopped at the end.
 
-    At most `workers` segments at once; default: as many as the cluster has cores (and shares of a GPU) for, however
-    that changes. `gpu_share` is the part of a GPU that a worker takes; default: by the memory that its model needs.
+    At most `workers` tasks at once; default: as many as the cluster has cores (and shares of a GPU) for, however that
+    changes. `gpu_share` is the part of a GPU that a task takes; default: by the memory that its models need. A task
+    trains up to `together` segments as one stack; default: on a GPU by its memory, on a CPU 1.
     """
 
     def __init__(
-        self, workers: int | None = None, *, address: str | None = None, gpu_share: float | None = None
+        self,
+        workers: int | None = None,
+        *,
+        address: str | None = None,
+        gpu_share: float | None = None,
+        together: int | None = None,
     ) -> None:
         if importlib.util.find_spec("ray") is None:
             raise MissingExtra('--engine ray needs the ray extra: pip install "qatplan[ray]".')
-        self._workers, self._address, self._gpu_share = workers, address, gpu_share
+        self._workers, self._address, self._gpu_share, self._together = workers, address, gpu_share, together
         self._scratch: Path | None = None
         self._joined = False
         self._gpu_bytes: int | None = None
         self._job: Job | None = None
         self._task: Any = None
         self._board: Any = None
-        self._running: dict[Any, tuple[Segment, float]] = {}
+        self._running: dict[Any, _Task] = {}
+        self._given = 0
         self._here = ""
         self._cores = self._gpus = 0.0
         self._looked = 0.0
@@ -109,18 +128,29 @@ class RayEngine(Engine):
             return True  # Ray keeps it until a node can take it
         if self._workers is not None:
             return len(self._running) < self._workers
-        taken = sum(share for _, share in self._running.values())
+        taken = sum(task.share for task in self._running.values())
         return len(self._running) < self._cores and (taken < self._gpus or taken == 0)
 
-    def fits(self, segment: Segment) -> bool:
+    def fits(self, stack: Sequence[Segment]) -> bool:
         return True  # Ray places it where there is room, and kills a worker whose node has none left
 
-    def give(self, segment: Segment, has_children: bool) -> None:
+    def most_together(self, segment: Segment) -> int:
+        if self._together is not None:
+            return self._together
+        if self._gpu_bytes is None:
+            return 1
+        return stack_size(segment.config, self._gpu_bytes * (self._gpu_share or 1.0))
+
+    def give(self, stack: Sequence[Order]) -> None:
+        first = stack[0].segment
         share = 0.0
         if self._gpu_bytes is not None:
-            share = self._gpu_share or share_of(segment.config, self._gpu_bytes)
-        task = self._task.options(num_gpus=share, name=f"segment {segment.id}")
-        self._running[task.remote(self._job, NUMERICS, segment, has_children, self._board)] = (segment, share)
+            share = self._gpu_share or share_of(first.config, self._gpu_bytes, len(stack))
+        self._given += 1
+        remote = self._task.options(num_gpus=share, name=f"segment {first.id}").remote
+        self._running[remote(self._job, NUMERICS, list(stack), self._given, self._board)] = _Task(
+            number=self._given, segments={order.segment.id: order.segment for order in stack}, share=share
+        )
 
     def listen(self) -> Iterable[Event]:
         import ray
@@ -130,25 +160,30 @@ class RayEngine(Engine):
             ended, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
         yield from self._progress()
         for reference in ended:
-            segment, _ = self._running.pop(reference)
-            yield from self._end(segment, reference)
+            yield from self._end(self._running.pop(reference).segments, reference)
 
     @staticmethod
-    def _end(segment: Segment, reference: Any) -> Iterator[Event]:
-        """What became of a task that has ended."""
+    def _end(segments: dict[str, Segment], reference: Any) -> Iterator[Event]:
+        """What became of a task that has ended: of those of its segments whose end is not known already."""
         import ray
 
+        def failed(message: str) -> dict[str, Attempt]:
+            return dict.fromkeys(segments, Attempt(kind="failed", message=message))
+
         try:
-            attempt: Attempt = ray.get(reference)
+            attempts: dict[str, Attempt] = ray.get(reference)
         except ray.exceptions.NodeDiedError:
-            return iter([Event(kind="lost", segment=segment, message="its node was lost")])
+            for segment in segments.values():
+                yield Event(kind="lost", segment=segment, message="its node was lost")
+            return
         except ray.exceptions.OutOfMemoryError:
-            attempt = Attempt(kind="failed", message="its worker was stopped because its node ran out of memory")
+            attempts = failed("its worker was stopped because its node ran out of memory")
         except ray.exceptions.WorkerCrashedError:
-            attempt = Attempt(kind="failed", message="its worker process died")
+            attempts = failed("its worker process died")
         except ray.exceptions.RayError as error:
-            attempt = Attempt(kind="failed", message=_brief(error))
-        return attempt.events(segment)
+            attempts = failed(_brief(error))
+        for name, segment in segments.items():
+            yield from attempts[name].events(segment)
 
     def _progress(self) -> Iterator[Event]:
         """What workers told the board; once a second."""
@@ -161,9 +196,13 @@ class RayEngine(Engine):
             news = ray.get(self._board.take.remote(), timeout=5.0)
         except ray.exceptions.RayError:
             return  # late news costs a line on the screen, nothing else
-        for segment, _ in list(self._running.values()):
-            if segment.id in news:
-                yield Event(kind="progress", segment=segment, steps=news[segment.id])
+        running = {task.number: task.segments for task in self._running.values()}
+        for (number, name), said in news.items():
+            segments = running.get(number, {})
+            if name in segments and isinstance(said, int):
+                yield Event(kind="progress", segment=segments[name], steps=said)
+            elif name in segments and isinstance(said, Attempt):
+                yield from said.events(segments.pop(name))
 
     def _look_around(self) -> None:
         """What the cluster offers now. SweepIncomplete if the driver's own node is gone: Ray would wait for ever."""

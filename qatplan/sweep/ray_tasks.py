@@ -1,4 +1,4 @@
-"""What the Ray engine runs on the nodes of a cluster: a look at the node, a segment, and the board of progress.
+"""What the Ray engine runs on the nodes of a cluster: a look at the node, segments, and the board of progress.
 
 Imports neither Ray nor torch: a node reads this file before either is needed.
 """
@@ -6,14 +6,15 @@ Imports neither Ray nor torch: a node reads this file before either is needed.
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from qatplan.errors import QatplanError
-from qatplan.sweep.engine import Attempt, Job
+from qatplan.sweep.engine import Attempt, Job, Order
 from qatplan.sweep.folder import SweepFolder
-from qatplan.sweep.graph import Machine, Segment
+from qatplan.sweep.graph import Machine
 from qatplan.training.segment import NUMERICS
 
 if TYPE_CHECKING:
@@ -30,61 +31,71 @@ class Node:
 
 
 class Board:
-    """Steps done by segment since the driver last looked; one actor per sweep."""
+    """What workers said of their segments since the driver last looked: steps, or an end; one actor per sweep."""
 
     def __init__(self) -> None:
-        self._steps: dict[str, int] = {}
+        self._said: dict[tuple[int, str], Attempt | int] = {}
 
-    def tell(self, segment_id: str, steps: int) -> None:
-        """A worker's news."""
-        self._steps[segment_id] = steps
+    def tell(self, task: int, segment_id: str, said: Attempt | int) -> None:
+        """A worker's news; the number of its task tells them from those of an earlier attempt."""
+        self._said[task, segment_id] = said
 
-    def take(self) -> dict[str, int]:
-        """All news, once."""
-        taken, self._steps = self._steps, {}
+    def take(self) -> dict[tuple[int, str], Attempt | int]:
+        """All news, once, by task and segment."""
+        taken, self._said = self._said, {}
         return taken
 
 
 def look(device: str) -> Node | str:
     """What this node offers, or in one sentence why it cannot train."""
-    import torch
-
-    from qatplan.training.runtime import can_compile, resolve_device
+    from qatplan.training.runtime import can_compile, gpu_bytes, resolve_device
 
     try:
         resolved = resolve_device(device)
     except QatplanError as error:
         return str(error)
-    memory = torch.cuda.get_device_properties(0).total_memory if resolved == "cuda" else None
+    memory = gpu_bytes() if resolved == "cuda" else None
     return Node(machine=Machine(device=resolved, can_compile=can_compile(resolved)), gpu_bytes=memory)
 
 
-def attempt(job: Job, numerics: str, segment: Segment, has_children: bool, board: Any) -> Attempt:
-    """Execute a segment on this node.
+def attempt(job: Job, numerics: str, stack: Sequence[Order], task: int, board: Any) -> dict[str, Attempt]:
+    """Execute a segment, or several as a stack, on this node; how each attempt ended, by segment.
 
-    `board` is the handle of a `Board` actor.
+    `board` is the handle of a `Board` actor, which learns under the number `task` how it goes.
     """
+    problem = _problem(job, numerics)
+    if problem is not None:
+        return {order.segment.id: Attempt(kind="failed", message=problem) for order in stack}
+    ends: dict[str, Attempt] = {}
+
+    def tell(name: str, said: Attempt | int) -> None:
+        if isinstance(said, Attempt):
+            ends[name] = said
+            if len(ends) == len(stack):
+                return  # the result says it
+        board.tell.remote(task, name, said)
+
+    _executor(job).attempt(stack, tell)
+    return ends
+
+
+def _problem(job: Job, numerics: str) -> str | None:
+    """Why this node cannot work for a sweep, in one sentence."""
     if numerics != NUMERICS:
-        return Attempt(
-            kind="failed",
-            message=f"node {platform.node()} has another version of the training code (numerics {NUMERICS}, the "
-            f"driver's is {numerics}); install the same qatplan on all nodes.",
+        return (
+            f"node {platform.node()} has another version of the training code (numerics {NUMERICS}, the driver's is "
+            f"{numerics}); install the same qatplan on all nodes."
         )
     try:
         seen = SweepFolder(job.folder).identity.exists()
     except QatplanError:
         seen = False  # an object store that this node has no credentials for
     if not seen:
-        return Attempt(
-            kind="failed",
-            message=f"node {platform.node()} does not see {job.folder}; the Ray engine needs --out on storage that all "
-            "nodes share.",
+        return (
+            f"node {platform.node()} does not see {job.folder}; the Ray engine needs --out on storage that all nodes "
+            "share."
         )
-
-    def watch(steps: int) -> None:
-        board.tell.remote(segment.id, steps)
-
-    return _executor(job).attempt(segment, has_children, watch)
+    return None
 
 
 @lru_cache(maxsize=1)

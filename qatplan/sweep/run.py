@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, TextIO
 from qatplan import runs
 from qatplan.errors import DataError, MissingExtra, SweepIncomplete, UsageError
 from qatplan.storage import Location, absolute
-from qatplan.sweep.engine import Engine, Event, Job, Plan, run
+from qatplan.sweep.engine import Engine, Event, Job, run
 from qatplan.sweep.folder import SweepFolder, check_space
 from qatplan.sweep.graph import Graph, Machine, build, evaluation_tokens, timed_tokens
 from qatplan.sweep.interrupts import one_interrupt
 from qatplan.sweep.json_lines import JsonLines
 from qatplan.sweep.local_engine import LocalEngine, default_workers
+from qatplan.sweep.plan import Plan
 from qatplan.sweep.progress import Progress, Watcher
 from qatplan.sweep.specification import Specification
 from qatplan.sweep.status import StatusFile

@@ -25,7 +25,7 @@ from qatplan.sweep.reading import (
 )
 from qatplan.training.corpus import Source
 from qatplan.training.recipes import POST_TRAINING
-from qatplan.training.segment import ACTIVATION_GRANULARITIES, OPTIMIZERS, UPDATES, OptimizerState
+from qatplan.training.segment import ACTIVATION_GRANULARITIES, OPTIMIZERS, PRECISIONS, UPDATES, OptimizerState
 from qatplan.training.texts import PACKAGED
 
 SCHEDULES = ("classic", "fused", "fused-late")
@@ -54,6 +54,8 @@ class Training:
     """Tokens of held-out text on which every run is evaluated."""
     backend: str = "auto"
     """eager, compiled, or auto: compiled where a compiler exists and a size trains long enough to repay it."""
+    precision: str = "float32"
+    """In which matrices are multiplied: float32, or bfloat16 with everything else in float32."""
     keep_models: bool = False
     """Keep the checkpoint of every segment instead of deleting those no longer needed."""
 
@@ -168,6 +170,7 @@ def _training(table: Mapping[str, Any]) -> Training:
         "cooldown": read_number(0.01, 1),
         "validation_tokens": read_count,
         "backend": read_choice(BACKENDS),
+        "precision": read_choice(PRECISIONS),
         "keep_models": read_boolean,
     }
     return Training(**{key: readers[key](value, f"{where}{key}") for key, value in table.items()})

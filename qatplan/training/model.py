@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as functional
@@ -37,6 +38,18 @@ Feed = Callable[[Tensor, int, Sequence[Tensor]], Tensor]
 def unchanged(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
     """The feed of a model whose activations are not quantized."""
     return x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Products:
+    """How weights meet the stream (batch, sequence, width): those of one model, or of a stack of models."""
+
+    look_up: Callable[[Tensor, Tensor], Tensor]
+    """(tokens (batch, sequence), embedding) -> stream."""
+    multiply: Callable[[Tensor, Tensor], Tensor]
+    """(stream, matrix) -> outputs of a linear layer."""
+    normalise: Callable[[Tensor, Tensor], Tensor]
+    """(stream, gain) -> root-mean-square normalisation over the last dimension."""
 
 
 class Decoder(nn.Module):
@@ -80,32 +93,41 @@ class Decoder(nn.Module):
         return [(name, named[name]) for name in ("embedding", *inner, "norm")]
 
 
+def rms_norm(x: Tensor, gain: Tensor) -> Tensor:
+    """Root-mean-square normalisation over the last dimension."""
+    return functional.rms_norm(x, (x.shape[-1],), gain, NORM_EPSILON)
+
+
+ONE_MODEL = Products(look_up=functional.embedding, multiply=functional.linear, normalise=rms_norm)
+
+
 def make_forward(
-    shape: Shape, sequence: int, device: torch.device, feed: Feed = unchanged, operations: Operations | None = None
+    shape: Shape,
+    sequence: int,
+    device: torch.device,
+    feed: Feed = unchanged,
+    operations: Operations | None = None,
+    products: Products = ONE_MODEL,
 ) -> Forward:
     """The loss of a batch as a function of the weights in `Decoder.named_weights` order.
 
-    `operations` are eager ones unless given.
+    `operations` are eager ones unless given; `products` say whether the weights are one model's or a stack's.
     """
-    block = make_block(shape, sequence, device, feed, operations)
+    block = make_block(shape, sequence, device, feed, operations, products)
     count = 2 + len(BLOCK_TENSORS) * shape.layers
 
     def forward(weights: list[Tensor], tokens: Tensor, targets: Tensor) -> Tensor:
         ranges = weights[count:]
         embedding = weights[0]
-        stream = functional.embedding(tokens, embedding)
+        stream = products.look_up(tokens, embedding)
         for layer in range(shape.layers):
             stream = block(weights[1 + 6 * layer : 7 + 6 * layer], stream, layer, ranges)
-        logits = functional.linear(rms_norm(stream, weights[count - 1]), embedding)
+        # The loss is taken in float32 whatever the matrices are multiplied in.
+        logits = products.multiply(products.normalise(stream, weights[count - 1]), embedding).float()
         losses = functional.cross_entropy(logits.view(-1, shape.vocabulary), targets.reshape(-1), reduction="none")
         return losses.view(tokens.shape).mean(dim=1)
 
     return forward
-
-
-def rms_norm(x: Tensor, gain: Tensor) -> Tensor:
-    """Root-mean-square normalisation over the last dimension."""
-    return functional.rms_norm(x, (x.shape[-1],), gain, NORM_EPSILON)
 
 
 Block = Callable[[list[Tensor], Tensor, int, Sequence[Tensor]], Tensor]
@@ -113,22 +135,28 @@ Block = Callable[[list[Tensor], Tensor, int, Sequence[Tensor]], Tensor]
 
 
 def make_block(
-    shape: Shape, sequence: int, device: torch.device, feed: Feed = unchanged, operations: Operations | None = None
+    shape: Shape,
+    sequence: int,
+    device: torch.device,
+    feed: Feed = unchanged,
+    operations: Operations | None = None,
+    products: Products = ONE_MODEL,
 ) -> Block:
     """One decoder layer as a function of its tensors, in the order of `BLOCK_TENSORS`."""
     inner = operations or eager_operations(sequence, shape.head_size, device)
+    multiply, normalise = products.multiply, products.normalise
 
     def block(weights: list[Tensor], stream: Tensor, layer: int, ranges: Sequence[Tensor]) -> Tensor:
         batch, length, width = stream.shape
         attention_norm, query_key_value, output, feed_forward_norm, gate_up, down = weights
         site = len(SITES) * layer
-        heads = functional.linear(feed(rms_norm(stream, attention_norm), site, ranges), query_key_value)
+        heads = multiply(feed(normalise(stream, attention_norm), site, ranges), query_key_value)
         query, key, value = heads.view(batch, length, 3, shape.heads, shape.head_size).permute(2, 0, 3, 1, 4)
         mixed = inner.attend(inner.rotate(query), inner.rotate(key), value)
         joined = feed(mixed.transpose(1, 2).reshape(batch, length, width), site + 1, ranges)
-        stream = stream + functional.linear(joined, output)
-        hidden = feed(rms_norm(stream, feed_forward_norm), site + 2, ranges)
-        gate, up = functional.linear(hidden, gate_up).chunk(2, dim=-1)
-        return stream + functional.linear(feed(inner.gate(gate, up), site + 3, ranges), down)
+        stream = stream + multiply(joined, output)
+        hidden = feed(normalise(stream, feed_forward_norm), site + 2, ranges)
+        gate, up = multiply(hidden, gate_up).chunk(2, dim=-1)
+        return stream + multiply(feed(inner.gate(gate, up), site + 3, ranges), down)
 
     return block

@@ -65,7 +65,11 @@ class QuantizedModel:
             self.weights[name].fake(weight) if name in self.weights else weight.view_as(weight)
             for name, weight in weights.items()
         ]
-        return quantized + [value for ranges in self.inputs.values() for value in ranges.current()]
+        return quantized + self.input_ranges()
+
+    def input_ranges(self) -> list[Tensor]:
+        """The ranges of the activations in the order the model takes them, differentiable in what is learned."""
+        return [value for ranges in self.inputs.values() for value in ranges.current()]
 
     @torch.no_grad()
     def calibrate(self, weights: Mapping[str, Tensor], shape: Shape, tokens: Tensor, targets: Tensor) -> None:

@@ -11,11 +11,13 @@ from torch import Tensor
 from qatplan.errors import UsageError
 from qatplan.training.compilation import compiled
 from qatplan.training.corpus import Corpus, batch, prefetch, validation_blocks
-from qatplan.training.model import Forward, make_forward, unchanged
+from qatplan.training.model import ONE_MODEL, Forward, make_forward, unchanged
 from qatplan.training.operations import compiled_operations
+from qatplan.training.precision import in_bfloat16, in_float32
 from qatplan.training.quantized import activation_feed, activation_quantizer
 from qatplan.training.segment import Activation, SegmentConfig
 from qatplan.training.shape import Shape
+from qatplan.training.stacked import stacked_feed, stacked_products
 
 
 class Runtime:
@@ -24,25 +26,34 @@ class Runtime:
     def __init__(self, corpus: Corpus, device: str) -> None:
         self.corpus = corpus
         self.device = torch.device(device)
-        self._forwards: dict[tuple[Shape, int, str, Activation | None], Forward] = {}
+        self._forwards: dict[tuple[Shape, int, str, str, Activation | None, int], Forward] = {}
         self._validation: dict[tuple[int, int], Tensor] = {}
 
-    def forward(self, config: SegmentConfig) -> Forward:
-        """The loss function of a segment's shape, compiled if its backend says so."""
+    def forward(self, config: SegmentConfig, models: int = 1) -> Forward:
+        """The loss function of a segment's shape, or of a stack of so many; compiled if its backend says so."""
         activation = config.quantization.activation if config.quantization else None
-        key = (config.shape, config.sequence, config.backend, activation)
+        key = (config.shape, config.sequence, config.backend, config.precision, activation, models)
         if key not in self._forwards:
-            self._forwards[key] = self._make(config, activation)
+            self._forwards[key] = self._make(config, activation, models)
         return self._forwards[key]
 
-    def _make(self, config: SegmentConfig, activation: Activation | None) -> Forward:
-        shape, sequence = config.shape, config.sequence
+    def _make(self, config: SegmentConfig, activation: Activation | None, models: int) -> Forward:
+        shape, sequence, eager = config.shape, config.sequence, config.backend == "eager"
+        mixed = config.precision == "bfloat16"
         feed = unchanged if activation is None else activation_feed(activation_quantizer(activation))
-        if config.backend == "eager":
-            return make_forward(shape, sequence, self.device, feed)
-        operations = compiled_operations(sequence, shape.head_size, self.device)
-        program = repr((shape, sequence, config.sequences, config.device, activation))
-        return compiled(make_forward(shape, sequence, self.device, feed, operations), program)
+        if mixed and activation is not None:
+            feed = in_float32(feed)
+        if models > 1 and activation is not None:
+            feed = stacked_feed(feed, models)
+        operations = None if eager else compiled_operations(sequence, shape.head_size, self.device)
+        products = ONE_MODEL if models == 1 else stacked_products(models)
+        forward = make_forward(shape, sequence, self.device, feed, operations, products)
+        if mixed:
+            forward = in_bfloat16(forward, self.device)
+        if eager:
+            return forward
+        program = (shape, sequence, config.sequences, config.device, config.precision, activation, models)
+        return compiled(forward, repr(program))
 
     def batch(self, config: SegmentConfig, step: int) -> tuple[Tensor, Tensor]:
         """Tokens and targets of a step, each (sequences, sequence); those of the next are on their way from disk."""
@@ -68,6 +79,11 @@ def can_compile(device: str) -> bool:
 
         return importlib.util.find_spec("triton") is not None
     return sys.platform != "win32" and any(shutil.which(name) for name in ("g++", "clang++", "c++"))
+
+
+def gpu_bytes() -> int:
+    """Memory of the GPU."""
+    return torch.cuda.get_device_properties(0).total_memory
 
 
 def resolve_device(device: str) -> str:

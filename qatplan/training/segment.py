@@ -22,6 +22,7 @@ Kind = Literal["trunk", "cooldown", "qat", "round"]
 OptimizerState = Literal["kept", "reset"]
 ACTIVATION_GRANULARITIES: tuple[ActivationGranularity, ...] = ("tensor", "token")
 OPTIMIZERS = ("adamw", "sgd", "muon")
+PRECISIONS = ("float32", "bfloat16")
 UPDATES = ("learning-rate", "transition-rate", "transition-rate-by-layer")
 
 
@@ -99,6 +100,8 @@ class SegmentConfig:
     """Whether the segment's end is a run: then it is evaluated on the validation set."""
     quantization: Quantization | None = None
     switch: Switch | None = None
+    precision: str = "float32"
+    """In which the matrices are multiplied (`qatplan.training.precision`)."""
 
     @property
     def tokens(self) -> int:
@@ -124,11 +127,25 @@ class SegmentConfig:
     def trunk_digest(self) -> str:
         """The name of the trunk that a segment belongs to: what all branches of one model and seed have in common."""
         common = ("shape", "seed", "corpus", "sequences", "sequence", "learning_rate", "warmup_steps", "weight_decay")
-        return _digest(self._plain(common))
+        return _digest(self._plain((*common, "precision")))
+
+    @property
+    def stack(self) -> tuple[Any, ...] | None:
+        """What segments must have in common to be trained as one stack (`qatplan.training.together`).
+
+        Trunk pieces stay among themselves, for others wait for their ends. None for a rounding, which trains nothing.
+        """
+        if self.kind == "round":
+            return None
+        activation = self.quantization.activation if self.quantization else None
+        same = (self.shape, self.sequences, self.sequence, self.backend, self.device, self.precision, self.corpus)
+        return (self.kind == "trunk", activation, *same)
 
     def _plain(self, names: tuple[str, ...]) -> dict[str, Any]:
         # dataclasses.asdict copies deeply, which is most of the time of planning ten thousand runs.
         values = {name: getattr(self, name) for name in names}
+        if values["precision"] == "float32":
+            del values["precision"]  # it came later: names stay
         return {
             name: _flat(value) if name in _NESTED and value is not None else value for name, value in values.items()
         }

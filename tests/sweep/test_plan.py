@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import final
 
@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_graph import GRID, graph
 
-from qatplan.sweep.engine import ATTEMPTS, LOSSES, Engine, Event, Job, Plan, run
+from qatplan.sweep.engine import Engine, Event, Job, Order, run
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Machine, Segment
 from qatplan.sweep.memory import PROCESS_BYTES, RESERVE, Budget, available_bytes, segment_bytes, system_bytes
+from qatplan.sweep.plan import ATTEMPTS, LOSSES, Plan
 
 
 def checkpoint(folder: SweepFolder, name: str) -> None:
@@ -173,23 +174,23 @@ def test_no_more_is_started_than_fits_in_memory() -> None:
     small, *_, large = sorted(graph({**GRID, "widths": [16, 256]}).segments.values(), key=segment_bytes)
     assert segment_bytes(large) > segment_bytes(small) > PROCESS_BYTES
     budget = Budget(int(segment_bytes(large) / (1 - RESERVE)) + 10)
-    assert budget.fits(large)
+    assert budget.fits([large])
     budget.start(small)
-    assert not budget.fits(large)
+    assert not budget.fits([large])
     budget.end(small, failed=False)
     budget.start(large)
     budget.end(large, failed=True)
-    assert budget.fits(large), "alone it may always try"
+    assert budget.fits([large]), "alone it may always try"
 
 
 def test_a_segment_that_fails_needs_more_room_the_next_time() -> None:
     segment, other = list(graph(GRID).segments.values())[:2]
     budget = Budget(int(2.5 * segment_bytes(segment) / (1 - RESERVE)))
     budget.start(other)
-    assert budget.fits(segment)
+    assert budget.fits([segment])
     budget.start(segment)
     budget.end(segment, failed=True)
-    assert not budget.fits(segment)
+    assert not budget.fits([segment])
 
 
 def test_the_plan_starts_what_fits_first(tmp_path: Path) -> None:
@@ -244,13 +245,18 @@ class Scripted(Engine):
     def has_room(self) -> bool:
         return len(self.running) < 2
 
-    def fits(self, segment: Segment) -> bool:
+    def fits(self, stack: Sequence[Segment]) -> bool:
         return True
 
-    def give(self, segment: Segment, has_children: bool) -> None:
-        if segment.parent is not None and self.sound:
-            assert self.folder.checkpoint(segment.id).exists() or self.folder.checkpoint(segment.parent).exists()
-        self.running.append((segment, has_children))
+    def most_together(self, segment: Segment) -> int:
+        return 1
+
+    def give(self, stack: Sequence[Order]) -> None:
+        for order in stack:
+            segment = order.segment
+            if segment.parent is not None and self.sound:
+                assert self.folder.checkpoint(segment.id).exists() or self.folder.checkpoint(segment.parent).exists()
+            self.running.append((segment, order.has_children))
         self.most = max(self.most, len(self.running))
 
     def listen(self) -> Iterable[Event]:

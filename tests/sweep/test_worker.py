@@ -9,11 +9,12 @@ import pytest
 from qatplan import runs
 from qatplan.errors import DataError
 from qatplan.storage import Entry
+from qatplan.sweep.engine import Order
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Graph, Machine, Segment, build
 from qatplan.sweep.specification import parse
 from qatplan.sweep.tokens import prepare_tokens
-from qatplan.sweep.worker import LostParent, execute
+from qatplan.sweep.worker import LostParent, Work, execute
 from qatplan.training.corpus import Source, open_corpus
 from qatplan.training.runtime import Runtime
 
@@ -43,10 +44,9 @@ class Bench:
         self.runtime = Runtime(open_corpus(folder.storage.path / "corpus"), "cpu")
 
     def execute(self, segment: Segment, save_seconds: float = 60.0) -> list[str]:
-        return execute(
-            segment, folder=self.folder, runtime=self.runtime, sweep_id="s", keep=False, watch=lambda steps: None,
-            has_children=bool(self.graph.children()[segment.id]), save_seconds=save_seconds,
-        )  # fmt: skip
+        order = Order(segment=segment, has_children=bool(self.graph.children()[segment.id]))
+        work = Work(order=order, folder=self.folder, runtime=self.runtime, sweep_id="s", keep=False)
+        return execute(work, lambda steps: None, save_seconds)
 
 
 @pytest.fixture

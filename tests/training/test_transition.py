@@ -15,9 +15,10 @@ from qatplan import runs
 from qatplan.quant import registry
 from qatplan.quant.weight import QuantizedWeight
 from qatplan.storage import Entry, LocalStorage
+from qatplan.sweep.engine import Order
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Segment
-from qatplan.sweep.worker import execute
+from qatplan.sweep.worker import Work, execute
 from qatplan.training import checkpoint
 from qatplan.training.checkpoint import State
 from qatplan.training.corpus import Source, open_corpus, prepare
@@ -250,10 +251,8 @@ def test_rows_carry_the_transitions(trunk: SegmentConfig, trunk_end: State, runt
         checkpoint.save(trunk_end, folder.checkpoint("parent"))
         name = config.digest("parent")
         segment = Segment(id=name, parent="parent", config=config, schedule="fused", cooldown=0.2)
-        execute(
-            segment, folder=folder, runtime=runtime, sweep_id="s", has_children=False, keep=False,
-            watch=lambda steps: None,
-        )  # fmt: skip
+        order = Order(segment=segment, has_children=False)
+        execute(Work(order=order, folder=folder, runtime=runtime, sweep_id="s", keep=False), lambda steps: None)
         table = runs.load(tmp_path / "runs" / f"{name}.parquet")
         assert runs.validate(table) == []
         (rows[update],) = table.to_pylist()

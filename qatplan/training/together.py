@@ -92,15 +92,16 @@ class _Clock:
 
 
 def _stacks(branches: list[Branch], runtime: Runtime) -> list[_Stack]:
-    """The branches as one stack; compiled, as stacks of 1, 2, 4 ..., since every size is a program to compile."""
-    stacks = []
-    while branches:
-        size = len(branches)
-        if branches[0].config.backend == "compiled":
-            size = 1 << (size.bit_length() - 1)
-        stacks.append(_Stack(branches[:size], runtime))
-        branches = branches[size:]
-    return stacks
+    rest = iter(branches)
+    sizes = stack_sizes(len(branches), branches[0].config.backend) if branches else []
+    return [_Stack([next(rest) for _ in range(size)], runtime) for size in sizes]
+
+
+def stack_sizes(branches: int, backend: str) -> list[int]:
+    """So many branches as one stack; compiled, as stacks of 1, 2, 4 ..., since every size is a program to compile."""
+    if backend == "eager":
+        return [branches]
+    return [1 << place for place in reversed(range(branches.bit_length())) if branches >> place & 1]
 
 
 class _Stack:

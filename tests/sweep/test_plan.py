@@ -229,8 +229,11 @@ class Scripted(Engine):
     The states of `spoilt` are set aside by whoever reads them.
     """
 
-    def __init__(self, folder: SweepFolder, fates: dict[str, list[str]], spoilt: Iterable[str] = ()) -> None:
-        self.folder, self.fates = folder, fates
+    def __init__(
+        self, folder: SweepFolder, fates: dict[str, list[str]], spoilt: Iterable[str] = (), together: int = 1
+    ) -> None:
+        self.folder, self.fates, self.together = folder, fates, together
+        self.stacks: list[list[Segment]] = []
         self.spoilt = set(spoilt)
         self.sound = not self.spoilt
         self.running: list[tuple[Segment, bool]] = []
@@ -249,9 +252,10 @@ class Scripted(Engine):
         return True
 
     def most_together(self, segment: Segment) -> int:
-        return 1
+        return self.together
 
     def give(self, stack: Sequence[Order]) -> None:
+        self.stacks.append([order.segment for order in stack])
         for order in stack:
             segment = order.segment
             if segment.parent is not None and self.sound:
@@ -312,3 +316,63 @@ def test_a_segment_may_lose_more_machines_than_it_may_fail(tmp_path: Path) -> No
     assert events.count("retried") == LOSSES - 1 + ATTEMPTS - 1
     failed, events, _ = carry_out(tmp_path / "again", ["lost"] * LOSSES)
     assert events[-1] == "failed"
+
+
+def stacked(tmp_path: Path, fates: dict[str, list[str]]) -> tuple[dict[str, str], list[Event], list[list[Segment]]]:
+    """Run the grid with stacks of up to four: what was given up, all events, and what was given together."""
+    folder, whole = SweepFolder(tmp_path), graph(GRID)
+    engine = Scripted(folder, fates, together=4)
+    events: list[Event] = []
+    failed = run(Plan(whole, folder, set(), keep=False), engine, events.append)
+    done = {event.segment.id for event in events if event.kind == "done"}
+    assert done | set(failed) == set(whole.segments)
+    return failed, events, engine.stacks
+
+
+def test_what_is_alike_and_ready_is_given_as_one_stack(tmp_path: Path) -> None:
+    failed, _, stacks = stacked(tmp_path, {})
+    assert failed == {}
+    sizes = [len(stack) for stack in stacks]
+    assert max(sizes) == 4
+    assert len(stacks) < 0.6 * sum(sizes)
+    for stack in stacks:
+        assert len({segment.config.stack for segment in stack}) == 1
+        assert len(stack) == 1 or all(segment.config.kind != "round" for segment in stack)
+
+
+def test_what_failed_in_a_stack_is_tried_alone_and_that_is_no_attempt_of_its_own(tmp_path: Path) -> None:
+    _, _, stacks = stacked(tmp_path / "first", {})
+    stack = next(stack for stack in stacks if len(stack) == 4)
+    bad = stack[1].id
+    # The whole stack goes down with one of it.
+    fates = {segment.id: ["failed"] for segment in stack} | {bad: ["failed"] * ATTEMPTS}
+    failed, events, stacks = stacked(tmp_path / "second", fates)
+    assert failed == {}, "its own failures are one less than it may have"
+    assert sum(event.kind == "retried" for event in events) == 4 + ATTEMPTS - 1
+    for segment in stack:
+        given = [len(group) for group in stacks if segment in group]
+        assert given == ([4, *[1] * ATTEMPTS] if segment.id == bad else [4, 1])
+    failed, _, _ = stacked(tmp_path / "third", {bad: ["failed"] * (1 + ATTEMPTS)})
+    assert bad in failed
+
+
+def test_a_stack_that_lost_its_machine_or_a_parent_may_be_stacked_again(tmp_path: Path) -> None:
+    _, _, stacks = stacked(tmp_path / "first", {})
+    stack = next(stack for stack in stacks if len(stack) == 4)
+    fates = {segment.id: [fate] for segment, fate in zip(stack, ("lost", "lost", "lost", "blocked"), strict=True)}
+    failed, events, stacks = stacked(tmp_path / "second", fates)
+    assert failed == {}
+    assert sum(event.kind == "retried" for event in events) == 4
+    assert max(len(group) for group in stacks[1:] if stack[0] in group) > 1
+
+
+def test_a_stack_takes_only_what_fits_into_memory(tmp_path: Path) -> None:
+    plan = Plan(graph(GRID), SweepFolder(tmp_path), set(), keep=False)
+    trunk = plan.next()
+    assert trunk is not None
+    checkpoint(SweepFolder(tmp_path), trunk.id)
+    plan.done(trunk.id)
+    budget = Budget(int(2.5 * segment_bytes(trunk) / (1 - RESERVE)))
+    stacks = [plan.next_stack(budget.fits, lambda segment: 8) for _ in range(3)]
+    assert max(len(stack) for stack in stacks) == 2
+    assert plan.next_stack(lambda stack: False, lambda segment: 8) == []

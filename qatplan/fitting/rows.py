@@ -19,7 +19,7 @@ _NUMERIC = (
 )  # fmt: skip
 _WORDS = (
     "run_id", "trunk_id", "status", "schedule", "quantizer", "post_training", "optimizer_state", "corpus_digest",
-    "corpus",
+    "corpus", "precision",
 )  # fmt: skip
 
 _QAT_SCHEDULES = ("classic", None)
@@ -88,8 +88,8 @@ def select(
     """The rows of a runs table (or a mapping of columns with our field names) that `law` is fitted on.
 
     Left out, each with its reason: runs that did not finish, rows without the asked count of N, quantized rows of
-    other schedules than the law is about and rows of other post-training methods than rounding to nearest (unless
-    `expression` chooses rows), runs whose learning rate or other tuned hyperparameter was beaten at the same point
+    other schedules than the law is about, rows of other post-training methods than rounding to nearest and rows of
+    bfloat16 beside float32 (unless `expression` chooses rows), runs whose learning rate or other tuned hyperparameter was beaten at the same point
     (unless `keep_tuning`), and rows outside the law's domain.
     `fix` holds parameters, which can widen the domain. Raises DataError where nothing is left.
     """
@@ -114,6 +114,7 @@ def select(
     if expression is None:
         _leave_schedules(law, word["schedule"], ~np.isnan(number["bits"]), leave)
         _leave_methods(law, word["post_training"], leave)
+        _leave_precisions(word["precision"], leave)
     if not keep_tuning:
         key = np.stack([size, *(number[k] for k in ("d_fp", "d_qat", "bits", "group_size", "activation_bits", "seed"))])
         leave(_beaten(key, number, word, alive), "at the same point another learning rate or tuning did better")
@@ -179,6 +180,12 @@ def _leave_methods(law: str, method: Sequence[str | None], leave: Any) -> None:
         leave(mask, f"post-training method {name}; law {law} is fitted on rtn unless --rows asks for others")
 
 
+def _leave_precisions(precision: Sequence[str | None], leave: Any) -> None:
+    if {p or "float32" for p in precision} == {"float32", "bfloat16"}:
+        mask = np.array([p == "bfloat16" for p in precision], dtype=np.bool_)
+        leave(mask, "trained in bfloat16; rows of one precision are fitted, float32, unless --rows asks for others")
+
+
 def _learned(word: dict[str, list[Any]], i: int) -> str | None:
     """The method of rounding after training, where it is not rounding to nearest."""
     method: str | None = word["post_training"][i]
@@ -239,7 +246,7 @@ def _beaten(
             continue
         values = tuple(None if np.isnan(v) else float(v) for v in key[:, i])
         words = (word[name][i] for name in ("schedule", "quantizer", "corpus_digest", "corpus"))
-        point = (*values, *words, _learned(word, i))
+        point = (*values, *words, word["precision"][i] or "float32", _learned(word, i))
         tuning = tuple(_plain(number, word, k, i) for k in _TUNED)
         points.append(point)
         tunings.append(tuning)

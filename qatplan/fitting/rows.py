@@ -89,8 +89,8 @@ def select(
 
     Left out, each with its reason: runs that did not finish, rows without the asked count of N, quantized rows of
     other schedules than the law is about, rows of other post-training methods than rounding to nearest and rows of
-    bfloat16 beside float32 (unless `expression` chooses rows), runs whose learning rate or other tuned hyperparameter was beaten at the same point
-    (unless `keep_tuning`), and rows outside the law's domain.
+    bfloat16 beside float32 (unless `expression` chooses rows), runs whose learning rate or other tuned hyperparameter
+    was beaten at the same point (unless `keep_tuning`), and rows outside the law's domain.
     `fix` holds parameters, which can widen the domain. Raises DataError where nothing is left.
     """
     if n not in ("total", "nonembedding"):

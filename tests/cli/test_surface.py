@@ -12,7 +12,10 @@ from qatplan.cli.app import app
 
 CONTRACT = {
     "demo": {"--out", "--device"},
-    "sweep": {"--out", "--dry-run", "--engine", "--workers", "--device", "--status", "--json-lines", "--tensorboard"},
+    "sweep": {
+        *("--out", "--dry-run", "--engine", "--workers", "--together", "--device", "--status", "--json-lines"),
+        "--tensorboard",
+    },
     "runs": {"--json"},
     "import": {"--out", "--map", "--const"},
     "fit": {"--law", "--out", "--rows", "--bootstrap", "--interval", "--holdout", "--n", "--huber", "--seed", "--json"},

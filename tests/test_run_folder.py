@@ -77,9 +77,11 @@ def test_a_spoilt_copy_is_named_and_not_used(tmp_path: Path, spoil: str) -> None
     merge(storage, check(storage))
     content = bytearray(storage.read(MERGED))
     if spoil == "flipped":
-        # Amid the pages: the footer behind them also holds statistics that nobody reads.
-        pages = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
-        content[pages // 2] ^= 16
+        # The end of a page: its header and the footer also hold what nobody reads.
+        group = pq.ParquetFile(pa.BufferReader(bytes(content))).metadata.row_group(0)
+        chunks = (group.column(index) for index in range(group.num_columns))
+        chunk = next(chunk for chunk in chunks if chunk.path_in_schema == "loss")
+        content[chunk.data_page_offset + chunk.total_compressed_size - 1] ^= 16
     elif spoil == "truncated":
         content = content[:-100]
     else:

@@ -42,13 +42,13 @@ def soft_clamp(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
     return room.neg_().add_(half).copysign_(centred).add_(middle), slope
 
 
-def rounding_slope(x: Tensor) -> Tensor:
-    """The derivative of floor(x) + sigma(T (x - floor(x) - 1/2)), over its mean tanh(T / 4).
+def rounding_slope(beside: Tensor) -> Tensor:
+    """The derivative of floor(x) + sigma(T (x - floor(x) - 1/2)), over its mean tanh(T / 4); `beside` is x - round(x).
 
     So divided it averages to 1 over every unit, and tends to 1 everywhere, the straight-through estimator, as T -> 0.
     """
     # sigma' (z) = (1 - tanh(z / 2)^2) / 4, and the distance to the middle between two levels is 1/2 - |x - round(x)|.
-    slope = (x - x.round()).abs_().sub_(0.5).mul_(TEMPERATURE / 2).tanh_().square_()
+    slope = beside.abs().sub_(0.5).mul_(TEMPERATURE / 2).tanh_().square_()
     mean = 4 / TEMPERATURE * math.tanh(TEMPERATURE / 4)
     return slope.mul_(-1 / mean).add_(1 / mean)
 
@@ -67,9 +67,9 @@ class _ContinuousSlope(Function):
         else:
             clamped = ratio.clamp(low, high)
             slope = clamped.clone().eq_(ratio)
+        level = clamped.round()
         if sigmoid:
-            slope *= rounding_slope(clamped)
-        level = clamped.round_()
+            slope *= rounding_slope(clamped.sub_(level))
         ctx.save_for_backward(slope, level.addcmul(ratio, slope, value=-1))
         ctx.constants = (weight, scale.shape)
         return level.mul_(step)

@@ -6,7 +6,8 @@ Contestants alternate round by round on one thread, and each round first times a
 matrices, the peak of this machine. "Of peak" is tokens per second times the FLOPs of a token (6 per weight in a matrix,
 and causal attention) over that peak; the other columns are ratios of time per step. All are medians over rounds. Time
 is that of the processor spent in this process, which on one thread is the wall's unless other work keeps it waiting.
-The last table compares two one-thread processes with one two-thread process, by the wall.
+"Products alone" is what the weights' products of a step reach with nothing between them: no loop can do better. The
+last table compares two one-thread processes with one two-thread process, by the wall.
 """
 
 from __future__ import annotations
@@ -152,6 +153,26 @@ def peak() -> float:
     return PEAK_PRODUCTS * 2 * PEAK_SIZE**3 / (time.process_time() - started)
 
 
+def products_alone(shape: Shape, rounds: int) -> float:
+    """The share of peak of the matrix products of a step, forward and backward, done one after the other."""
+    tokens, width, hidden = SEQUENCES * SEQUENCE, shape.width, shape.feed_forward
+    layer = [(width, 3 * width), (width, width), (width, 2 * hidden), (hidden, width)]
+    flops, pairs = 0, []
+    for inputs, outputs in [*layer * shape.layers, (width, shape.vocabulary)]:
+        # The layer itself, the gradient of its input and that of its weight.
+        for rows, inner, columns in ((tokens, inputs, outputs), (tokens, outputs, inputs), (outputs, tokens, inputs)):
+            pairs.append((torch.ones(rows, inner), torch.ones(inner, columns)))
+            flops += 2 * rows * inner * columns
+    shares = []
+    for _ in range(rounds + 1):
+        best = peak()
+        started = time.process_time()
+        for left, right in pairs:
+            left @ right
+        shares.append(flops / (time.process_time() - started) / best)
+    return statistics.median(shares[1:])
+
+
 @dataclass(frozen=True)
 class Measured:
     """Seconds per step of each loop, and the peak, in each round."""
@@ -253,6 +274,9 @@ def main() -> None:
             rows += rows_of(width, options.bits, runtime, options.rounds, options.steps)
         headers = ["width", "layers", "parameters", "loop", "tokens/s", "of peak", "plain / loop", "QAT / FP"]
         print(table(headers, rows))
+        print()
+        alone = [(width, products_alone(shape_of_width(width), options.rounds)) for width in options.widths]
+        print(table(["width", "products alone, of peak"], [(width, f"{share:.0%}") for width, share in alone]))
         if options.no_processes:
             return
         print()

@@ -55,7 +55,11 @@ def fit(
     huber: Annotated[float, typer.Option("--huber", help="Delta of the Huber terms on log residuals.")] = 1e-3,
     fix: Annotated[
         list[str] | None,
-        typer.Option("--fix", metavar="NAME=VALUE", help="Hold a parameter; an amplitude at 0 removes its term."),
+        typer.Option(
+            "--fix",
+            metavar="NAME=VALUE",
+            help="Hold a parameter; an amplitude at 0 removes its term. With qat-fraction, of the loss law beside it.",
+        ),
     ] = None,
     restrict: Annotated[bool, typer.Option("--restrict", help="Leave out terms that no row supports.")] = False,
     keep_tuning: Annotated[
@@ -198,7 +202,8 @@ def _criticism(criticism: dict[str, Any]) -> list[str]:
         if c.get("loss_law"):
             from_law = c["loss_law"]
             a = "none can be fitted to them" if from_law["a"] != from_law["a"] else f"a = {from_law['a']:.3g}"
-            lines.append(f"Optima of the loss law fitted to the same rows: {a}, error {from_law['mae']:.3f}.")
+            ended = "" if from_law["status"] == "good" else f" ({from_law['status']}: not to be relied upon)"
+            lines.append(f"Optima of the loss law fitted to the same rows{ended}: {a}, error {from_law['mae']:.3f}.")
         body = [
             [f"{k['n']:.4g}", f"{k['d_total']:.4g}", f"{k['bits']:g}", f"{k['s_total']:.4g}",
              f"{k['optimum']:.3f}" if k["optimum"] is not None else None,

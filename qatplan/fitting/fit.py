@@ -56,7 +56,8 @@ def fit(
 
     huber: delta of the Huber terms on log residuals. bootstrap: number of draws, 0 for none. interval: what the
     parameters' intervals come from; profile needs no draws. holdout: `largest-n`, `largest-d`, `top-compute:0.2`.
-    rows: an expression that chooses rows. fix: parameters held at natural values; an amplitude at 0 removes its term.
+    rows: an expression that chooses rows. fix: parameters held at natural values; an amplitude at 0 removes its term
+    (with the fraction law: parameters of the loss law that is fitted beside it).
     restrict: leave out terms that no row supports. n: count of parameters, `total` or `nonembedding`.
 
     The result is returned whatever its certificate says; `FittedLaw.require_trust` raises where it fails.
@@ -71,12 +72,20 @@ def fit(
             law,
             {
                 "huber": huber != _HUBER, "interval": interval != "bootstrap", "holdout": holdout is not None,
-                "leave_one_size_out": leave_one_size_out, "keep_tuning": keep_tuning, "fix": bool(fix),
-                "restrict": restrict, "starts": starts is not None, "resample": resample is not None,
+                "leave_one_size_out": leave_one_size_out, "keep_tuning": keep_tuning, "restrict": restrict,
+                "starts": starts is not None, "resample": resample is not None,
             },
         )  # fmt: skip
         return fit_fraction(
-            table, seed=seed, bootstrap=bootstrap, level=level, n=n, rows=rows, sources=sources, command=command
+            table,
+            seed=seed,
+            bootstrap=bootstrap,
+            level=level,
+            n=n,
+            rows=rows,
+            fix=fix,
+            sources=sources,
+            command=command,
         )
     fixed = dict(fix or {})
     chosen = select(table, law, shape=kind, expression=rows, n=n, keep_tuning=keep_tuning, fix=fixed)

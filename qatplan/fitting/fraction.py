@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from qatplan.errors import DataError, QatplanError
+from qatplan.errors import DataError, QatplanError, UsageError
 from qatplan.fitting.curves import MeasuredOptimum, curves, optima
 from qatplan.fitting.rows import Rows, select
 from qatplan.laws.fitted import FittedLaw, Status
@@ -32,6 +32,7 @@ def fit_fraction(
     level: float = 0.95,
     n: str = "total",
     rows: str | None = None,
+    fix: Mapping[str, float] | None = None,
     loss_law: bool = True,
     sources: Sequence[str] = (),
     command: str | None = None,
@@ -41,9 +42,14 @@ def fit_fraction(
     Curves come from the classic schedule unless `rows` chooses others; of several learning rates at one point the
     best counts. Optima are weighted by 1 / (their variance + the law's own misfit). `bootstrap` draws resample
     curves, and each curve's optimum from its uncertainty. With `loss_law` the unified loss law is fitted to the same
-    table and its optimal fractions are compared and fitted too.
-    Raises DataError where no curve has a minimum inside its measured fractions.
+    table, with the parameters that `fix` holds, and its optimal fractions are compared and fitted too.
+    Raises UsageError for a held parameter that is not the loss law's, and DataError where no curve has a minimum inside
+    its measured fractions.
     """
+    known = [p.name for p in QatLoss.PARAMETERS]
+    for name in fix or {}:
+        if name not in known:
+            raise UsageError(f"{name} is no parameter of qat-loss, which is what can be held here: {', '.join(known)}")
     chosen = select(table, "qat-fraction", shape=QatFraction, expression=rows, n=n)
     found = optima(curves(chosen), draws=max(bootstrap, 200), seed=seed)
     inner = [o for o in found if o.note is None]
@@ -70,7 +76,7 @@ def fit_fraction(
     }
     flags = _flags(found, inner, chosen, s, f, error)
     if loss_law:
-        report |= _from_loss_law(table, inner, s, f, n=n, rows=rows, seed=seed, flags=flags)
+        report |= _from_loss_law(table, inner, s, f, n=n, rows=rows, fix=fix, seed=seed, flags=flags)
     interval = {}
     if draws is not None:
         tail = 0.5 * (1 - level)
@@ -240,6 +246,7 @@ def _from_loss_law(
     *,
     n: str,
     rows: str | None,
+    fix: Mapping[str, float] | None,
     seed: int,
     flags: list[str],
 ) -> dict[str, Any]:
@@ -247,11 +254,16 @@ def _from_loss_law(
     from qatplan.fitting.fit import fit
 
     try:
-        fitted = fit(table, law="qat-loss", n=n, rows=rows, seed=seed, restrict=True)
+        fitted = fit(table, law="qat-loss", n=n, rows=rows, fix=fix, seed=seed, restrict=True)
     except QatplanError as error:
         flags.append(f"the loss law could not be fitted on the same rows: {error}")
         return {"loss_law": None}
     assert isinstance(fitted.law, QatLoss)
+    if fitted.status is not Status.GOOD:
+        flags.append(
+            f"the loss law fitted to the same rows fails its certificate ({fitted.status}), so its optimal fractions "
+            "mean nothing; --rows can choose rows that it describes, and --fix holds its parameters"
+        )
     best = optimal_fraction(
         fitted.law,
         n=np.array([o.curve.n for o in inner]),

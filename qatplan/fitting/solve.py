@@ -137,7 +137,7 @@ def _search_thinned(task: Weighted, begin: Floats, delta: float) -> Minima:
         follows[i] = leaders.index(same[0]) if same else len(leaders) - 1
     # Ends more than twice as bad on the sample cannot win on all rows; they stay what they are: starts that disagree.
     promising = [i for i in leaders if rough.value[i] <= 2.0 * rough.value[order[0]]]
-    polished = minimise(task, rough.u[promising], deltas=[delta])
+    polished = minimise(task, rough.u[promising], deltas=[delta], iterations=120)
     value, u = np.full(len(begin), np.inf), rough.u.copy()
     gradient, hessian = rough.gradient.copy(), rough.hessian.copy()
     decrement, spent = np.full(len(begin), np.inf), rough.iterations.copy()

@@ -42,15 +42,17 @@ def soft_clamp(x: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
     return room.neg_().add_(half).copysign_(centred).add_(middle), slope
 
 
-def rounding_slope(beside: Tensor) -> Tensor:
-    """The derivative of floor(x) + sigma(T (x - floor(x) - 1/2)), over its mean tanh(T / 4); `beside` is x - round(x).
+def times_rounding_slope(slope: Tensor, beside: Tensor) -> Tensor:
+    """`slope` times the derivative of floor(x) + sigma(T (x - floor(x) - 1/2)), over its mean tanh(T / 4).
 
-    So divided it averages to 1 over every unit, and tends to 1 everywhere, the straight-through estimator, as T -> 0.
+    `beside` is x - round(x), and is overwritten. So divided the derivative averages to 1 over every unit, and tends to
+    1 everywhere, the straight-through estimator, as T -> 0.
     """
-    # sigma' (z) = (1 - tanh(z / 2)^2) / 4, and the distance to the middle between two levels is 1/2 - |x - round(x)|.
-    slope = beside.abs().sub_(0.5).mul_(TEMPERATURE / 2).tanh_().square_()
-    mean = 4 / TEMPERATURE * math.tanh(TEMPERATURE / 4)
-    return slope.mul_(-1 / mean).add_(1 / mean)
+    # The distance to the middle between two levels is 1/2 - |x - round(x)|, and sigma' = sigma (1 - sigma) is even.
+    # On CPU torch takes a quarter of tanh's time for a sigmoid.
+    sigma = beside.abs_().sub_(0.5).mul_(TEMPERATURE).sigmoid_()
+    product: Tensor = torch.ops.aten.sigmoid_backward(slope, sigma)
+    return product.mul_(TEMPERATURE / math.tanh(TEMPERATURE / 4))
 
 
 class _ContinuousSlope(Function):
@@ -69,7 +71,7 @@ class _ContinuousSlope(Function):
             slope = clamped.clone().eq_(ratio)
         level = clamped.round()
         if sigmoid:
-            slope *= rounding_slope(clamped.sub_(level))
+            slope = times_rounding_slope(slope, clamped.sub_(level))
         ctx.save_for_backward(slope, level.addcmul(ratio, slope, value=-1))
         ctx.constants = (weight, scale.shape)
         return level.mul_(step)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qatplan.quant import continuous, registry
-from qatplan.quant.continuous import SHARPNESS, TEMPERATURE, rounding_slope, soft_clamp
+from qatplan.quant.continuous import SHARPNESS, TEMPERATURE, soft_clamp, times_rounding_slope
 from qatplan.quant.lsq import lsq
 
 
@@ -60,7 +60,7 @@ def test_soft_clamp_leaves_the_levels_where_they_are() -> None:
 
 def test_sigmoid_rounding_is_the_derivative_of_its_function_and_averages_to_one() -> None:
     x = torch.linspace(-2.995, 2.995, 600, dtype=torch.float64)
-    found = rounding_slope(x - x.round())
+    found = times_rounding_slope(torch.ones_like(x), x - x.round())
     np.testing.assert_allclose(found, [slope_of(rounding_formula, t, TEMPERATURE) for t in x.tolist()], rtol=1e-6)
     assert float(found.mean()) == pytest.approx(1, abs=1e-4)
     assert float(found.max() - found.min()) > 0.7
@@ -69,7 +69,9 @@ def test_sigmoid_rounding_is_the_derivative_of_its_function_and_averages_to_one(
 def test_sigmoid_rounding_tends_to_straight_through(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(continuous, "TEMPERATURE", 1e-3)
     x = torch.linspace(-3, 3, 601, dtype=torch.float64)
-    torch.testing.assert_close(rounding_slope(x - x.round()), torch.ones_like(x), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        times_rounding_slope(3 * torch.ones_like(x), x - x.round()), 3 * torch.ones_like(x), rtol=0, atol=3e-6
+    )
 
 
 def expected(name: str, w: float, s: float, n: int, p: int) -> tuple[float, float]:

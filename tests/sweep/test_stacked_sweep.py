@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -10,6 +15,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from test_engine import is_worker, processes_of
 
 from qatplan import runs
 from qatplan.cli.app import main
@@ -57,6 +63,15 @@ def specification(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def plain(specification: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The rows that single segments make, in this process."""
+    out = tmp_path_factory.mktemp("sweep") / "plain"
+    bench = Bench(read(specification), SweepFolder(out))
+    bench.execute(bench.graph.segments.values())
+    return rows(out)
+
+
 def rows(out: Path) -> dict[str, dict[str, Any]]:
     """The rows of a sweep by run id."""
     found = runs.read([out])
@@ -68,14 +83,14 @@ def losses(row: dict[str, Any]) -> list[float]:
     return [point["loss"] for point in row["curve"]]
 
 
-def test_stacks_make_the_plain_sweeps_table(specification: Path, tmp_path: Path) -> None:
+def test_stacks_make_the_plain_sweeps_table(
+    plain: dict[str, dict[str, Any]], specification: Path, tmp_path: Path
+) -> None:
     sweep(
         read(specification), tmp_path / "stacked", device="cpu", workers=1,
         console=Console(file=io.StringIO(), force_terminal=False), make_engine=partial(LocalEngine, together=4),
     )  # fmt: skip
-    bench = Bench(read(specification), SweepFolder(tmp_path / "plain"))
-    bench.execute(bench.graph.segments.values())
-    plain, stacked = rows(tmp_path / "plain"), rows(tmp_path / "stacked")
+    stacked = rows(tmp_path / "stacked")
     assert plain.keys() == stacked.keys()
     for name, row in plain.items():
         found = stacked[name]
@@ -89,6 +104,44 @@ def test_stacks_make_the_plain_sweeps_table(specification: Path, tmp_path: Path)
     assert any(row["tokens_per_second"] is None for row in timed), "the time of a stack is nobody's own speed"
     assert all(row["tokens_per_second"] for row in plain.values() if row["seconds"])
     assert not list((tmp_path / "stacked" / "segments").glob("*"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_worker_killed_with_a_stack_in_hand_loses_nothing(
+    plain: dict[str, dict[str, Any]], specification: Path, tmp_path: Path
+) -> None:
+    words = [sys.executable, "-m", "qatplan", "sweep", str(specification), "--out", str(tmp_path / "killed")]
+    driver = subprocess.Popen(
+        [*words, "--together", "4", "--workers", "1", "--json-lines"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert driver.stdout is not None
+    in_hand: set[str] = set()
+    retried: set[str] = set()
+    killed = False
+    for line in driver.stdout:
+        event = json.loads(line)
+        name = event.get("segment")
+        if event["event"] == "started":
+            in_hand.add(name)
+        elif event["event"] == "retried":
+            retried.add(name)
+        elif event["event"] in ("done", "failed"):
+            in_hand.discard(name)
+        if len(in_hand) > 1 and not killed:
+            (worker,) = (pid for pid in processes_of(driver.pid) if is_worker(pid))
+            os.kill(worker, signal.SIGKILL)
+            killed = True
+    _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 0, errors
+    assert len(retried) > 1, "all that the worker had"
+    found = rows(tmp_path / "killed")
+    assert plain.keys() == found.keys()
+    for name, row in plain.items():
+        assert {key: found[name][key] for key in SAME} == {key: row[key] for key in SAME}
+        assert found[name]["loss"] == (None if row["loss"] is None else pytest.approx(row["loss"], rel=1e-4))
+    assert not list((tmp_path / "killed").rglob("*.tmp"))
+    assert not list((tmp_path / "killed" / "segments").glob("*"))
 
 
 class Bench:

@@ -14,7 +14,7 @@ import scipy
 from qatplan import __version__
 from qatplan.errors import DataError, UsageError
 from qatplan.fitting import criticism, identifiability, noise, support
-from qatplan.fitting.bootstrap import draw
+from qatplan.fitting.bootstrap import FEW_CLUSTERS, draw
 from qatplan.fitting.objective import residuals
 from qatplan.fitting.problem import build
 from qatplan.fitting.profile import calibrate, intervals
@@ -292,7 +292,7 @@ def _mixed_methods(rows: Rows) -> list[str]:
 
 def _bootstrap_flags(kind: str, clusters: int, unfinished: int, count: int, clustered: bool) -> list[str]:
     said = []
-    if kind == "residual" and clustered:
+    if kind == "residual" and clustered and clusters < FEW_CLUSTERS:
         said.append(
             f"only {clusters} trunks: residuals and one effect per trunk were resampled, since drawing whole trunks "
             "would leave model sizes out; intervals hold for these sizes and trunks of the same kind"

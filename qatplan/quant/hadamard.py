@@ -50,7 +50,8 @@ class _Rotation(Function):
 
 def _rotated(rows: Tensor, block: int) -> Tensor:
     matrix = _ON_CPU[block] if rows.device.type == "cpu" else _MATRICES[block]
-    if rows.numel() % len(matrix):
+    if rows.numel() % len(matrix) or (block > WIDEST and torch.compiler.is_compiling()):
+        # Compiled code is slow at sums of views.
         matrix = _MATRICES[block]
     size = len(matrix)
     turned = rows.reshape(-1, size) @ matrix.to(device=rows.device, dtype=rows.dtype)

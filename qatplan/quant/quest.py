@@ -33,14 +33,20 @@ class _Trusted(Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, step: Tensor, zero: Tensor, levels: int) -> Tensor:
         free = _free_codes(rows, step, zero)
-        code = free.clamp(0, levels - 1)
-        ctx.save_for_backward(free.eq_(code))
-        return code.add_(zero).mul_(step)
+        ctx.save_for_backward(free)
+        ctx.levels = levels
+        return free.clamp(0, levels - 1).add_(zero).mul_(step)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        (trusted,) = ctx.saved_tensors
-        return gradients[0] * trusted, None, None, None
+        (gradient,), (free,), highest = gradients, ctx.saved_tensors, ctx.levels - 1
+        if torch.compiler.is_compiling():
+            # A comparison would be kept as a boolean tensor, and storing one takes as long as ten passes over floats.
+            clipped = (free - free.clamp(0, highest)).abs().clamp(max=1)
+            return gradient * (1 - clipped), None, None, None
+        # The gradient where the code was not clipped, else 0, in one pass.
+        trusted: Tensor = torch.ops.aten.hardtanh_backward(gradient, free, -0.5, highest + 0.5)
+        return trusted, None, None, None
 
 
 def _free_codes(rows: Tensor, step: Tensor, zero: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, cons
 HIGHEST = {1: 0.798, 1.58: 1.224, 2: 1.494, 3: 2.051, 4: 2.514, 5: 2.916, 6: 3.278, 7: 3.611, 8: 3.922}
 """Highest level, in root mean squares, of the evenly spaced grid with the least squared error on a Gaussian.
 
-To 4 bits from QuEST's public code; above, computed (`tests/quant/test_quest.py` computes all)."""
+To 4 bits from QuEST's public code; above, computed (all are in `tests/quant/test_quest_quantizer.py`)."""
 
 SMALL = 2.0**-45
 """Numbers are made so much smaller before they are squared: squares of 1e-5, where the step stops to follow, and of

@@ -101,8 +101,8 @@ class Bench:
         of_weights = IntxFakeQuantizer(IntxFakeQuantizeConfig(torch.int4, "per_channel", is_symmetric=symmetric))
         of_tokens = IntxFakeQuantizer(IntxFakeQuantizeConfig(torch.int8, "per_token", is_symmetric=False))
 
-        def feed(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
-            return of_tokens(x)
+        def feed(x: Tensor, weight: Tensor, site: int, ranges: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+            return of_tokens(x), weight
 
         def tensors() -> list[Tensor]:
             return [of_weights(w) if w.ndim == 2 else w.view_as(w) for w in weights.values()]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from qatplan.quant.quantizer import Quantizer
+from qatplan.quant.hadamard import rotate
+from qatplan.quant.quantizer import Quantizer, hadamard_block
 from qatplan.quant.registry import ActivationGranularity
 
 
@@ -18,6 +19,9 @@ class ActivationQuantizer:
     Per tensor, one set of range parameters serves all values, learned or following the live values. Per token every
     token has a range of its own, which must follow the live values (`Quantizer.live`); its parameters, if it has any,
     are shared by all tokens.
+
+    Activations stay in the space of the grid. Where that is Hadamard space, the weight they meet is `turn`ed into it:
+    x W^T = (x H) (W H)^T, and of the two the weight is the smaller.
     """
 
     quantizer: Quantizer
@@ -28,8 +32,13 @@ class ActivationQuantizer:
         return tuple(value.mean(dim=0, keepdim=True) for value in self.quantizer.start(self._rows(x.detach())))
 
     def fake(self, x: Tensor, ranges: Sequence[Tensor]) -> Tensor:
-        """The activations on their grid, differentiable in them and in the ranges."""
+        """The activations on their grid, in its space, differentiable in them and in the ranges."""
         return self.quantizer.fake_quantize(self._rows(x), ranges, x.shape[-1]).view_as(x)
 
+    def turn(self, weight: Tensor) -> Tensor:
+        """Weights (..., features) in the space of the grid, to be multiplied by what `fake` returns."""
+        return rotate(weight, hadamard_block(self.quantizer, weight.shape[-1]))
+
     def _rows(self, x: Tensor) -> Tensor:
+        x = self.turn(x)
         return x.reshape(1, -1) if self.granularity == "tensor" else x.reshape(-1, x.shape[-1])

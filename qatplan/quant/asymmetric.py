@@ -116,6 +116,7 @@ class ScaleOffset(Quantizer):
     relative: ClassVar[bool] = False
     live: ClassVar[bool] = False
     symmetric: ClassVar[bool] = False
+    rotates: ClassVar[bool] = False
 
     @property
     def levels(self) -> int:
@@ -147,6 +148,7 @@ class MinMax(Quantizer):
     relative: ClassVar[bool] = False
     live: ClassVar[bool] = False
     symmetric: ClassVar[bool] = False
+    rotates: ClassVar[bool] = False
 
     @property
     def levels(self) -> int:
@@ -183,6 +185,7 @@ class BetaGamma(Quantizer):
     relative: ClassVar[bool] = False
     live: ClassVar[bool] = True
     symmetric: ClassVar[bool] = False
+    rotates: ClassVar[bool] = False
 
     @property
     def levels(self) -> int:

@@ -105,6 +105,7 @@ class Continuous(Quantizer):
     relative: ClassVar[bool] = True
     live: ClassVar[bool] = False
     symmetric: ClassVar[bool] = True
+    rotates: ClassVar[bool] = False
 
     @property
     def levels(self) -> int:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 LARGEST_BLOCK = 128
+NARROWEST, WIDEST = 16, 64
+"""Sizes of matrices that are multiplied well on CPU: narrower ones take three times as long per operation, and of wider
+ones most operations can be saved."""
+PRODUCT = 32
+"""What is left of a block wider than `WIDEST` for a product of matrices; the rest is sums and differences."""
 
 
 def _sylvester(largest: int) -> dict[int, Tensor]:
@@ -18,6 +26,43 @@ def _sylvester(largest: int) -> dict[int, Tensor]:
 
 
 _MATRICES = _sylvester(LARGEST_BLOCK)
+_ON_CPU = {
+    size: torch.kron(torch.eye(max(1, NARROWEST // size)), matrix)
+    if size <= WIDEST
+    else _MATRICES[PRODUCT] * (PRODUCT / size) ** 0.5
+    for size, matrix in _MATRICES.items()
+}
+"""By size of the block, what is multiplied on CPU: several narrow blocks at once, a factor of a wide one."""
+
+
+class _Rotation(Function):
+    """A symmetric orthogonal matrix: the gradient is rotated as the rows are."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, block: int) -> Tensor:
+        ctx.block = block
+        return _rotated(rows, block)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _rotated(gradients[0], ctx.block), None
+
+
+def _rotated(rows: Tensor, block: int) -> Tensor:
+    matrix = _ON_CPU[block] if rows.device.type == "cpu" else _MATRICES[block]
+    if rows.numel() % len(matrix) or (block > WIDEST and torch.compiler.is_compiling()):
+        # Compiled code is slow at sums of views.
+        matrix = _MATRICES[block]
+    size = len(matrix)
+    turned = rows.reshape(-1, size) @ matrix.to(device=rows.device, dtype=rows.dtype)
+    while size < block:
+        # Sylvester's construction, once more: [[H, H], [H, -H]].
+        first, second = turned.view(-1, 2, size).unbind(1)
+        difference = first - second
+        first.add_(second)
+        second.copy_(difference)
+        size *= 2
+    return turned.view(rows.shape)
 
 
 def block_size(size: int) -> int:
@@ -28,9 +73,12 @@ def block_size(size: int) -> int:
 def rotate(rows: Tensor, block: int) -> Tensor:
     """Every `block` consecutive numbers of a row times the orthogonal Hadamard matrix, which is its own inverse.
 
-    `block` is a power of two that divides the row size; 1 changes nothing.
+    `block` is a power of two that divides the row size; 1 changes nothing. A number that is not finite spoils its
+    block, and of blocks narrower than `NARROWEST` the neighbours too.
     """
     if block == 1:
         return rows
-    matrix = _MATRICES[block].to(device=rows.device, dtype=rows.dtype)
-    return (rows.reshape(-1, block) @ matrix).view(rows.shape)
+    if block <= WIDEST:
+        return _rotated(rows, block)
+    rotated: Tensor = _Rotation.apply(rows, block)
+    return rotated

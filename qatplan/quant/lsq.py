@@ -59,6 +59,7 @@ class Lsq(Quantizer):
     relative: ClassVar[bool] = True
     live: ClassVar[bool] = False
     symmetric: ClassVar[bool] = True
+    rotates: ClassVar[bool] = False
 
     @property
     def lowest(self) -> int:

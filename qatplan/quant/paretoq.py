@@ -77,6 +77,7 @@ class Binary(Quantizer):
     relative: ClassVar[bool] = True
     live: ClassVar[bool] = False
     symmetric: ClassVar[bool] = True
+    rotates: ClassVar[bool] = False
 
     @property
     def levels(self) -> int:
@@ -107,6 +108,7 @@ class Stretched(Quantizer):
     relative: ClassVar[bool] = True
     live: ClassVar[bool] = False
     symmetric: ClassVar[bool] = True
+    rotates: ClassVar[bool] = False
 
     @property
     def per_unit(self) -> float:

@@ -2,7 +2,8 @@
 
 A quantizer sees a matrix of shape (rows, size). Each row has its own range parameters: an output channel, a group of
 consecutive inputs within a channel, or the whole tensor; of activations, a token or the whole tensor. How a tensor is
-cut into rows is not the quantizer's business (`qatplan.quant.weight`, `qatplan.quant.activation`).
+cut into rows is not the quantizer's business, nor is rotating them: one that `rotates` is given rows in Hadamard space,
+and what it returns lies there (`qatplan.quant.weight`, `qatplan.quant.activation`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from qatplan.quant.hadamard import rotate
+from qatplan.quant.hadamard import block_size, rotate
 
 SCALE_FLOOR = 1e-5
 """Scales are kept at least this large (ParetoQ's public code, arXiv 2502.02631), so that an all-zero row is finite."""
@@ -52,6 +53,8 @@ class Quantizer(ABC):
     """Whether the range follows the live values, so that one set of parameters can serve rows never seen before."""
     symmetric: ClassVar[bool]
     """Whether the zero of the grid is fixed."""
+    rotates: ClassVar[bool]
+    """Whether the grid is one for rows that were rotated by Hadamard blocks of `hadamard_block`."""
 
     @property
     @abstractmethod
@@ -79,8 +82,13 @@ class Quantizer(ABC):
         """The grid of each row; with `codes` it holds all that a stored tensor needs."""
 
 
+def hadamard_block(quantizer: Quantizer, size: int) -> int:
+    """By which blocks rows of `size` numbers are to be rotated for this quantizer; 1 is not at all."""
+    return block_size(size) if quantizer.rotates else 1
+
+
 def dequantize(codes: Tensor, grid: Affine) -> Tensor:
-    """The numbers that codes stand for, in the type of the grid."""
+    """The numbers that codes stand for, in the type of the grid, rotated back where the codes lie in Hadamard space."""
     return rotate((codes.to(grid.step.dtype) + grid.zero) * grid.step, grid.block)
 
 

@@ -1,55 +1,64 @@
 """QuEST (Panferov et al., arXiv 2502.05003): a Gaussian-optimal grid in Hadamard space, and a gradient that trusts only
 what was not clipped there.
 
-Each row is rotated by Hadamard blocks, divided by its root mean square, rounded to the grid that is best for a
-Gaussian, and rotated back. Nothing is learned.
+Each row, rotated by Hadamard blocks, is divided by its root mean square and rounded to the grid that is best for a
+Gaussian. Nothing is learned.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from qatplan.quant.hadamard import block_size, rotate
 from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, constant
 
 HIGHEST = {1: 0.798, 1.58: 1.224, 2: 1.494, 3: 2.051, 4: 2.514, 5: 2.916, 6: 3.278, 7: 3.611, 8: 3.922}
 """Highest level, in root mean squares, of the evenly spaced grid with the least squared error on a Gaussian.
 
-To 4 bits from QuEST's public code; above, computed (`tests/quant/test_quest.py` computes all)."""
+To 4 bits from QuEST's public code; above, computed (all are in `tests/quant/test_quest_quantizer.py`)."""
+
+SMALL = 2.0**-45
+"""Numbers are made so much smaller before they are squared: squares of 1e-5, where the step stops to follow, and of
+1e30 are then both normal float32 numbers. A power of two, so that no digit changes."""
 
 
 class _Trusted(Function):
-    """Forward: the grid. Backward: straight through for numbers within half a step of their level in Hadamard space."""
+    """Forward: the grid. Backward: straight through for numbers within half a step of their level."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, grid_step: Tensor, grid_zero: Tensor, block: int, levels: int) -> Tensor:
-        free = _free_codes(rows, grid_step, grid_zero, block)
-        code = free.clamp(0, levels - 1)
-        ctx.save_for_backward(free.eq_(code))
-        ctx.block = block
-        return rotate(code.add_(grid_zero).mul_(grid_step), block)
+    def forward(ctx: Any, rows: Tensor, step: Tensor, zero: Tensor, levels: int) -> Tensor:
+        free = _free_codes(rows, step, zero)
+        ctx.save_for_backward(free)
+        ctx.levels = levels
+        return free.clamp(0, levels - 1).add_(zero).mul_(step)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (trusted,) = ctx.saved_tensors
-        return rotate(rotate(gradients[0], ctx.block) * trusted, ctx.block), None, None, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,), (free,), highest = gradients, ctx.saved_tensors, ctx.levels - 1
+        if torch.compiler.is_compiling():
+            # A comparison would be kept as a boolean tensor, and storing one takes as long as ten passes over floats.
+            clipped = (free - free.clamp(0, highest)).abs().clamp(max=1)
+            return gradient * (1 - clipped), None, None, None
+        # The gradient where the code was not clipped, else 0, in one pass.
+        trusted: Tensor = torch.ops.aten.hardtanh_backward(gradient, free, -0.5, highest + 0.5)
+        return trusted, None, None, None
 
 
-def _free_codes(rows: Tensor, step: Tensor, zero: Tensor, block: int) -> Tensor:
-    """The index of each number's nearest level on a grid without ends, in Hadamard space."""
-    return rotate(rows, block).div(step).sub_(zero).round_()
+def _free_codes(rows: Tensor, step: Tensor, zero: Tensor) -> Tensor:
+    """The index of each number's nearest level on a grid without ends."""
+    return rows.div(step).sub_(zero).round_()
 
 
 @dataclass(frozen=True)
 class Quest(Quantizer):
     """2^B evenly spaced levels (3 at 1.58 bits), symmetric about zero, ends at `HIGHEST` root mean squares of the row.
 
-    Codes are indices in Hadamard space: `Affine.block` says so, and `dequantize` rotates back. The step is a constant
-    of the gradient.
+    The step is a constant of the gradient.
     """
 
     bits: float
@@ -58,6 +67,7 @@ class Quest(Quantizer):
     relative: ClassVar[bool] = False
     live: ClassVar[bool] = True
     symmetric: ClassVar[bool] = True
+    rotates: ClassVar[bool] = True
 
     @property
     def levels(self) -> int:
@@ -68,23 +78,15 @@ class Quest(Quantizer):
 
     def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
         grid = self.affine(rows, ranges)
-        result: Tensor = _Trusted.apply(rows, grid.step, grid.zero, grid.block, self.levels)
+        result: Tensor = _Trusted.apply(rows, grid.step, grid.zero, self.levels)
         return result
 
     def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
         grid = self.affine(rows, ranges)
-        return _free_codes(rows.detach(), grid.step, grid.zero, grid.block).clamp_(0, self.levels - 1).long()
+        return _free_codes(rows.detach(), grid.step, grid.zero).clamp_(0, self.levels - 1).long()
 
     def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
-        step = _root_mean_square(rows.detach()) * (2 * HIGHEST[self.bits] / (self.levels - 1))
-        return Affine(
-            step=step.clamp(min=SCALE_FLOOR),
-            zero=constant(-(self.levels - 1) / 2, step),
-            block=block_size(rows.shape[1]),
-        )
-
-
-def _root_mean_square(rows: Tensor) -> Tensor:
-    """(rows, 1). The largest value is taken out first, so that no square overflows."""
-    largest = rows.abs().amax(dim=1, keepdim=True).clamp(min=SCALE_FLOOR)
-    return (rows / largest).square_().mean(dim=1, keepdim=True).sqrt_().mul_(largest)
+        norm = torch.linalg.vector_norm(rows.detach() * SMALL, dim=1, keepdim=True)
+        share = 2 * HIGHEST[self.bits] / (self.levels - 1) / math.sqrt(rows.shape[1])
+        step = norm.mul_(share / SMALL).clamp_(min=SCALE_FLOOR)
+        return Affine(step=step, zero=constant(-(self.levels - 1) / 2, step))

@@ -37,7 +37,7 @@ class QuantizerEntry:
     granularity: tuple[str, ...] = ("tensor", "channel", "group")
     """What may share a range in a weight."""
     rotates: bool = False
-    """Whether it mixes the numbers of a row, so that a row of activations must not reach beyond its token."""
+    """Whether its grid lies in Hadamard space; its source gives each token of activations a range of its own."""
 
     @property
     def activations(self) -> tuple[ActivationGranularity, ...]:

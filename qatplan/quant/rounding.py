@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qatplan.quant.hadamard import rotate
-from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, dequantize
+from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, dequantize, hadamard_block
 
 SEARCH_POINTS = 256
 REFINEMENTS = 20
@@ -35,7 +35,7 @@ def round_to_nearest(rows: Tensor, quantizer: Quantizer) -> tuple[Tensor, Affine
 
     A quantizer that works in Hadamard space is searched and rounded there, where squared errors are the same.
     """
-    block = quantizer.affine(rows, quantizer.start(rows)).block
+    block = hadamard_block(quantizer, rows.shape[1])
     rows = rotate(rows.detach(), block)
     grid = symmetric_grid(rows, quantizer) if quantizer.symmetric else asymmetric_grid(rows, quantizer.levels)
     return nearest(rows, grid, quantizer.levels), replace(grid, block=block)

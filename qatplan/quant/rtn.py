@@ -44,6 +44,7 @@ class Rtn(Quantizer):
     relative: ClassVar[bool] = False
     live: ClassVar[bool] = True
     symmetric: ClassVar[bool] = True
+    rotates: ClassVar[bool] = False
 
     @property
     def highest(self) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from qatplan.errors import UsageError
-from qatplan.quant.quantizer import Affine, Quantizer, constant, dequantize
+from qatplan.quant.hadamard import rotate
+from qatplan.quant.quantizer import Affine, Quantizer, Ranges, constant, dequantize, hadamard_block
 from qatplan.quant.ranges import LearnedRanges
 from qatplan.quant.registry import GroupSize
 from qatplan.quant.rounding import round_to_nearest
@@ -72,18 +73,19 @@ class QuantizedWeight:
     def __init__(self, weight: Tensor, quantizer: Quantizer, group_size: GroupSize) -> None:
         self.quantizer = quantizer
         self.group_size = group_size
-        self.ranges = LearnedRanges(quantizer, quantizer.start(rows_of(weight.detach(), group_size)))
+        rows, _ = _turned(rows_of(weight.detach(), group_size), quantizer)
+        self.ranges = LearnedRanges(quantizer, quantizer.start(rows))
 
     def fake(self, weight: Tensor) -> Tensor:
         """The weight on its grid, differentiable in the weight and the ranges."""
         rows = rows_of(weight, self.group_size)
-        return self.quantizer.fake_quantize(rows, self.ranges.current(), weight.numel()).view_as(weight)
+        return _on_grid(rows, self.quantizer, self.ranges.current(), weight.numel()).view_as(weight)
 
     def codes(self, weight: Tensor) -> tuple[Tensor, Affine]:
         """Integer codes of the weight, shape (rows, row size), and the grid of each row."""
-        rows = rows_of(weight.detach(), self.group_size)
+        rows, block = _turned(rows_of(weight.detach(), self.group_size), self.quantizer)
         ranges = [value.detach() for value in self.ranges.current()]
-        return self.quantizer.codes(rows, ranges), self.quantizer.affine(rows, ranges)
+        return self.quantizer.codes(rows, ranges), replace(self.quantizer.affine(rows, ranges), block=block)
 
 
 def fake_together(quantized: Sequence[QuantizedWeight], weights: Sequence[Tensor]) -> Tensor:
@@ -94,4 +96,16 @@ def fake_together(quantized: Sequence[QuantizedWeight], weights: Sequence[Tensor
     first, shape = quantized[0], weights[0].shape
     rows = torch.cat([rows_of(weight, first.group_size) for weight in weights])
     ranges = [torch.cat(values) for values in zip(*(own.ranges.current() for own in quantized), strict=True)]
-    return first.quantizer.fake_quantize(rows, ranges, shape.numel()).view(len(weights), *shape)
+    return _on_grid(rows, first.quantizer, ranges, shape.numel()).view(len(weights), *shape)
+
+
+def _turned(rows: Tensor, quantizer: Quantizer) -> tuple[Tensor, int]:
+    """The rows in the space of the quantizer's grid, and the blocks by which they were rotated into it."""
+    block = hadamard_block(quantizer, rows.shape[1])
+    return rotate(rows, block), block
+
+
+def _on_grid(rows: Tensor, quantizer: Quantizer, ranges: Ranges, numel: int) -> Tensor:
+    """The rows on their grid, in their own space."""
+    turned, block = _turned(rows, quantizer)
+    return rotate(quantizer.fake_quantize(turned, ranges, numel), block)

@@ -243,7 +243,7 @@ def _check_quantizers(grid: Grid, where: str) -> None:
             _check_bits(quantizer, activation_bits or 0, f"{where}activation_bits")
             entry = registry.entry(quantizer)
             if not set(grid.activation_granularities) <= set(entry.activations):
-                why = "mixes the numbers that share a range" if entry.rotates else "learns a range that is not live"
+                why = "gives every token a range" if entry.rotates else "learns a range that is not live"
                 raise UsageError(
                     f"{where}activation_quantizers {quantizer} {why}, so it needs "
                     f'activation_granularities = "{entry.activations[0]}".'

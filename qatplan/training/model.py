@@ -31,13 +31,14 @@ Forward = Callable[[list[Tensor], Tensor, Tensor], Tensor]
 Behind the weights, in the same list, come the tensors that the forward function's `Feed` takes.
 """
 
-Feed = Callable[[Tensor, int, Sequence[Tensor]], Tensor]
-"""(input of a linear layer, its site, the tensors behind the weights) -> the input that is used."""
+Feed = Callable[[Tensor, Tensor, int, Sequence[Tensor]], tuple[Tensor, Tensor]]
+"""(input of a linear layer, its weight, its site, the tensors behind the weights) -> the input and the weight that are
+multiplied, both in the space where the input is quantized."""
 
 
-def unchanged(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
+def unchanged(x: Tensor, weight: Tensor, site: int, ranges: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """The feed of a model whose activations are not quantized."""
-    return x
+    return x, weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,13 +151,13 @@ def make_block(
         batch, length, width = stream.shape
         attention_norm, query_key_value, output, feed_forward_norm, gate_up, down = weights
         site = len(SITES) * layer
-        heads = multiply(feed(normalise(stream, attention_norm), site, ranges), query_key_value)
+        heads = multiply(*feed(normalise(stream, attention_norm), query_key_value, site, ranges))
         query, key, value = heads.view(batch, length, 3, shape.heads, shape.head_size).permute(2, 0, 3, 1, 4)
         mixed = inner.attend(inner.rotate(query), inner.rotate(key), value)
-        joined = feed(mixed.transpose(1, 2).reshape(batch, length, width), site + 1, ranges)
-        stream = stream + multiply(joined, output)
-        hidden = feed(normalise(stream, feed_forward_norm), site + 2, ranges)
-        gate, up = multiply(hidden, gate_up).chunk(2, dim=-1)
-        return stream + multiply(feed(inner.gate(gate, up), site + 3, ranges), down)
+        joined = mixed.transpose(1, 2).reshape(batch, length, width)
+        stream = stream + multiply(*feed(joined, output, site + 1, ranges))
+        hidden = multiply(*feed(normalise(stream, feed_forward_norm), gate_up, site + 2, ranges))
+        gate, up = hidden.chunk(2, dim=-1)
+        return stream + multiply(*feed(inner.gate(gate, up), down, site + 3, ranges))
 
     return block

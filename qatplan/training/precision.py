@@ -27,8 +27,8 @@ def in_bfloat16(forward: Forward, device: torch.device) -> Forward:
 def in_float32(feed: Feed) -> Feed:
     """A feed that quantizes in float32 also where it is handed bfloat16."""
 
-    def call(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
+    def call(x: Tensor, weight: Tensor, site: int, ranges: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         with torch.autocast(x.device.type, enabled=False):
-            return feed(x.float(), site, ranges)
+            return feed(x.float(), weight, site, ranges)
 
     return call

@@ -36,11 +36,14 @@ def activation_quantizer(activation: Activation) -> ActivationQuantizer:
 
 
 def activation_feed(quantizer: ActivationQuantizer) -> Feed:
-    """What quantizes the input of each linear layer; its ranges are the last tensors the model is given."""
+    """What quantizes the input of each linear layer, and turns the layer's weight into the space of the grid.
+
+    The ranges are the last tensors the model is given.
+    """
     count = len(quantizer.quantizer.parameters)
 
-    def feed(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
-        return quantizer.fake(x, ranges[site * count : (site + 1) * count])
+    def feed(x: Tensor, weight: Tensor, site: int, ranges: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        return quantizer.fake(x, ranges[site * count : (site + 1) * count]), quantizer.turn(weight)
 
     return feed
 
@@ -79,9 +82,9 @@ class QuantizedModel:
         quantizer = self.activation
         found: list[tuple[Tensor, ...]] = []
 
-        def record(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
+        def record(x: Tensor, weight: Tensor, site: int, ranges: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
             found.append(quantizer.start(x))
-            return quantizer.fake(x, found[-1])
+            return quantizer.fake(x, found[-1]), quantizer.turn(weight)
 
         forward = make_forward(shape, tokens.shape[1], tokens.device, record)
         forward(self.tensors(weights), tokens, targets)

@@ -37,10 +37,12 @@ def stacked_products(models: int) -> Products:
 
 
 def stacked_feed(feed: Feed, models: int) -> Feed:
-    """`feed` applied to each model's part of the stream, with that model's part of the tensors it takes."""
+    """`feed` applied to each model's part of the stream, with that model's weight and part of the tensors it takes."""
 
-    def call(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
-        parts = [feed(part, site, [value[number] for value in ranges]) for number, part in enumerate(x.chunk(models))]
-        return torch.cat(parts)
+    def call(x: Tensor, weight: Tensor, site: int, ranges: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        parts = zip(x.chunk(models), weight, strict=True)
+        fed = [feed(part, own, site, [value[n] for value in ranges]) for n, (part, own) in enumerate(parts)]
+        inputs, weights = zip(*fed, strict=True)
+        return torch.cat(inputs), torch.stack(weights)
 
     return call

@@ -55,7 +55,6 @@ def test_codes_and_dequantize_give_the_fake_quantized_values(name: str, bits: fl
 @pytest.mark.parametrize(("name", "bits"), PAIRS)
 def test_the_forward_pass_reaches_all_levels_and_no_other(name: str, bits: float) -> None:
     quantizer = registry.create(name, bits)
-    # An odd number of values, which no Hadamard block but 1 divides: codes and values then lie in the same space.
     # With tails, so that a range of a few root mean squares ends within them.
     wide = torch.linspace(-1, 0.9999, 40001, dtype=torch.float64)[None] ** 9
     # Where LSQ starts, its outer levels lie beyond the largest values.
@@ -114,7 +113,8 @@ def test_the_list_of_quantizers_tells_the_truth() -> None:
         for bits in entry.bits:
             quantizer = registry.create(entry.name, bits)
             assert quantizer.bits == bits
-            assert (quantizer.symmetric, quantizer.live) == (entry.symmetric, entry.live)
+            promised = (entry.symmetric, entry.live, entry.rotates)
+            assert (quantizer.symmetric, quantizer.live, quantizer.rotates) == promised
             assert bool(quantizer.parameters) == entry.learnable
             assert {word.strip() for word in entry.firmness.split(",")} <= {"paper", "code", "derived", "open"}
             zero = quantizer.affine(rows(), quantizer.start(rows())).zero
@@ -130,9 +130,7 @@ values = st.lists(st.floats(-1e3, 1e3, allow_subnormal=False), min_size=1, max_s
 def test_invariants(name: str, values: list[float], bits: float, factor: float) -> None:
     assume(bits in registry.entry(name).bits)
     quantizer = registry.create(name, bits)
-    # An odd number of values is not rotated by Hadamard blocks: in the rotated space a value's own neighbours decide
-    # its level, so none of these hold there value by value (tests/quant/test_quest.py has what does).
-    row = torch.tensor([sorted(values)[: len(values) - 1 + len(values) % 2]], dtype=torch.float64)
+    row = torch.tensor([sorted(values)], dtype=torch.float64)
     ranges = quantizer.start(row)
     grid = quantizer.affine(row, ranges)
     once = quantizer.fake_quantize(row, ranges, row.numel())

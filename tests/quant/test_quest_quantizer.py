@@ -11,11 +11,12 @@ from scipy.stats import norm
 from torch import Tensor
 
 from qatplan.errors import UsageError
-from qatplan.quant import stored
+from qatplan.quant import registry, stored
+from qatplan.quant.activation import ActivationQuantizer
 from qatplan.quant.adaround import LearnedRounding
 from qatplan.quant.hadamard import block_size, rotate
 from qatplan.quant.lsq import lsq
-from qatplan.quant.quantizer import dequantize
+from qatplan.quant.quantizer import SCALE_FLOOR, dequantize
 from qatplan.quant.quest import HIGHEST, Quest
 from qatplan.quant.rounding import round_to_nearest
 from qatplan.quant.weight import QuantizedWeight, rounded
@@ -25,12 +26,21 @@ def rows(seed: int, shape: tuple[int, int] = (5, 48)) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("block", [2, 8, 128])
-def test_rotation_is_scipys_hadamard_matrix_and_its_own_inverse(block: int) -> None:
-    x = rows(0, (3, 2 * block))
-    expected = x.numpy().reshape(-1, block) @ scipy_hadamard(block) / np.sqrt(block)
-    np.testing.assert_allclose(rotate(x, block).numpy().reshape(-1, block), expected, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(rotate(rotate(x, block), block), x, rtol=1e-6, atol=1e-6)
+def fake(weight: Tensor, bits: float) -> Tensor:
+    """A weight on QuEST's grid, a range per row."""
+    return QuantizedWeight(weight, Quest(bits), None).fake(weight)
+
+
+# Blocks of 8 come two at a time where their number is even, blocks of 128 in factors.
+@pytest.mark.parametrize(("count", "block"), [(6, 2), (3, 8), (6, 8), (1, 16), (5, 64), (1, 128), (6, 128)])
+def test_rotation_is_scipys_hadamard_matrix_and_its_own_inverse_and_gradient(count: int, block: int) -> None:
+    x, upstream = rows(0, (count, block)).requires_grad_(), rows(1, (count, block))
+    matrix = scipy_hadamard(block) / np.sqrt(block)
+    turned = rotate(x, block)
+    np.testing.assert_allclose(turned.detach(), x.detach().numpy() @ matrix, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(rotate(turned, block), x, rtol=1e-6, atol=1e-6)
+    (gradient,) = torch.autograd.grad(turned, x, upstream)
+    np.testing.assert_allclose(gradient, upstream.numpy() @ matrix.T, rtol=1e-6, atol=1e-6)
 
 
 def test_blocks_divide_the_row() -> None:
@@ -57,7 +67,7 @@ def test_the_grid_is_the_best_for_a_gaussian(bits: float) -> None:
 def test_values_and_gradient_are_those_of_the_rotated_space(bits: float) -> None:
     quantizer = Quest(bits)
     weight, upstream = rows(1).requires_grad_(), rows(2)
-    result = quantizer.fake_quantize(weight, (), 240)
+    result = fake(weight, bits)
     (result * upstream).sum().backward()
     matrix = np.kron(np.eye(3), scipy_hadamard(16)) / 4
     x = weight.detach().numpy()
@@ -72,12 +82,58 @@ def test_values_and_gradient_are_those_of_the_rotated_space(bits: float) -> None
     np.testing.assert_allclose(weight.grad, ((upstream.numpy() @ matrix) * trusted) @ matrix.T, rtol=1e-6, atol=1e-6)
 
 
+# In the model and, with one dimension more in front, in a stack of models.
+@pytest.mark.parametrize("models", [(), (2,)])
+@pytest.mark.parametrize(("features", "block"), [(24, 8), (128, 128)])
+def test_an_activation_meets_its_weight_in_the_rotated_space(
+    models: tuple[int, ...], features: int, block: int
+) -> None:
+    quantizer = ActivationQuantizer(Quest(4), "token")
+    x, weight = rows(7, (*models, 6, features)).requires_grad_(), rows(8, (*models, 5, features)).requires_grad_()
+    upstream = rows(9, (*models, 6, 5))
+    result = quantizer.fake(x, ()) @ quantizer.turn(weight).mT
+    (result * upstream).sum().backward()
+    # As it is defined: rotated, quantized, rotated back, multiplied by the weight.
+    matrix = np.kron(np.eye(features // block), scipy_hadamard(block)) / np.sqrt(block)
+    given, matrix_of_weight = x.detach().numpy(), weight.detach().numpy()
+    turned = given @ matrix
+    step = 2 * HIGHEST[4] / 15 * np.sqrt((given**2).mean(axis=-1, keepdims=True))
+    nearest = (np.clip(np.round(turned / step + 7.5), 0, 15) - 7.5) * step
+    quantized = nearest @ matrix.T
+    np.testing.assert_allclose(result.detach(), quantized @ np.swapaxes(matrix_of_weight, -1, -2), rtol=1e-5, atol=1e-5)
+    trusted = np.abs(nearest - turned) <= step / 2
+    assert 0.9 < trusted.mean() < 1
+    expected = (((upstream.numpy() @ matrix_of_weight) @ matrix) * trusted) @ matrix.T
+    assert x.grad is not None
+    assert weight.grad is not None
+    np.testing.assert_allclose(x.grad, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(weight.grad, np.swapaxes(upstream.numpy(), -1, -2) @ quantized, rtol=1e-5, atol=1e-5)
+
+
+def test_only_a_quantizer_that_rotates_turns_the_weight() -> None:
+    weight = rows(10)
+    for entry in registry.ENTRIES:
+        turned = ActivationQuantizer(registry.create(entry.name, 8), entry.activations[0]).turn(weight)
+        assert torch.equal(turned, weight) != entry.rotates
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e15, 1e30])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_the_step_follows_the_mean_square_of_small_and_huge_rows(size: float, kind: torch.dtype) -> None:
+    x = (rows(11, (4, 128)) * size).to(kind)
+    expected = 2 * HIGHEST[1] * x.double().square().mean(dim=1, keepdim=True).sqrt()
+    step = Quest(1).affine(x, ()).step
+    assert step.dtype == kind
+    torch.testing.assert_close(step.double(), expected, rtol=1e-5 if kind == torch.float32 else 0.01, atol=0)
+    tiny = Quest(1).affine(torch.full((1, 128), 1e-30, dtype=kind), ()).step
+    assert tiny.item() == pytest.approx(SCALE_FLOOR, rel=0.01)
+
+
 def test_scaling_scales_the_result_and_signs_flip_it() -> None:
     weight = rows(3)
-    quantizer = Quest(4)
-    once = quantizer.fake_quantize(weight, (), 240)
-    assert torch.equal(quantizer.fake_quantize(weight * 4, (), 240), once * 4)
-    torch.testing.assert_close(quantizer.fake_quantize(-weight, (), 240), -once)
+    once = fake(weight, 4)
+    assert torch.equal(fake(weight * 4, 4), once * 4)
+    torch.testing.assert_close(fake(-weight, 4), -once)
 
 
 def test_rotated_codes_are_stored_and_give_the_weight_back() -> None:
@@ -99,7 +155,7 @@ def test_rounding_after_training_searches_the_rotated_space() -> None:
     _, straight = round_to_nearest(weight, lsq(4))
     assert (grid.block, straight.block) == (64, 1)
     error = (dequantize(codes, grid) - weight).square().sum()
-    own = (Quest(4).fake_quantize(weight, (), 256) - weight).square().sum()
+    own = (fake(weight, 4) - weight).square().sum()
     assert error <= own, "the step of least squared error is at least as good as the Gaussian one"
     assert error < 0.5 * (rounded(weight, lsq(4), None).values() - weight).square().sum()
     learned = LearnedRounding(weight, grid, 16)
@@ -112,8 +168,6 @@ def test_rounding_after_training_searches_the_rotated_space() -> None:
 def test_an_outlier_costs_less_when_it_is_spread() -> None:
     weight = rows(5, (4, 64)) * 0.1
     weight[:, 7] = 3.0
-    spread = Quest(4)
-    error = (spread.fake_quantize(weight, (), 256) - weight).square().sum()
-    # Without rotation: an odd row is not rotated.
-    alone = (spread.fake_quantize(weight[:, :63], (), 252) - weight[:, :63]).square().sum()
-    assert error < 0.3 * alone
+    error = (fake(weight, 4) - weight).square().sum()
+    unrotated = Quest(4).fake_quantize(weight, (), 256)
+    assert error < 0.3 * (unrotated - weight).square().sum()

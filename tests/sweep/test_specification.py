@@ -81,7 +81,7 @@ def test_qat_learning_rates_by_bit_width() -> None:
         ),
         (
             document(activation_bits=8, activation_quantizers="quest", activation_granularities="tensor"),
-            'activation_quantizers quest mixes the numbers .* needs activation_granularities = "token"',
+            'activation_quantizers quest gives every token .* needs activation_granularities = "token"',
         ),
         (document(qat_learning_rates={"two": 1}), "key 'two' is not a bit width"),
     ],

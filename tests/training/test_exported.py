@@ -27,6 +27,7 @@ from qatplan.training.trainer import evaluate, evaluated_tensors, start_state, t
 SWITCH = Switch(learning_rate=0.8, scale_learning_rate=1.0, optimizer_state="kept", rewarmup_steps=2, decay_start=20)
 TOKENS = Activation(quantizer="beta-gamma", bits=8, granularity="token")
 TENSOR = Activation(quantizer="lsq", bits=8, granularity="tensor")
+ROTATED = Activation(quantizer="quest", bits=8, granularity="token")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,8 @@ def quantization(quantizer: str, bits: float, **changes: object) -> Quantization
         quantization("beta-gamma-sigmoid", 2, group_size=8),
         quantization("lsq-softclamp-sigmoid", 3, activation=TENSOR),
         quantization("quest", 4, group_size=8),
+        quantization("quest", 4, activation=ROTATED),
+        quantization("paretoq", 2, activation=ROTATED),
     ],
     ids=lambda q: f"{q.quantizer}-{q.bits:g}-{q.group_size}-{'A' if q.activation else ''}",
 )

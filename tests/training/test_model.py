@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from qatplan.errors import UsageError
+from qatplan.quant.activation import ActivationQuantizer
+from qatplan.quant.hadamard import block_size, rotate
+from qatplan.quant.quest import Quest
 from qatplan.training.model import Decoder, make_forward
 from qatplan.training.operations import Operations, compiled_operations, eager_operations
+from qatplan.training.quantized import activation_feed
 from qatplan.training.shape import Shape, shape_of_width
 
 SHAPE = Shape(vocabulary=17, width=16, layers=2, heads=2, feed_forward=24)
@@ -64,6 +69,28 @@ def test_forward_is_the_architecture(operations: Callable[..., Operations], leng
         reference_losses(named, SHAPE, t, y).mean() for t, y in zip(tokens.numpy(), targets.numpy(), strict=True)
     ]
     np.testing.assert_allclose(found.detach().numpy(), expected, rtol=2e-6)
+
+
+def test_multiplying_in_the_rotated_space_is_multiplying_what_was_rotated_back() -> None:
+    quantizer = ActivationQuantizer(Quest(4), "token")
+
+    def back(x: Tensor, weight: Tensor, site: int, ranges: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        return rotate(quantizer.fake(x, ranges), block_size(x.shape[-1])), weight
+
+    model = Decoder(SHAPE, torch.Generator().manual_seed(0)).double()
+    tokens = torch.randint(0, 17, (3, 12), generator=torch.Generator().manual_seed(1))
+    targets = torch.randint(0, 17, (3, 12), generator=torch.Generator().manual_seed(2))
+    weights = [parameter for _, parameter in model.named_weights()]
+    losses, gradients = [], []
+    for feed in (activation_feed(quantizer), back):
+        loss = make_forward(SHAPE, 12, torch.device("cpu"), feed)(weights, tokens, targets)
+        losses.append(loss.detach())
+        gradients.append(torch.autograd.grad(loss.sum(), weights))
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-6, atol=0)
+    # Gradients pass the loss, which is taken in float32.
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-5, atol=1e-6)
+    full = make_forward(SHAPE, 12, torch.device("cpu"))(weights, tokens, targets)
+    assert (full - losses[0]).abs().max() > 1e-4, "4 bits are seen"
 
 
 @pytest.mark.parametrize("width", [16, 24, 40, 64, 128, 256, 768])

@@ -212,6 +212,17 @@ def test_activations_are_quantized_too(
         assert evaluate(config, trained, runtime).loss < nearest
 
 
+@pytest.mark.parametrize("method", ["rtn", "adaround", "importance"])
+def test_rotated_activations_meet_turned_weights(
+    trunk: SegmentConfig, trained: State, runtime: Runtime, method: str
+) -> None:
+    activation = Activation(quantizer="quest", bits=8, granularity="token")
+    found = evaluate(rounding(trunk, method, bits=3, activation=activation), trained, runtime).loss
+    plain = evaluate(rounding(trunk, method, bits=3), trained, runtime).loss
+    assert found != plain
+    assert found == pytest.approx(plain, abs=0.01), "8 bits cost little"
+
+
 def test_asymmetric_grids_are_rounded_and_learned(trunk: SegmentConfig, trained: State, runtime: Runtime) -> None:
     losses = [
         evaluate(rounding(trunk, method, bits=3, quantizer="min-max"), trained, runtime).loss

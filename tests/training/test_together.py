@@ -107,7 +107,9 @@ def test_a_stack_trains_each_branch_as_if_it_were_alone(
 
 
 @pytest.mark.parametrize(
-    "activation", [EIGHT_BITS, Activation(quantizer="rtn", bits=8, granularity="token")], ids=lambda a: a.quantizer
+    "activation",
+    [EIGHT_BITS, *(Activation(quantizer=name, bits=8, granularity="token") for name in ("rtn", "quest"))],
+    ids=lambda a: a.quantizer,
 )
 def test_quantized_activations_have_ranges_of_their_own(
     trunk: SegmentConfig, trunk_end: State, runtime: Runtime, activation: Activation

@@ -220,8 +220,9 @@ def test_compiled_loss_and_gradients_agree_with_eager() -> None:
 
 
 @pytest.mark.skipif(not can_compile("cpu"), reason="needs a C++ compiler")
-def test_compiled_quantized_activations_agree_with_eager(runtime: Runtime, trunk: SegmentConfig) -> None:
-    activation = Activation(quantizer="beta-gamma", bits=4, granularity="token")
+@pytest.mark.parametrize("name", ["beta-gamma", "quest"])
+def test_compiled_quantized_activations_agree_with_eager(runtime: Runtime, trunk: SegmentConfig, name: str) -> None:
+    activation = Activation(quantizer=name, bits=4, granularity="token")
     quantization = Quantization(
         quantizer="min-max", bits=4, group_size=None, embedding_bits=4, activation=activation
     )  # fmt: skip

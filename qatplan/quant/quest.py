@@ -22,10 +22,6 @@ HIGHEST = {1: 0.798, 1.58: 1.224, 2: 1.494, 3: 2.051, 4: 2.514, 5: 2.916, 6: 3.2
 
 To 4 bits from QuEST's public code; above, computed (all are in `tests/quant/test_quest_quantizer.py`)."""
 
-SMALL = 2.0**-45
-"""Numbers are made so much smaller before they are squared: squares of 1e-5, where the step stops to follow, and of
-1e30 are then both normal float32 numbers. A power of two, so that no digit changes."""
-
 
 class _Trusted(Function):
     """Forward: the grid. Backward: straight through for numbers within half a step of their level."""
@@ -86,7 +82,8 @@ class Quest(Quantizer):
         return _free_codes(rows.detach(), grid.step, grid.zero).clamp_(0, self.levels - 1).long()
 
     def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
-        norm = torch.linalg.vector_norm(rows.detach() * SMALL, dim=1, keepdim=True)
+        # In float64 no square of a float32 overflows or vanishes.
+        norm = torch.linalg.vector_norm(rows.detach(), dim=1, keepdim=True, dtype=torch.float64)
         share = 2 * HIGHEST[self.bits] / (self.levels - 1) / math.sqrt(rows.shape[1])
-        step = norm.mul_(share / SMALL).clamp_(min=SCALE_FLOOR)
+        step = norm.mul_(share).to(rows.dtype).clamp_(min=SCALE_FLOOR)
         return Affine(step=step, zero=constant(-(self.levels - 1) / 2, step))

@@ -117,7 +117,7 @@ def test_only_a_quantizer_that_rotates_turns_the_weight() -> None:
         assert torch.equal(turned, weight) != entry.rotates
 
 
-@pytest.mark.parametrize("size", [1e-3, 1.0, 1e15, 1e30])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e15, 1e30, 1e37])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 def test_the_step_follows_the_mean_square_of_small_and_huge_rows(size: float, kind: torch.dtype) -> None:
     x = (rows(11, (4, 128)) * size).to(kind)

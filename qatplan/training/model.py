@@ -31,14 +31,19 @@ Forward = Callable[[list[Tensor], Tensor, Tensor], Tensor]
 Behind the weights, in the same list, come the tensors that the forward function's `Feed` takes.
 """
 
-Feed = Callable[[Tensor, Tensor, int, Sequence[Tensor]], tuple[Tensor, Tensor]]
-"""(input of a linear layer, its weight, its site, the tensors behind the weights) -> the input and the weight that are
-multiplied, both in the space where the input is quantized."""
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """What happens to both sides of a linear layer before they are multiplied."""
+
+    quantize: Callable[[Tensor, int, Sequence[Tensor]], Tensor]
+    """(input of the layer, its site, the tensors behind the weights) -> the input that is used."""
+    turn: Callable[[Tensor], Tensor]
+    """The layer's weight, or the weights of a stack, in the space where the input is quantized."""
 
 
-def unchanged(x: Tensor, weight: Tensor, site: int, ranges: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """The feed of a model whose activations are not quantized."""
-    return x, weight
+UNCHANGED = Feed(quantize=lambda x, site, ranges: x, turn=lambda weight: weight)
+"""The feed of a model whose activations are not quantized."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +111,7 @@ def make_forward(
     shape: Shape,
     sequence: int,
     device: torch.device,
-    feed: Feed = unchanged,
+    feed: Feed = UNCHANGED,
     operations: Operations | None = None,
     products: Products = ONE_MODEL,
 ) -> Forward:
@@ -139,25 +144,27 @@ def make_block(
     shape: Shape,
     sequence: int,
     device: torch.device,
-    feed: Feed = unchanged,
+    feed: Feed = UNCHANGED,
     operations: Operations | None = None,
     products: Products = ONE_MODEL,
 ) -> Block:
     """One decoder layer as a function of its tensors, in the order of `BLOCK_TENSORS`."""
     inner = operations or eager_operations(sequence, shape.head_size, device)
-    multiply, normalise = products.multiply, products.normalise
+    normalise = products.normalise
+
+    def linear(x: Tensor, weight: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
+        return products.multiply(feed.quantize(x, site, ranges), feed.turn(weight))
 
     def block(weights: list[Tensor], stream: Tensor, layer: int, ranges: Sequence[Tensor]) -> Tensor:
         batch, length, width = stream.shape
         attention_norm, query_key_value, output, feed_forward_norm, gate_up, down = weights
         site = len(SITES) * layer
-        heads = multiply(*feed(normalise(stream, attention_norm), query_key_value, site, ranges))
+        heads = linear(normalise(stream, attention_norm), query_key_value, site, ranges)
         query, key, value = heads.view(batch, length, 3, shape.heads, shape.head_size).permute(2, 0, 3, 1, 4)
         mixed = inner.attend(inner.rotate(query), inner.rotate(key), value)
         joined = mixed.transpose(1, 2).reshape(batch, length, width)
-        stream = stream + multiply(*feed(joined, output, site + 1, ranges))
-        hidden = multiply(*feed(normalise(stream, feed_forward_norm), gate_up, site + 2, ranges))
-        gate, up = hidden.chunk(2, dim=-1)
-        return stream + multiply(*feed(inner.gate(gate, up), down, site + 3, ranges))
+        stream = stream + linear(joined, output, site + 1, ranges)
+        gate, up = linear(normalise(stream, feed_forward_norm), gate_up, site + 2, ranges).chunk(2, dim=-1)
+        return stream + linear(inner.gate(gate, up), down, site + 3, ranges)
 
     return block

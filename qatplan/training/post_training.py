@@ -17,7 +17,7 @@ from qatplan.quant.adaround import LearnedRounding
 from qatplan.quant.importance import extra_bits, neuron_importance
 from qatplan.quant.weight import RoundedWeight, rounded, rounded_by_row, rows_of
 from qatplan.training.calibration import calibration_batches, calibration_tokens
-from qatplan.training.model import make_block, unchanged
+from qatplan.training.model import UNCHANGED, make_block
 from qatplan.training.quantized import QuantizedModel, activation_feed, is_quantized, quantizer_of
 from qatplan.training.recipes import RECIPES, MixedWidths, Reconstruction
 from qatplan.training.reconstruction import learn_rounding
@@ -78,7 +78,7 @@ def _reconstructed(
     values = {name: found[name].values() if name in found else weight for name, weight in weights.items()}
     model = QuantizedModel(values, quantization, rounded=True)
     model.calibrate(values, config.shape, *runtime.batch(config, config.end))
-    feed = unchanged if model.activation is None else activation_feed(model.activation)
+    feed = UNCHANGED if model.activation is None else activation_feed(model.activation)
     learn_rounding(
         weights,
         roundings,

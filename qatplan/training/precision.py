@@ -25,10 +25,14 @@ def in_bfloat16(forward: Forward, device: torch.device) -> Forward:
 
 
 def in_float32(feed: Feed) -> Feed:
-    """A feed that quantizes in float32 also where it is handed bfloat16."""
+    """A feed that quantizes and turns in float32 also where it is handed bfloat16."""
 
-    def call(x: Tensor, weight: Tensor, site: int, ranges: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def quantize(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return feed(x.float(), weight, site, ranges)
+            return feed.quantize(x.float(), site, ranges)
 
-    return call
+    def turn(weight: Tensor) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):
+            return feed.turn(weight)
+
+    return Feed(quantize=quantize, turn=turn)

@@ -36,16 +36,13 @@ def activation_quantizer(activation: Activation) -> ActivationQuantizer:
 
 
 def activation_feed(quantizer: ActivationQuantizer) -> Feed:
-    """What quantizes the input of each linear layer, and turns the layer's weight into the space of the grid.
-
-    The ranges are the last tensors the model is given.
-    """
+    """What quantizes the input of each linear layer; its ranges are the last tensors the model is given."""
     count = len(quantizer.quantizer.parameters)
 
-    def feed(x: Tensor, weight: Tensor, site: int, ranges: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        return quantizer.fake(x, ranges[site * count : (site + 1) * count]), quantizer.turn(weight)
+    def quantize(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
+        return quantizer.fake(x, ranges[site * count : (site + 1) * count])
 
-    return feed
+    return Feed(quantize=quantize, turn=quantizer.turn)
 
 
 class QuantizedModel:
@@ -82,11 +79,11 @@ class QuantizedModel:
         quantizer = self.activation
         found: list[tuple[Tensor, ...]] = []
 
-        def record(x: Tensor, weight: Tensor, site: int, ranges: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        def record(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
             found.append(quantizer.start(x))
-            return quantizer.fake(x, found[-1]), quantizer.turn(weight)
+            return quantizer.fake(x, found[-1])
 
-        forward = make_forward(shape, tokens.shape[1], tokens.device, record)
+        forward = make_forward(shape, tokens.shape[1], tokens.device, Feed(quantize=record, turn=quantizer.turn))
         forward(self.tensors(weights), tokens, targets)
         self.inputs = {
             name: LearnedRanges(quantizer.quantizer, starts)

@@ -37,12 +37,10 @@ def stacked_products(models: int) -> Products:
 
 
 def stacked_feed(feed: Feed, models: int) -> Feed:
-    """`feed` applied to each model's part of the stream, with that model's weight and part of the tensors it takes."""
+    """`feed` applied to each model's part of the stream, with that model's part of the tensors it takes."""
 
-    def call(x: Tensor, weight: Tensor, site: int, ranges: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        parts = zip(x.chunk(models), weight, strict=True)
-        fed = [feed(part, own, site, [value[n] for value in ranges]) for n, (part, own) in enumerate(parts)]
-        inputs, weights = zip(*fed, strict=True)
-        return torch.cat(inputs), torch.stack(weights)
+    def quantize(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
+        parts = enumerate(x.chunk(models))
+        return torch.cat([feed.quantize(part, site, [value[number] for value in ranges]) for number, part in parts])
 
-    return call
+    return Feed(quantize=quantize, turn=feed.turn)

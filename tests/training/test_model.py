@@ -13,7 +13,7 @@ from qatplan.errors import UsageError
 from qatplan.quant.activation import ActivationQuantizer
 from qatplan.quant.hadamard import block_size, rotate
 from qatplan.quant.quest import Quest
-from qatplan.training.model import Decoder, make_forward
+from qatplan.training.model import UNCHANGED, Decoder, Feed, make_forward
 from qatplan.training.operations import Operations, compiled_operations, eager_operations
 from qatplan.training.quantized import activation_feed
 from qatplan.training.shape import Shape, shape_of_width
@@ -74,15 +74,15 @@ def test_forward_is_the_architecture(operations: Callable[..., Operations], leng
 def test_multiplying_in_the_rotated_space_is_multiplying_what_was_rotated_back() -> None:
     quantizer = ActivationQuantizer(Quest(4), "token")
 
-    def back(x: Tensor, weight: Tensor, site: int, ranges: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        return rotate(quantizer.fake(x, ranges), block_size(x.shape[-1])), weight
+    def back(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
+        return rotate(quantizer.fake(x, ranges), block_size(x.shape[-1]))
 
     model = Decoder(SHAPE, torch.Generator().manual_seed(0)).double()
     tokens = torch.randint(0, 17, (3, 12), generator=torch.Generator().manual_seed(1))
     targets = torch.randint(0, 17, (3, 12), generator=torch.Generator().manual_seed(2))
     weights = [parameter for _, parameter in model.named_weights()]
     losses, gradients = [], []
-    for feed in (activation_feed(quantizer), back):
+    for feed in (activation_feed(quantizer), Feed(quantize=back, turn=UNCHANGED.turn)):
         loss = make_forward(SHAPE, 12, torch.device("cpu"), feed)(weights, tokens, targets)
         losses.append(loss.detach())
         gradients.append(torch.autograd.grad(loss.sum(), weights))

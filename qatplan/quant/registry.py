@@ -36,6 +36,8 @@ class QuantizerEntry:
     """paper, code, derived or open: how the formula reached us."""
     granularity: tuple[str, ...] = ("tensor", "channel", "group")
     """What may share a range in a weight."""
+    numerics: int = 1
+    """Version of what it computes: raised when a change alters any digit, so that runs with it get other names."""
     rotates: bool = False
     """Whether its grid lies in Hadamard space; its source gives each token of activations a range of its own."""
 
@@ -134,6 +136,7 @@ ENTRIES = (
         symmetric=True,
         learnable=True,
         live=False,
+        numerics=2,
         formula="lsq with s round(SoftClamp(w / s)); SoftClamp(x, a, b) = x g(x-a) g(b-x) + a g(a-x) + b g(x-b)",
         source="Li et al., arXiv 2410.10849",
         firmness="paper, open",
@@ -145,6 +148,7 @@ ENTRIES = (
         symmetric=True,
         learnable=True,
         live=False,
+        numerics=2,
         formula="lsq with the slope of floor(x) + sigma(T (x - floor(x) - 1/2)), over its mean, for rounding's",
         source="Li et al., arXiv 2410.10849",
         firmness="open",
@@ -156,6 +160,7 @@ ENTRIES = (
         symmetric=True,
         learnable=True,
         live=False,
+        numerics=2,
         formula="lsq-softclamp and lsq-sigmoid together",
         source="Li et al., arXiv 2410.10849",
         firmness="open",
@@ -168,6 +173,7 @@ ENTRIES = (
         learnable=False,
         live=True,
         rotates=True,
+        numerics=2,
         formula="Hadamard blocks, then the evenly spaced grid that is best for a Gaussian of the row's mean square",
         source="Panferov et al., QuEST, arXiv 2502.05003",
         firmness="code, derived",

@@ -18,7 +18,7 @@ from qatplan.storage import Entry, Location, open_storage
 from qatplan.sweep.graph import Graph
 from qatplan.sweep.specification import Grid, Specification, Training
 from qatplan.training.corpus import Source
-from qatplan.training.segment import NUMERICS
+from qatplan.training.segment import numerics
 
 STATE_BYTES_PER_PARAMETER = 12
 """Float32 weights and AdamW's two averages."""
@@ -72,10 +72,11 @@ class SweepFolder:
             if any(name != "corpus" and not name.startswith("lock") for name in self.storage.names()):
                 raise UsageError(f"--out {self.location} is not empty and holds no sweep; name a new or empty folder.")
             return
-        if recorded.get("numerics") != NUMERICS:
+        own = _numerics(specification)
+        if recorded.get("numerics") != own:
             raise UsageError(
                 f"--out {self.location} was made by another version of the training code (numerics "
-                f"{recorded.get('numerics')}, this is {NUMERICS}); name a new folder."
+                f"{recorded.get('numerics')}, this is {own}); name a new folder."
             )
         difference = _first_difference(_completed(recorded["specification"]), describe(specification))
         if difference is not None:
@@ -117,7 +118,7 @@ class SweepFolder:
         """Record whose folder this is; `corpus` is the digest of its tokens."""
         identity = {
             "specification": describe(specification),
-            "numerics": NUMERICS,
+            "numerics": _numerics(specification),
             "backends": dict(backends),
             "corpus": corpus,
         }
@@ -181,6 +182,10 @@ def _completed(recorded: dict[str, Any]) -> dict[str, Any]:
         "training": {**defaults["training"], **recorded["training"]},
         "grids": [{**defaults["grids"][0], **grid} for grid in recorded["grids"]],
     }
+
+
+def _numerics(specification: Specification) -> str:
+    return numerics(name for grid in specification.grids for name in (*grid.quantizers, *grid.activation_quantizers))
 
 
 def _first_difference(left: Any, right: Any, where: str = "") -> str | None:

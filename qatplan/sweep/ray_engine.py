@@ -27,7 +27,6 @@ from qatplan.sweep.environment import ONE_THREAD, environment
 from qatplan.sweep.gpu_share import share_of, stack_size
 from qatplan.sweep.graph import Machine, Segment
 from qatplan.sweep.local_engine import default_workers
-from qatplan.training.segment import NUMERICS
 
 OBJECT_STORE_BYTES = 80 * 2**20
 """Checkpoints go through the sweep's folder, never through Ray; 75 MiB is the least that Ray accepts."""
@@ -148,7 +147,7 @@ class RayEngine(Engine):
             share = self._gpu_share or share_of(first.config, self._gpu_bytes, len(stack))
         self._given += 1
         remote = self._task.options(num_gpus=share, name=f"segment {first.id}").remote
-        self._running[remote(self._job, NUMERICS, list(stack), self._given, self._board)] = _Task(
+        self._running[remote(self._job, ray_tasks.code_version(), list(stack), self._given, self._board)] = _Task(
             number=self._given, segments={order.segment.id: order.segment for order in stack}, share=share
         )
 

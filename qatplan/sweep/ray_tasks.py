@@ -12,10 +12,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from qatplan.errors import QatplanError
+from qatplan.quant import registry
 from qatplan.sweep.engine import Attempt, Job, Order
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Machine
-from qatplan.training.segment import NUMERICS
+from qatplan.training.segment import numerics
 
 if TYPE_CHECKING:
     from qatplan.sweep.worker import Executor
@@ -58,12 +59,17 @@ def look(device: str) -> Node | str:
     return Node(machine=Machine(device=resolved, can_compile=can_compile(resolved)), gpu_bytes=memory)
 
 
-def attempt(job: Job, numerics: str, stack: Sequence[Order], task: int, board: Any) -> dict[str, Attempt]:
+def code_version() -> str:
+    """The version of the training code, whatever is quantized."""
+    return numerics(entry.name for entry in registry.ENTRIES)
+
+
+def attempt(job: Job, version: str, stack: Sequence[Order], task: int, board: Any) -> dict[str, Attempt]:
     """Execute a segment, or several as a stack, on this node; how each attempt ended, by segment.
 
     `board` is the handle of a `Board` actor, which learns under the number `task` how it goes.
     """
-    problem = _problem(job, numerics)
+    problem = _problem(job, version)
     if problem is not None:
         return {order.segment.id: Attempt(kind="failed", message=problem) for order in stack}
     ends: dict[str, Attempt] = {}
@@ -79,12 +85,13 @@ def attempt(job: Job, numerics: str, stack: Sequence[Order], task: int, board: A
     return ends
 
 
-def _problem(job: Job, numerics: str) -> str | None:
+def _problem(job: Job, version: str) -> str | None:
     """Why this node cannot work for a sweep, in one sentence."""
-    if numerics != NUMERICS:
+    own = code_version()
+    if version != own:
         return (
-            f"node {platform.node()} has another version of the training code (numerics {NUMERICS}, the driver's is "
-            f"{numerics}); install the same qatplan on all nodes."
+            f"node {platform.node()} has another version of the training code (numerics {own}, the driver's is "
+            f"{version}); install the same qatplan on all nodes."
         )
     try:
         seen = SweepFolder(job.folder).identity.exists()

@@ -15,7 +15,7 @@ from qatplan.training.checkpoint import State
 from qatplan.training.corpus import blocks_per_epoch
 from qatplan.training.recipes import described
 from qatplan.training.runtime import Runtime
-from qatplan.training.segment import NUMERICS, Quantization, SegmentConfig
+from qatplan.training.segment import Quantization, SegmentConfig
 from qatplan.training.trainer import Evaluation, evaluate
 
 
@@ -34,7 +34,7 @@ def row(
         "run_id": segment.id,
         "parent_id": segment.parent,
         "sweep_id": sweep_id,
-        "code_version": NUMERICS,
+        "code_version": config.numerics,
         "corpus": runtime.corpus.info.label,
         "corpus_digest": config.corpus,
         "n_total": config.shape.n_total,

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from qatplan.quant import registry
 from qatplan.quant.registry import ActivationGranularity, GroupSize
 from qatplan.training.recipes import RECIPES
 from qatplan.training.shape import Shape
 
 NUMERICS = "1"
-"""The version of the code as far as it decides losses: raised when a change alters any number of a run."""
+"""The version of the code as far as it decides losses: raised when a change alters any number of every run. What alters
+runs with one quantizer alone is that quantizer's (`qatplan.quant.registry.QuantizerEntry.numerics`)."""
 
 Kind = Literal["trunk", "cooldown", "qat", "round"]
 OptimizerState = Literal["kept", "reset"]
@@ -72,6 +75,12 @@ class Switch:
     rate sets the size of a step."""
 
 
+def numerics(quantizers: Iterable[str]) -> str:
+    """The version of the code as far as it decides the losses of runs with these quantizers."""
+    versions = {name: registry.entry(name).numerics for name in quantizers}
+    return "".join([NUMERICS, *(f", {name} {version}" for name, version in sorted(versions.items()) if version > 1)])
+
+
 @dataclass(frozen=True, kw_only=True)
 class SegmentConfig:
     """Steps `start` to `end` of one training; steps count from the untrained model."""
@@ -121,8 +130,14 @@ class SegmentConfig:
         if self.kind == "trunk":
             # Where a trunk is cut into pieces changes nothing: its state at a step has one name.
             config["start"], parent = 0, None
-        content = {"config": config, "parent": parent, "numerics": NUMERICS}
+        content = {"config": config, "parent": parent, "numerics": self.numerics}
         return _digest(content)
+
+    @property
+    def numerics(self) -> str:
+        """The version of the code that made its numbers."""
+        own, activation = self.quantization, self.quantization.activation if self.quantization else None
+        return numerics(part.quantizer for part in (own, activation) if part is not None)
 
     def trunk_digest(self) -> str:
         """The name of the trunk that a segment belongs to: what all branches of one model and seed have in common."""

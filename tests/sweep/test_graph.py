@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from qatplan.errors import UsageError
+from qatplan.quant import registry
+from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Graph, Machine, build
 from qatplan.sweep.specification import parse
 from qatplan.training.corpus import CorpusInfo
@@ -76,6 +79,25 @@ def test_targets_multiply_transition_rates_alone() -> None:
         for optimizer in ("adamw", "sgd")
         for update in (("learning-rate", 0), ("transition-rate", 5e-3), ("transition-rate", 1e-2))
     ]
+
+
+def test_a_quantizer_that_computes_other_digits_renames_its_runs_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    content = {"corpus": {"name": "sotu"}, "grid": [GRID | {"quantizers": ["lsq", "rtn"]}]}
+    specification = parse(content, tmp_path)
+    folder = SweepFolder(tmp_path / "out")
+    folder.claim(specification, {}, "d")
+    folder.belongs_to(specification)
+    before = {run.id: run.config.quantization for run in build(specification, CORPUS, MACHINE).runs}
+    entries = tuple(replace(e, numerics=e.numerics + 1) if e.name == "rtn" else e for e in registry.ENTRIES)
+    monkeypatch.setattr(registry, "ENTRIES", entries)
+    after = {run.id for run in build(specification, CORPUS, MACHINE).runs}
+    renamed = {name for name, q in before.items() if q is not None and q.quantizer == "rtn"}
+    assert before.keys() - after == renamed
+    assert len(after) == len(before)
+    with pytest.raises(UsageError, match=r"numerics 1, this is 1, rtn 2\); name a new folder"):
+        folder.belongs_to(specification)
 
 
 def test_no_token_is_trained_twice() -> None:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from qatplan.cli.output import table
 from qatplan.quant import registry
 from qatplan.training.corpus import Source, open_corpus, prepare
-from qatplan.training.model import UNCHANGED, Feed, make_forward
+from qatplan.training.model import Feed, make_forward, unchanged
 from qatplan.training.quantized import QuantizedModel, activation_feed
 from qatplan.training.runtime import Runtime, can_compile, compiled
 from qatplan.training.segment import Activation, Quantization, SegmentConfig
@@ -51,7 +51,7 @@ class Bench:
         self.start = start_state(config).weights
         self._compiled = 0
         # One compiled function for all that quantize weights alone, as in a sweep.
-        self.plain = self._forward(UNCHANGED)
+        self.plain = self._forward(unchanged)
 
     def _forward(self, feed: Feed) -> Callable[[list[Tensor], Tensor, Tensor], Tensor]:
         forward = make_forward(self.config.shape, SEQUENCE, torch.device("cpu"), feed)
@@ -101,7 +101,8 @@ class Bench:
         of_weights = IntxFakeQuantizer(IntxFakeQuantizeConfig(torch.int4, "per_channel", is_symmetric=symmetric))
         of_tokens = IntxFakeQuantizer(IntxFakeQuantizeConfig(torch.int8, "per_token", is_symmetric=False))
 
-        feed = Feed(quantize=lambda x, site, ranges: of_tokens(x), turn=UNCHANGED.turn)
+        def feed(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
+            return of_tokens(x)
 
         def tensors() -> list[Tensor]:
             return [of_weights(w) if w.ndim == 2 else w.view_as(w) for w in weights.values()]

@@ -20,8 +20,8 @@ class ActivationQuantizer:
     token has a range of its own, which must follow the live values (`Quantizer.live`); its parameters, if it has any,
     are shared by all tokens.
 
-    Activations stay in the space of the grid. Where that is Hadamard space, the weight they meet is `turn`ed into it:
-    x W^T = (x H) (W H)^T, and of the two the weight is the smaller.
+    Activations stay in the space of the grid. Where that is Hadamard space, the weight they meet is to be rotated by
+    the same `block`: x W^T = (x H) (W H)^T, and of the two the weight is the smaller.
     """
 
     quantizer: Quantizer
@@ -35,10 +35,10 @@ class ActivationQuantizer:
         """The activations on their grid, in its space, differentiable in them and in the ranges."""
         return self.quantizer.fake_quantize(self._rows(x), ranges, x.shape[-1]).view_as(x)
 
-    def turn(self, weight: Tensor) -> Tensor:
-        """Weights (..., features) in the space of the grid, to be multiplied by what `fake` returns."""
-        return rotate(weight, hadamard_block(self.quantizer, weight.shape[-1]))
+    def block(self, features: int) -> int:
+        """By which Hadamard blocks so many features are rotated, and so must be what they are multiplied with."""
+        return hadamard_block(self.quantizer, features)
 
     def _rows(self, x: Tensor) -> Tensor:
-        x = self.turn(x)
+        x = rotate(x, self.block(x.shape[-1]))
         return x.reshape(1, -1) if self.granularity == "tensor" else x.reshape(-1, x.shape[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -82,3 +83,11 @@ def rotate(rows: Tensor, block: int) -> Tensor:
         return _rotated(rows, block)
     rotated: Tensor = _Rotation.apply(rows, block)
     return rotated
+
+
+def moved(rows: Tensor, shape: Sequence[int], block: int, wanted: int) -> Tensor:
+    """Rows of a weight that are rotated by `block`, as `shape`, its inputs rotated by `wanted` instead."""
+    if block == wanted:
+        # There already: rows are cut at multiples of their block.
+        return rows.view(*shape)
+    return rotate(rotate(rows, block).view(*shape), wanted)

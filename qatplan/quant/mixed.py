@@ -27,11 +27,11 @@ class MixedWeight:
         """Bytes of all parts and of the table of widths."""
         return self.widths.numel() + sum(part.bytes for part in self.parts.values())
 
-    def weight(self) -> Tensor:
-        """The weight that the codes stand for, (outputs, inputs) float32."""
+    def weight(self, block: int = 1) -> Tensor:
+        """The weight that the codes stand for, (outputs, inputs) float32, rotated by Hadamard blocks of its inputs."""
         weight = torch.empty(self.shape, device=self.widths.device)
         for bits, part in self.parts.items():
-            weight[self.widths == bits] = part.weight()
+            weight[self.widths == bits] = part.weight(block)
         return weight
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from qatplan.errors import MissingExtra, UsageError
+from qatplan.quant.hadamard import moved
 from qatplan.quant.packing import pack, unpack
 from qatplan.quant.quantizer import Affine, dequantize
 
@@ -41,9 +42,10 @@ class StoredWeight:
         count = self.shape[0] * self.shape[1]
         return unpack(self.packed, self.levels, count).view(self.step.shape[0], -1)
 
-    def weight(self) -> Tensor:
-        """The weight that the codes stand for, (outputs, inputs) float32."""
-        return dequantize(self.codes(), Affine(step=self.step, zero=self.zero, block=self.block)).view(self.shape)
+    def weight(self, block: int = 1) -> Tensor:
+        """The weight that the codes stand for, (outputs, inputs) float32, rotated by Hadamard blocks of its inputs."""
+        rows = dequantize(self.codes(), Affine(step=self.step, zero=self.zero))
+        return moved(rows, self.shape, self.block, block)
 
 
 def store(codes: Tensor, grid: Affine, *, shape: tuple[int, int], levels: int) -> StoredWeight:

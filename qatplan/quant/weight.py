@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qatplan.errors import UsageError
-from qatplan.quant.hadamard import rotate
+from qatplan.quant.hadamard import moved, rotate
 from qatplan.quant.quantizer import Affine, Quantizer, Ranges, constant, dequantize, hadamard_block
 from qatplan.quant.ranges import LearnedRanges
 from qatplan.quant.registry import GroupSize
@@ -76,10 +76,10 @@ class QuantizedWeight:
         rows, _ = _turned(rows_of(weight.detach(), group_size), quantizer)
         self.ranges = LearnedRanges(quantizer, quantizer.start(rows))
 
-    def fake(self, weight: Tensor) -> Tensor:
-        """The weight on its grid, differentiable in the weight and the ranges."""
+    def fake(self, weight: Tensor, block: int = 1) -> Tensor:
+        """The weight on its grid, rotated by Hadamard blocks of `block` inputs; differentiable in weight and ranges."""
         rows = rows_of(weight, self.group_size)
-        return _on_grid(rows, self.quantizer, self.ranges.current(), weight.numel()).view_as(weight)
+        return _on_grid(rows, self.quantizer, self.ranges.current(), weight.numel(), weight.shape, block)
 
     def codes(self, weight: Tensor) -> tuple[Tensor, Affine]:
         """Integer codes of the weight, shape (rows, row size), and the grid of each row."""
@@ -88,15 +88,15 @@ class QuantizedWeight:
         return self.quantizer.codes(rows, ranges), replace(self.quantizer.affine(rows, ranges), block=block)
 
 
-def fake_together(quantized: Sequence[QuantizedWeight], weights: Sequence[Tensor]) -> Tensor:
-    """The weights on their grids, stacked in a new first dimension; their shapes, quantizers and groups are the same.
+def fake_together(quantized: Sequence[QuantizedWeight], weights: Sequence[Tensor], block: int = 1) -> Tensor:
+    """What `fake` returns, stacked in a new first dimension; shapes, quantizers and groups are the same.
 
     Rows know nothing of each other, so those of all tensors go through one call.
     """
     first, shape = quantized[0], weights[0].shape
     rows = torch.cat([rows_of(weight, first.group_size) for weight in weights])
     ranges = [torch.cat(values) for values in zip(*(own.ranges.current() for own in quantized), strict=True)]
-    return _on_grid(rows, first.quantizer, ranges, shape.numel()).view(len(weights), *shape)
+    return _on_grid(rows, first.quantizer, ranges, shape.numel(), torch.Size((len(weights), *shape)), block)
 
 
 def _turned(rows: Tensor, quantizer: Quantizer) -> tuple[Tensor, int]:
@@ -105,7 +105,7 @@ def _turned(rows: Tensor, quantizer: Quantizer) -> tuple[Tensor, int]:
     return rotate(rows, block), block
 
 
-def _on_grid(rows: Tensor, quantizer: Quantizer, ranges: Ranges, numel: int) -> Tensor:
-    """The rows on their grid, in their own space."""
+def _on_grid(rows: Tensor, quantizer: Quantizer, ranges: Ranges, numel: int, shape: torch.Size, wanted: int) -> Tensor:
+    """The rows on their grid, as `shape`, rotated by the `wanted` Hadamard blocks of the last dimension."""
     turned, block = _turned(rows, quantizer)
-    return rotate(quantizer.fake_quantize(turned, ranges, numel), block)
+    return moved(quantizer.fake_quantize(turned, ranges, numel), shape, block, wanted)

@@ -13,7 +13,7 @@ from qatplan.quant.stored import StoredWeight, store
 from qatplan.quant.weight import RoundedWeight
 from qatplan.training.checkpoint import State
 from qatplan.training.post_training import quantize_after_training
-from qatplan.training.quantized import QuantizedModel, is_quantized, quantizer_of
+from qatplan.training.quantized import QuantizedModel, activation_quantizer, input_block, is_quantized, quantizer_of
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import SegmentConfig
 from qatplan.training.trainer import Evaluation, loss_of
@@ -34,7 +34,13 @@ class ExportedModel:
 
     def tensors(self) -> list[Tensor]:
         """What the model's forward function takes (`qatplan.training.model.make_forward`)."""
-        weights = [weight if isinstance(weight, Tensor) else weight.weight() for weight in self.weights.values()]
+        quantization = self.config.quantization
+        assert quantization is not None
+        activation = None if quantization.activation is None else activation_quantizer(quantization.activation)
+        weights = [
+            weight if isinstance(weight, Tensor) else weight.weight(input_block(name, weight.shape[1], activation))
+            for name, weight in self.weights.items()
+        ]
         return weights + list(self.ranges.values())
 
     def evaluate(self, runtime: Runtime) -> Evaluation:

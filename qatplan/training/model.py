@@ -32,18 +32,16 @@ Behind the weights, in the same list, come the tensors that the forward function
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Feed:
-    """What happens to both sides of a linear layer before they are multiplied."""
+Feed = Callable[[Tensor, int, Sequence[Tensor]], Tensor]
+"""(input of a linear layer, its site, the tensors behind the weights) -> the input that is multiplied.
 
-    quantize: Callable[[Tensor, int, Sequence[Tensor]], Tensor]
-    """(input of the layer, its site, the tensors behind the weights) -> the input that is used."""
-    turn: Callable[[Tensor], Tensor]
-    """The layer's weight, or the weights of a stack, in the space where the input is quantized."""
+It may be rotated; the weight of the layer is then given rotated as well.
+"""
 
 
-UNCHANGED = Feed(quantize=lambda x, site, ranges: x, turn=lambda weight: weight)
-"""The feed of a model whose activations are not quantized."""
+def unchanged(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
+    """The feed of a model whose activations are not quantized."""
+    return x
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +109,7 @@ def make_forward(
     shape: Shape,
     sequence: int,
     device: torch.device,
-    feed: Feed = UNCHANGED,
+    feed: Feed = unchanged,
     operations: Operations | None = None,
     products: Products = ONE_MODEL,
 ) -> Forward:
@@ -144,7 +142,7 @@ def make_block(
     shape: Shape,
     sequence: int,
     device: torch.device,
-    feed: Feed = UNCHANGED,
+    feed: Feed = unchanged,
     operations: Operations | None = None,
     products: Products = ONE_MODEL,
 ) -> Block:
@@ -153,7 +151,7 @@ def make_block(
     normalise = products.normalise
 
     def linear(x: Tensor, weight: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
-        return products.multiply(feed.quantize(x, site, ranges), feed.turn(weight))
+        return products.multiply(feed(x, site, ranges), weight)
 
     def block(weights: list[Tensor], stream: Tensor, layer: int, ranges: Sequence[Tensor]) -> Tensor:
         batch, length, width = stream.shape

@@ -6,7 +6,7 @@ quantized, keep the ranges that one batch of training text starts them with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -17,7 +17,7 @@ from qatplan.quant.adaround import LearnedRounding
 from qatplan.quant.importance import extra_bits, neuron_importance
 from qatplan.quant.weight import RoundedWeight, rounded, rounded_by_row, rows_of
 from qatplan.training.calibration import calibration_batches, calibration_tokens
-from qatplan.training.model import UNCHANGED, make_block
+from qatplan.training.model import BLOCK_TENSORS, make_block, unchanged
 from qatplan.training.quantized import QuantizedModel, activation_feed, is_quantized, quantizer_of
 from qatplan.training.recipes import RECIPES, MixedWidths, Reconstruction
 from qatplan.training.reconstruction import learn_rounding
@@ -78,15 +78,20 @@ def _reconstructed(
     values = {name: found[name].values() if name in found else weight for name, weight in weights.items()}
     model = QuantizedModel(values, quantization, rounded=True)
     model.calibrate(values, config.shape, *runtime.batch(config, config.end))
-    feed = UNCHANGED if model.activation is None else activation_feed(model.activation)
+    feed = unchanged if model.activation is None else activation_feed(model.activation)
+    block = make_block(config.shape, config.sequence, runtime.device, feed)
+
+    def quantized(tensors: list[Tensor], stream: Tensor, layer: int, ranges: Sequence[Tensor]) -> Tensor:
+        return block(model.rotated(dict(zip(BLOCK_TENSORS, tensors, strict=True))), stream, layer, ranges)
+
     learn_rounding(
         weights,
         roundings,
         values["embedding"],
         tokens=calibration_tokens(config, runtime, recipe.calibration_tokens),
         full=make_block(config.shape, config.sequence, runtime.device),
-        quantized=make_block(config.shape, config.sequence, runtime.device, feed),
-        ranges=[value.detach() for value in model.tensors(values)[len(values) :]],
+        quantized=quantized,
+        ranges=[value.detach() for value in model.input_ranges()],
         recipe=recipe,
         seed=config.seed,
         watch=watch,

@@ -25,14 +25,10 @@ def in_bfloat16(forward: Forward, device: torch.device) -> Forward:
 
 
 def in_float32(feed: Feed) -> Feed:
-    """A feed that quantizes and turns in float32 also where it is handed bfloat16."""
+    """A feed that quantizes in float32 also where it is handed bfloat16."""
 
     def quantize(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
-            return feed.quantize(x.float(), site, ranges)
+            return feed(x.float(), site, ranges)
 
-    def turn(weight: Tensor) -> Tensor:
-        with torch.autocast(weight.device.type, enabled=False):
-            return feed.turn(weight)
-
-    return Feed(quantize=quantize, turn=turn)
+    return quantize

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from qatplan.quant import registry
 from qatplan.quant.activation import ActivationQuantizer
+from qatplan.quant.hadamard import rotate
 from qatplan.quant.quantizer import Quantizer
 from qatplan.quant.ranges import LearnedRanges
 from qatplan.quant.weight import QuantizedWeight
@@ -42,7 +43,12 @@ def activation_feed(quantizer: ActivationQuantizer) -> Feed:
     def quantize(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
         return quantizer.fake(x, ranges[site * count : (site + 1) * count])
 
-    return Feed(quantize=quantize, turn=quantizer.turn)
+    return quantize
+
+
+def input_block(name: str, features: int, activation: ActivationQuantizer | None) -> int:
+    """By which Hadamard blocks the input of the weight called `name` is rotated, and so must be the weight."""
+    return 1 if activation is None or name.split(".")[-1] not in SITES else activation.block(features)
 
 
 class QuantizedModel:
@@ -60,12 +66,18 @@ class QuantizedModel:
         """Ranges of the linear layers' inputs, by site; empty without quantized activations."""
 
     def tensors(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
-        """What `make_forward` takes: the weights on their grids, then the ranges of the activations."""
-        quantized = [
-            self.weights[name].fake(weight) if name in self.weights else weight.view_as(weight)
+        """What `make_forward` takes: the weights on their grids, each rotated as its input is, and the input ranges."""
+        return self.rotated(weights) + self.input_ranges()
+
+    def rotated(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
+        """The weights, on their grids unless they came rounded, each rotated as its input is."""
+        blocks = {name: input_block(name, weight.shape[-1], self.activation) for name, weight in weights.items()}
+        return [
+            self.weights[name].fake(weight, blocks[name])
+            if name in self.weights
+            else rotate(weight.view_as(weight), blocks[name])
             for name, weight in weights.items()
         ]
-        return quantized + self.input_ranges()
 
     def input_ranges(self) -> list[Tensor]:
         """The ranges of the activations in the order the model takes them, differentiable in what is learned."""
@@ -83,7 +95,7 @@ class QuantizedModel:
             found.append(quantizer.start(x))
             return quantizer.fake(x, found[-1])
 
-        forward = make_forward(shape, tokens.shape[1], tokens.device, Feed(quantize=record, turn=quantizer.turn))
+        forward = make_forward(shape, tokens.shape[1], tokens.device, record)
         forward(self.tensors(weights), tokens, targets)
         self.inputs = {
             name: LearnedRanges(quantizer.quantizer, starts)

@@ -11,7 +11,7 @@ from torch import Tensor
 from qatplan.errors import UsageError
 from qatplan.training.compilation import compiled
 from qatplan.training.corpus import Corpus, batch, prefetch, validation_blocks
-from qatplan.training.model import ONE_MODEL, UNCHANGED, Forward, make_forward
+from qatplan.training.model import ONE_MODEL, Forward, make_forward, unchanged
 from qatplan.training.operations import compiled_operations
 from qatplan.training.precision import in_bfloat16, in_float32
 from qatplan.training.quantized import activation_feed, activation_quantizer
@@ -40,7 +40,7 @@ class Runtime:
     def _make(self, config: SegmentConfig, activation: Activation | None, models: int) -> Forward:
         shape, sequence, eager = config.shape, config.sequence, config.backend == "eager"
         mixed = config.precision == "bfloat16"
-        feed = UNCHANGED if activation is None else activation_feed(activation_quantizer(activation))
+        feed = unchanged if activation is None else activation_feed(activation_quantizer(activation))
         if mixed and activation is not None:
             feed = in_float32(feed)
         if models > 1 and activation is not None:

@@ -41,6 +41,6 @@ def stacked_feed(feed: Feed, models: int) -> Feed:
 
     def quantize(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
         parts = enumerate(x.chunk(models))
-        return torch.cat([feed.quantize(part, site, [value[number] for value in ranges]) for number, part in parts])
+        return torch.cat([feed(part, site, [value[number] for value in ranges]) for number, part in parts])
 
-    return Feed(quantize=quantize, turn=feed.turn)
+    return quantize

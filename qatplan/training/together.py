@@ -19,6 +19,7 @@ from torch import Tensor
 from qatplan.quant.weight import fake_together
 from qatplan.training.branch import CURVE_STEPS, Branch
 from qatplan.training.checkpoint import State
+from qatplan.training.quantized import input_block
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import SegmentConfig
 
@@ -168,4 +169,6 @@ def _together(name: str, branches: Sequence[Branch]) -> Tensor:
     weights: list[Tensor] = [branch.weights[name] for branch in branches]
     models = [branch.quantized for branch in branches if branch.quantized is not None]
     quantized = [model.weights[name] for model in models if name in model.weights]
-    return fake_together(quantized, weights) if quantized else torch.stack(weights)
+    if not quantized:
+        return torch.stack(weights)
+    return fake_together(quantized, weights, input_block(name, weights[0].shape[-1], models[0].activation))

@@ -18,6 +18,7 @@ from qatplan.quant.hadamard import block_size, rotate
 from qatplan.quant.lsq import lsq
 from qatplan.quant.quantizer import SCALE_FLOOR, dequantize
 from qatplan.quant.quest import HIGHEST, Quest
+from qatplan.quant.registry import GroupSize
 from qatplan.quant.rounding import round_to_nearest
 from qatplan.quant.weight import QuantizedWeight, rounded
 
@@ -91,7 +92,7 @@ def test_an_activation_meets_its_weight_in_the_rotated_space(
     quantizer = ActivationQuantizer(Quest(4), "token")
     x, weight = rows(7, (*models, 6, features)).requires_grad_(), rows(8, (*models, 5, features)).requires_grad_()
     upstream = rows(9, (*models, 6, 5))
-    result = quantizer.fake(x, ()) @ quantizer.turn(weight).mT
+    result = quantizer.fake(x, ()) @ rotate(weight, quantizer.block(features)).mT
     (result * upstream).sum().backward()
     # As it is defined: rotated, quantized, rotated back, multiplied by the weight.
     matrix = np.kron(np.eye(features // block), scipy_hadamard(block)) / np.sqrt(block)
@@ -110,11 +111,23 @@ def test_an_activation_meets_its_weight_in_the_rotated_space(
     np.testing.assert_allclose(weight.grad, np.swapaxes(upstream.numpy(), -1, -2) @ quantized, rtol=1e-5, atol=1e-5)
 
 
-def test_only_a_quantizer_that_rotates_turns_the_weight() -> None:
-    weight = rows(10)
+def test_only_a_quantizer_that_rotates_has_blocks() -> None:
     for entry in registry.ENTRIES:
-        turned = ActivationQuantizer(registry.create(entry.name, 8), entry.activations[0]).turn(weight)
-        assert torch.equal(turned, weight) != entry.rotates
+        quantizer = ActivationQuantizer(registry.create(entry.name, 8), entry.activations[0])
+        assert quantizer.block(48) == (16 if entry.rotates else 1)
+
+
+@pytest.mark.parametrize("name", ["quest", "paretoq"])
+@pytest.mark.parametrize("group_size", [None, 8, "tensor"])
+@pytest.mark.parametrize("block", [1, 8, 16])
+def test_a_weight_comes_rotated_as_it_is_asked_for(name: str, group_size: GroupSize, block: int) -> None:
+    weight, upstream = rows(12, (6, 48)).double().requires_grad_(), rows(13, (6, 48)).double()
+    quantized = QuantizedWeight(weight, registry.create(name, 4), group_size)
+    expected = rotate(quantized.fake(weight), block)
+    found = quantized.fake(weight, block)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    gradients = [torch.autograd.grad((of * upstream).sum(), weight) for of in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e15, 1e30, 1e37])

@@ -13,9 +13,9 @@ from qatplan.errors import UsageError
 from qatplan.quant.activation import ActivationQuantizer
 from qatplan.quant.hadamard import block_size, rotate
 from qatplan.quant.quest import Quest
-from qatplan.training.model import UNCHANGED, Decoder, Feed, make_forward
+from qatplan.training.model import Decoder, make_forward
 from qatplan.training.operations import Operations, compiled_operations, eager_operations
-from qatplan.training.quantized import activation_feed
+from qatplan.training.quantized import activation_feed, input_block
 from qatplan.training.shape import Shape, shape_of_width
 
 SHAPE = Shape(vocabulary=17, width=16, layers=2, heads=2, feed_forward=24)
@@ -82,8 +82,13 @@ def test_multiplying_in_the_rotated_space_is_multiplying_what_was_rotated_back()
     targets = torch.randint(0, 17, (3, 12), generator=torch.Generator().manual_seed(2))
     weights = [parameter for _, parameter in model.named_weights()]
     losses, gradients = [], []
-    for feed in (activation_feed(quantizer), Feed(quantize=back, turn=UNCHANGED.turn)):
-        loss = make_forward(SHAPE, 12, torch.device("cpu"), feed)(weights, tokens, targets)
+    names = [name for name, _ in model.named_weights()]
+    turned = [
+        rotate(weight, input_block(name, weight.shape[-1], quantizer))
+        for name, weight in zip(names, weights, strict=True)
+    ]
+    for feed, used in ((activation_feed(quantizer), turned), (back, weights)):
+        loss = make_forward(SHAPE, 12, torch.device("cpu"), feed)(used, tokens, targets)
         losses.append(loss.detach())
         gradients.append(torch.autograd.grad(loss.sum(), weights))
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-6, atol=0)

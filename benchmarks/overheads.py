@@ -22,9 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import torch
+from worker_process import become_worker
 
 from qatplan.cli.output import table
 from qatplan.storage import Entry, LocalStorage
@@ -140,6 +139,7 @@ def child(width: int) -> float:
 
 
 def main() -> None:
+    become_worker()
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("specification", type=Path, nargs="?", default=MAIN)
     arguments.add_argument("--backend", choices=("eager", "compiled"), default="eager")

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import torch
 from torch import Tensor, nn
+from worker_process import become_worker
 
 from qatplan.cli.output import table
 from qatplan.quant import registry
@@ -154,6 +152,7 @@ def measure(
 
 
 def main() -> None:
+    become_worker()
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--widths", type=int, nargs="+", default=[24, 64, 128])
     arguments.add_argument("--rounds", type=int, default=7)

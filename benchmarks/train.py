@@ -23,11 +23,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
+from worker_process import become_worker
 
 from qatplan.cli.output import table
 from qatplan.training.corpus import Source, batch, open_corpus, prepare
@@ -230,7 +229,7 @@ def compare_processes(width: int, steps: int) -> tuple[float, float]:
     """Tokens per second of two one-thread processes together, and of one two-thread process."""
 
     def start(threads: int) -> subprocess.Popen[str]:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         arguments = [sys.executable, __file__, "--child", str(width), "--steps", str(steps)]
         return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True)
 
@@ -253,6 +252,7 @@ def child_rate(width: int, runtime: Runtime, steps: int) -> float:
 
 
 def main() -> None:
+    become_worker()
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--widths", type=int, nargs="+", default=[24, 40, 56, 80, 128, 256])
     arguments.add_argument("--bits", type=float, nargs="*", default=[1, 1.58, 2, 3, 4])

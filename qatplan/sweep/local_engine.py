@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from typing import final
 
 from qatplan.sweep.engine import Attempt, Engine, Event, Job, Order
-from qatplan.sweep.environment import ONE_THREAD, environment
+from qatplan.sweep.environment import WORKER, environment
 from qatplan.sweep.gpu_share import stack_size
 from qatplan.sweep.graph import Machine, Segment
 from qatplan.sweep.line import Line, lead_group
@@ -126,7 +126,7 @@ class _Worker:
         context = mp.get_context("spawn")
         self.connection, remote = context.Pipe()
         self.process = context.Process(target=_serve, args=(remote, job, os.getpid(), beat_seconds), daemon=True)
-        with environment(ONE_THREAD):
+        with environment(WORKER):
             self.process.start()
         remote.close()
         self.segments: dict[str, Segment] = {}

@@ -23,7 +23,7 @@ from typing import Any, final
 from qatplan.errors import MissingExtra, SweepIncomplete, UsageError
 from qatplan.sweep import ray_tasks
 from qatplan.sweep.engine import Attempt, Engine, Event, Job, Order
-from qatplan.sweep.environment import ONE_THREAD, environment
+from qatplan.sweep.environment import WORKER, environment
 from qatplan.sweep.gpu_share import share_of, stack_size
 from qatplan.sweep.graph import Machine, Segment
 from qatplan.sweep.local_engine import default_workers
@@ -252,7 +252,7 @@ class RayEngine(Engine):
     def _start_local(self) -> None:
         # No usage reports from a cluster that the user did not ask for; whoever wants them sets the variable.
         quiet = {} if "RAY_USAGE_STATS_ENABLED" in os.environ else {"RAY_USAGE_STATS_ENABLED": "0"}
-        with environment({**ONE_THREAD, **LOOPBACK, **quiet}):
+        with environment({**WORKER, **LOOPBACK, **quiet}):
             ray = _import_ray()
             self._refuse_connected(ray)
             # Not tempfile's default: the paths of Ray's sockets must stay below 100 characters.
@@ -281,7 +281,7 @@ class RayEngine(Engine):
         self._refuse_connected(ray)
         self._joined = True
         try:
-            ray.init(address=address, runtime_env={"env_vars": ONE_THREAD}, **_quiet())
+            ray.init(address=address, runtime_env={"env_vars": WORKER}, **_quiet())
         except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
             raise UsageError(f"--address {address}: no Ray cluster could be joined ({_brief(error)}).") from None
 

@@ -13,6 +13,7 @@ from qatplan import runs
 from qatplan.errors import DataError, QatplanError
 from qatplan.storage import Entry
 from qatplan.sweep.engine import Attempt, Job, Order
+from qatplan.sweep.environment import give_back_memory
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Segment
 from qatplan.sweep.row import row
@@ -69,6 +70,9 @@ class Executor:
             for order in stack:
                 if order.segment.id not in ended:
                     tell(order.segment.id, _failure(error))
+        finally:
+            # The next segment may be small, and its worker is then planned with little memory.
+            give_back_memory()
 
 
 def _failure(error: Exception) -> Attempt:

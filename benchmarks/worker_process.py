@@ -1,0 +1,14 @@
+"""Lets a benchmark measure in the environment of a sweep's workers, which a process must have when it begins."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from qatplan.sweep.environment import KEEP_MEMORY, WORKER
+
+
+def become_worker() -> None:
+    """Begin this program anew with a worker's variables, unless it was begun with them."""
+    if not KEEP_MEMORY.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **WORKER})

@@ -13,6 +13,7 @@ from qatplan.fitting.objective import Weighted, jacobian, residuals
 from qatplan.fitting.profile import calibrate
 from qatplan.fitting.rows import Rows
 from qatplan.fitting.solve import Solution
+from qatplan.fitting.spread import studentised
 from qatplan.laws.inputs import Floats
 
 FEW_CLUSTERS = 20
@@ -46,7 +47,7 @@ def draw(
 
     *case*: whole clusters (trunks, or runs where no trunk is shared) are drawn with replacement.
     *residual*: the design stays; each draw adds to the fitted log losses noise like that of the residuals
-    (`qatplan.fitting.luck`).
+    (`qatplan.fitting.luck`), and counts as far from the optimum as it is in the scatter of fits (`..spread`).
     By default case, and residual where there are fewer than 20 clusters, or fewer than 30 rows for each parameter;
     with more than 5,000 rows *score*: cases are drawn, and each draw is one Newton step from the optimum.
     """
@@ -73,7 +74,10 @@ def draw(
         found = minimise(task, np.repeat(solution.u[None, :], k, axis=0), deltas=[delta], damping=1e-6, workers=workers)
         drawn.append(found.u)
         unfinished += int(np.sum(found.decrement > 1e-6))
-    return Draws(theta=problem.theta(np.concatenate(drawn)), kind=chosen, clusters=clusters, unfinished=unfinished)
+    u = np.concatenate(drawn)
+    if parts is not None:
+        u = studentised(problem, rows, parts, solution.u, u)
+    return Draws(theta=problem.theta(u), kind=chosen, clusters=clusters, unfinished=unfinished)
 
 
 def _by_scores(solution: Solution, rows: Rows, *, count: int, seed: int, delta: float, clusters: int) -> Draws:

@@ -86,10 +86,16 @@ def derivatives(
 
 def jacobian(problem: Problem, u: Floats) -> Floats:
     """(rows, p) derivative of the log predictions at one vector u (p,)."""
-    shares, _ = _shares(problem, u[None, :], slice(None))
-    result = np.zeros((len(problem.log_y), problem.size))
+    result: Floats = jacobians(problem, u[None, :])[0]
+    return result
+
+
+def jacobians(problem: Problem, u: Floats) -> Floats:
+    """The same at several vectors u (K, p), (K, rows, p)."""
+    shares, _ = _shares(problem, u, slice(None))
+    result = np.zeros((len(u), len(problem.log_y), problem.size))
     for block, share in zip(problem.blocks, shares, strict=True):
-        result[:, block.index] += share[0][:, None] * _design(block, u[None, :], slice(None))[0]
+        result[:, :, block.index] += share[:, :, None] * _design(block, u, slice(None))
     return result
 
 

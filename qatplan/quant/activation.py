@@ -40,5 +40,5 @@ class ActivationQuantizer:
         return hadamard_block(self.quantizer, features)
 
     def _rows(self, x: Tensor) -> Tensor:
-        x = rotate(x, self.block(x.shape[-1]))
-        return x.reshape(1, -1) if self.granularity == "tensor" else x.reshape(-1, x.shape[-1])
+        rows = rotate(x.reshape(-1, x.shape[-1]), self.block(x.shape[-1]))
+        return rows.reshape(1, -1) if self.granularity == "tensor" else rows

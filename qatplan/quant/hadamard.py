@@ -55,7 +55,10 @@ def _rotated(rows: Tensor, block: int) -> Tensor:
         # Compiled code is slow at sums of views.
         matrix = _MATRICES[block]
     size = len(matrix)
-    turned = rows.reshape(-1, size) @ matrix.to(device=rows.device, dtype=rows.dtype)
+    matrix = matrix.to(device=rows.device, dtype=rows.dtype)
+    if rows.ndim == 2 and rows.shape[1] == size == block:
+        return rows @ matrix
+    turned = rows.reshape(-1, size) @ matrix
     while size < block:
         # Sylvester's construction, once more: [[H, H], [H, -H]].
         first, second = turned.view(-1, 2, size).unbind(1)

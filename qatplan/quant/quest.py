@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -27,27 +28,45 @@ class _Trusted(Function):
     """Forward: the grid. Backward: straight through for numbers within half a step of their level."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, step: Tensor, zero: Tensor, levels: int) -> Tensor:
-        free = _free_codes(rows, step, zero)
+    def forward(ctx: Any, rows: Tensor, step: Tensor, levels: int) -> Tensor:
+        free = _free_codes(rows, step, levels)
         ctx.save_for_backward(free)
         ctx.levels = levels
-        return free.clamp(0, levels - 1).add_(zero).mul_(step)
+        return free.clamp(0, levels - 1).add_(_zero(levels)).mul_(step)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (gradient,), (free,), highest = gradients, ctx.saved_tensors, ctx.levels - 1
         if torch.compiler.is_compiling():
             # A comparison would be kept as a boolean tensor, and storing one takes as long as ten passes over floats.
             clipped = (free - free.clamp(0, highest)).abs().clamp(max=1)
-            return gradient * (1 - clipped), None, None, None
+            return gradient * (1 - clipped), None, None
         # The gradient where the code was not clipped, else 0, in one pass.
         trusted: Tensor = torch.ops.aten.hardtanh_backward(gradient, free, -0.5, highest + 0.5)
-        return trusted, None, None, None
+        return trusted, None, None
 
 
-def _free_codes(rows: Tensor, step: Tensor, zero: Tensor) -> Tensor:
+def _zero(levels: int) -> float:
+    """The lowest of so many levels about zero, in steps."""
+    return -(levels - 1) / 2
+
+
+def _free_codes(rows: Tensor, step: Tensor, levels: int) -> Tensor:
     """The index of each number's nearest level on a grid without ends."""
-    return rows.div(step).sub_(zero).round_()
+    return rows.div(step).sub_(_zero(levels)).round_()
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """(rows, 1) norms, of huge rows in float64, where no square of a float32 overflows."""
+    norm = partial(torch.linalg.vector_norm, rows, dim=1, keepdim=True)
+    if rows.device.type != "cpu" or rows.dtype == torch.float64 or torch.compiler.is_compiling():
+        exact: Tensor = norm(dtype=torch.float64)
+        return exact
+    # Without a compiler float64 is a copy of the rows, and takes as long as all else that finds their step.
+    found: Tensor = norm(dtype=torch.float32)
+    if math.isfinite(float(found.sum())):
+        return found
+    return torch.where(found.isinf(), norm(dtype=torch.float64), found)
 
 
 @dataclass(frozen=True)
@@ -73,17 +92,16 @@ class Quest(Quantizer):
         return ()
 
     def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
-        grid = self.affine(rows, ranges)
-        result: Tensor = _Trusted.apply(rows, grid.step, grid.zero, self.levels)
+        result: Tensor = _Trusted.apply(rows, self._step(rows), self.levels)
         return result
 
     def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
-        grid = self.affine(rows, ranges)
-        return _free_codes(rows.detach(), grid.step, grid.zero).clamp_(0, self.levels - 1).long()
+        return _free_codes(rows.detach(), self._step(rows), self.levels).clamp_(0, self.levels - 1).long()
 
     def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
-        # In float64 no square of a float32 overflows or vanishes.
-        norm = torch.linalg.vector_norm(rows.detach(), dim=1, keepdim=True, dtype=torch.float64)
+        step = self._step(rows)
+        return Affine(step=step, zero=constant(_zero(self.levels), step))
+
+    def _step(self, rows: Tensor) -> Tensor:
         share = 2 * HIGHEST[self.bits] / (self.levels - 1) / math.sqrt(rows.shape[1])
-        step = norm.mul_(share).to(rows.dtype).clamp_(min=SCALE_FLOOR)
-        return Affine(step=step, zero=constant(-(self.levels - 1) / 2, step))
+        return _norms(rows.detach()).mul_(share).to(rows.dtype).clamp_(min=SCALE_FLOOR)

@@ -138,6 +138,8 @@ def test_the_step_follows_the_mean_square_of_small_and_huge_rows(size: float, ki
     step = Quest(1).affine(x, ()).step
     assert step.dtype == kind
     torch.testing.assert_close(step.double(), expected, rtol=1e-5 if kind == torch.float32 else 0.01, atol=0)
+    beside = Quest(1).affine(torch.cat([x, torch.ones_like(x)]), ()).step
+    assert torch.equal(beside[: len(x)].to(kind), step), "what other rows are changes nothing"
     tiny = Quest(1).affine(torch.full((1, 128), 1e-30, dtype=kind), ()).step
     assert tiny.item() == pytest.approx(SCALE_FLOOR, rel=0.01)
 

@@ -47,7 +47,8 @@ def draw(
 
     *case*: whole clusters (trunks, or runs where no trunk is shared) are drawn with replacement.
     *residual*: the design stays; each draw adds to the fitted log losses noise like that of the residuals
-    (`qatplan.fitting.luck`), and counts as far from the optimum as it is in the scatter of fits (`..spread`).
+    (`qatplan.fitting.luck`); its end counts as far from the optimum as it is in the scatter of fits
+    (`qatplan.fitting.spread`).
     By default case, and residual where there are fewer than 20 clusters, or fewer than 30 rows for each parameter;
     with more than 5,000 rows *score*: cases are drawn, and each draw is one Newton step from the optimum.
     """

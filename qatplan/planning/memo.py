@@ -25,13 +25,17 @@ def loss_text(loss: float, interval: Interval | None) -> str:
 
 
 def _decimals(interval: Interval | None) -> int:
-    if interval is None or not interval[1] > interval[0]:
+    if interval is None or not 0 < interval[1] - interval[0] < math.inf:
         return 4
     return min(max(1 - math.floor(math.log10(0.5 * (interval[1] - interval[0]))), 2), 6)
 
 
 def _range_text(interval: Interval | None, decimals: int) -> str:
-    return "" if interval is None else f"{interval[0]:.{decimals}f} to {interval[1]:.{decimals}f}"
+    if interval is None:
+        return ""
+    # Some draws of a law that is hardly determined give a split no finite loss.
+    low, high = ("unbounded" if math.isinf(end) else f"{end:.{decimals}f}" for end in interval)
+    return f"{low} to {high}"
 
 
 def _plain(value: float) -> str:

@@ -254,6 +254,17 @@ def test_a_loss_that_falls_all_the_way_to_no_qat_is_a_plan_not_to_be_trusted(fit
     assert "hardly any QAT" in memo.recommendation(advice)
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_where_draws_diverge_at_the_plan_its_interval_is_unbounded(fitted: Build, law: QatLoss) -> None:
+    """A large power of D_qat: with next to no QAT its term is beyond all numbers."""
+    falling = dataclasses.replace(law, omega=1e-20, rho=0.0)
+    diverging = dataclasses.replace(law, omega=25.0)
+    draws = np.repeat([list(falling.params().values()), list(diverging.params().values())], 10, axis=0)
+    text = memo.recommendation(recommend(dataclasses.replace(fitted(law=falling), draws=draws), SIZE))
+    assert "to unbounded for the mean" in text
+    assert "nan" not in text
+
+
 def test_a_fit_that_failed_its_checks_gives_no_trusted_plan(fitted: Build) -> None:
     advice = recommend(fitted(status=Status.UNDETERMINED), SIZE)
     assert advice.status is PlanStatus.UNCERTAIN_FIT

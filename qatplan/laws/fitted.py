@@ -18,6 +18,7 @@ from qatplan.atomic import write_bytes
 from qatplan.errors import DataError, NotTrustworthy, UsageError
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law, predict_many, to_coordinate
+from qatplan.laws.quantiles import quantiles
 from qatplan.laws.registry import get
 
 FORMAT = "qatplan-fit-1"
@@ -122,10 +123,10 @@ class FittedLaw:
             if not math.isfinite(self.noise):
                 raise UsageError("this fit records no noise, so it gives no prediction interval")
             # A fixed set of normal quantiles instead of random ones: the same fit always gives the same interval.
-            quantiles = [NormalDist().inv_cdf((i + 0.5) / 41) for i in range(41)]
-            values = np.concatenate([values * math.exp(self.noise * q) for q in quantiles])
+            scatter = [NormalDist().inv_cdf((i + 0.5) / 41) for i in range(41)]
+            values = np.concatenate([values * math.exp(self.noise * q) for q in scatter])
         tail = 0.5 * (1.0 - level)
-        low, high = np.quantile(values, [tail, 1.0 - tail], axis=0)
+        low, high = quantiles(values, [tail, 1.0 - tail])
         return low, high
 
     def extrapolation(self, x: Inputs) -> list[str]:

@@ -22,8 +22,8 @@ from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw, Status, optimal_fraction
 from qatplan.laws.inputs import Floats
 from qatplan.laws.law import predict_many
+from qatplan.laws.quantiles import quantiles
 from qatplan.planning.candidate_runs import CandidateRuns, candidates
-from qatplan.planning.numeric import quantiles
 from qatplan.planning.objective import Objective
 from qatplan.planning.uncertainty import Interval, draw_coordinates
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw, QatFraction
-from qatplan.planning.numeric import quantiles
+from qatplan.laws.quantiles import quantiles
 from qatplan.planning.problem import Problem
 from qatplan.planning.trust import PlanStatus
 from qatplan.planning.uncertainty import Interval

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -83,24 +83,6 @@ def first_below(
         first, last = (max(guess - reach, low), min(guess + reach, high)) if near else (low, high)
         grid = np.linspace(first, last, _POINTS)
     return high
-
-
-def quantiles(values: Floats, shares: Sequence[float]) -> Floats:
-    """(shares, ...): quantiles along the first axis, interpolated as `numpy.quantile` does by default.
-
-    That one loads numpy's masked arrays, a tenth of the planner's time, and makes NaN of infinite values.
-    """
-    ordered = np.sort(np.asarray(values, dtype=np.float64), axis=0)
-    at = np.asarray(shares, dtype=np.float64) * (len(ordered) - 1)
-    below = np.minimum(at.astype(np.int64), max(len(ordered) - 2, 0))
-    weight = (at - below).reshape(-1, *([1] * (ordered.ndim - 1)))
-    above = np.minimum(below + 1, len(ordered) - 1)
-    low, high = ordered[below], ordered[above]
-    # Draws of a law that diverges are infinite, and between two of them, or at one, nothing is to be interpolated.
-    between = (high != low) & (weight > 0)
-    rise = np.subtract(high, low, out=np.zeros_like(low), where=between)
-    result: Floats = low + np.multiply(weight, rise, out=np.zeros_like(low), where=between)
-    return result
 
 
 def root_of_falling(function: Callable[[float], float], target: float, low: float, high: float) -> float:

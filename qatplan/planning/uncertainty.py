@@ -12,8 +12,8 @@ import numpy as np
 from qatplan.laws import FittedLaw, Inputs, optimal_fraction
 from qatplan.laws.inputs import Floats
 from qatplan.laws.law import predict_many
+from qatplan.laws.quantiles import quantiles
 from qatplan.planning.candidate import Candidate
-from qatplan.planning.numeric import quantiles
 from qatplan.planning.objective import Objective
 
 Interval = tuple[float, float]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qatplan.planning.numeric import first_below, minimise, quantiles, root_of_falling
+from qatplan.planning.numeric import first_below, minimise, root_of_falling
 
 
 @settings(deadline=None)
@@ -40,18 +40,3 @@ def test_crossing_of_a_step_and_of_nothing() -> None:
 def test_root_of_falling(rate: float, target: float) -> None:
     found = root_of_falling(lambda x: float(np.exp(-rate * x)), target, 0.0, 1000.0)
     assert np.exp(-rate * found) == pytest.approx(target, rel=1e-9)
-
-
-@pytest.mark.parametrize("shape", [(1,), (2, 3), (7,), (40, 2)])
-def test_quantiles_are_those_of_numpy(shape: tuple[int, ...]) -> None:
-    values = np.random.default_rng(2).standard_normal(shape)
-    shares = [0.0, 0.025, 0.5, 0.31, 1.0]
-    assert quantiles(values, shares) == pytest.approx(np.quantile(values, shares, axis=0), abs=1e-15)
-
-
-def test_quantiles_of_infinite_values_are_infinite_and_no_warning(recwarn: pytest.WarningsRecorder) -> None:
-    values = np.array([[1.0, 1.0], [2.0, 2.0], [3.0, np.inf], [np.inf, np.inf], [np.inf, np.inf]])
-    found = quantiles(values, [0.0, 0.25, 0.375, 0.5, 0.9, 1.0])
-    assert found[:, 0].tolist() == [1, 2, 2.5, 3, np.inf, np.inf]
-    assert found[:, 1].tolist() == [1, 2, np.inf, np.inf, np.inf, np.inf]
-    assert not recwarn

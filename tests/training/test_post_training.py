@@ -77,8 +77,8 @@ def test_adaround_recovers_part_of_what_rounding_loses(
     full = evaluate(trunk, trained, runtime).loss
     nearest = evaluate(rounding(trunk, bits=bits), trained, runtime).loss
     learned = evaluate(rounding(trunk, "adaround", bits=bits), trained, runtime).loss
-    assert full - 0.01 < learned
-    assert nearest - learned > 0.4 * (nearest - full) > 0
+    assert full < learned < nearest
+    assert nearest - learned > 0.4 * (nearest - full)
 
 
 @pytest.mark.parametrize("bits", [2, 4])

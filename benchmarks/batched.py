@@ -4,9 +4,10 @@
                                  [--backend eager|compiled] [--precision float32|bfloat16]
 
 Every branch is a QAT phase of the ParetoQ quantizers at 1, 2, 3 or 4 bits, each with a learning rate of its own. The
-two ways alternate round by round after one of each to warm up; a rate is that of all branches together, the median over
-rounds, and the ratio that of the two in the same round. Time is the wall's. On a CPU one thread is used, as a sweep's
-workers do.
+ways alternate round by round after one of each to warm up; a rate is that of all branches together, the median over
+rounds, and a ratio that of two ways in the same round. Time is the wall's, from the parent's state to all ends. On a CPU
+one thread is used, as a sweep's workers do. On a GPU both ways record their steps as CUDA graphs, and a third is shown:
+the branches one by one, their steps launched kernel by kernel.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -84,7 +87,9 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         prepare(Source(name="sotu"), Path(scratch))
-        runtime = Runtime(open_corpus(Path(scratch)), options.device)
+        corpus = open_corpus(Path(scratch))
+        runtime = Runtime(corpus, options.device)
+        launching = Runtime(corpus, options.device, record=False)
         for width in options.widths:
             for branches in options.branches:
                 configs, begin = phases(width, branches, options, runtime)
@@ -94,22 +99,28 @@ def main() -> None:
                     for _ in train_together(configs, [begin] * len(configs), runtime):
                         pass
 
-                def one_by_one(configs: list[SegmentConfig] = configs, begin: State = begin) -> None:
+                def one_by_one(
+                    how: Runtime = runtime, configs: list[SegmentConfig] = configs, begin: State = begin
+                ) -> None:
                     for config in configs:
-                        train(config, begin, runtime)
+                        train(config, begin, how)
 
-                stacked(), one_by_one()
-                rounds = [
-                    (seconds(stacked, options.device), seconds(one_by_one, options.device))
-                    for _ in range(options.rounds)
+                ways = [stacked, one_by_one, *([partial(one_by_one, launching)] if options.device == "cuda" else [])]
+                for way in ways:
+                    way()
+                rounds = [[seconds(way, options.device) for way in ways] for _ in range(options.rounds)]
+                rates = [f"{tokens / statistics.median(times):,.0f}" for times in zip(*rounds, strict=True)]
+                ratios = [
+                    f"{statistics.median(slow / fast for fast, slow in zip(*pair, strict=True)):.2f}"
+                    for pair in pairwise(zip(*rounds, strict=True))
                 ]
-                rates = [tokens / statistics.median(times) for times in zip(*rounds, strict=True)]
-                ratio = statistics.median(alone / together for together, alone in rounds)
-                rows.append((width, branches, f"{rates[1]:,.0f}", f"{rates[0]:,.0f}", f"{ratio:.2f}"))
-                print(f"width {width}, {branches} branches: {ratio:.2f}", flush=True)
+                rows.append((width, branches, *reversed(rates), *reversed(ratios)))
+                print(*rows[-1], flush=True)
     where = torch.cuda.get_device_name() if options.device == "cuda" else "one CPU thread"
     print(f"\n{where}, {options.backend}, {options.precision}, torch {torch.__version__}\n")
-    print(table(["width", "branches", "one by one, tokens/s", "stacked, tokens/s", "stacked over one by one"], rows))
+    names = ["one by one", "stacked"] if options.device == "cpu" else ["launched", "one by one", "stacked"]
+    compared = [f"{later} / {earlier}" for earlier, later in pairwise(names)]
+    print(table(["width", "branches", *(f"{name}, tokens/s" for name in names), *compared], rows))
 
 
 if __name__ == "__main__":

@@ -129,8 +129,8 @@ def scenario(name: str) -> Scenario:
     )
 
 
-def run(name: str, replications: int, draws: int) -> list[tuple[str, float, float]]:
-    """(quantity, share covered, p value) of one scenario."""
+def run(name: str, replications: int, draws: int, first: int = 0) -> list[tuple[str, float, float]]:
+    """(quantity, share covered, p value) of one scenario; other numbers of the `first` replication give other noise."""
     s = scenario(name)
     names = list(s.law.params())
     quantities = [*s.watched, *(f"loss {i + 1}" for i in range(len(s.points)))]
@@ -141,7 +141,7 @@ def run(name: str, replications: int, draws: int) -> list[tuple[str, float, floa
     truth = [s.law.coordinates()[names.index(w)] for w in s.watched] + list(s.law.predict(s.points))
     truth += list(optimal_fraction(s.law, **ask).fraction) if sees else []
     hits = np.zeros(len(quantities))
-    for k in range(replications):
+    for k in range(first, first + replications):
         rng = np.random.default_rng([k, 77])
         y = s.law.predict(s.x) * np.exp(s.error(rng))
         columns = {"n_total": s.x.n, "d_fp": s.x.d_fp, "d_qat": s.x.d_qat, "bits": s.x.bits, "loss": y}
@@ -167,14 +167,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the scenarios and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replications", type=int, default=500)
+    parser.add_argument("--first", type=int, default=0, help="number of the first replication; each has its own noise")
     parser.add_argument("--draws", type=int, default=300)
     parser.add_argument("--scenario", choices=SCENARIOS, action="append")
     chosen = parser.parse_args(arguments)
     for name in chosen.scenario or SCENARIOS:
         begin = time.process_time()
-        table = run(name, chosen.replications, chosen.draws)
+        table = run(name, chosen.replications, chosen.draws, chosen.first)
         spent = time.process_time() - begin
-        print(f"\n{name}: {chosen.replications} replications, {chosen.draws} draws each, {spent:.0f} s CPU")
+        which = f"{chosen.replications} replications from number {chosen.first} on"
+        print(f"\n{name}: {which}, {chosen.draws} draws each, {spent:.0f} s CPU")
         for quantity, share, p in table:
             print(f"  {quantity:<12} {100 * share:5.1f} %  {'contradicts 95 %' if p < 0.01 else ''}", flush=True)
 

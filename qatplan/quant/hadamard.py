@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -55,7 +56,7 @@ def _rotated(rows: Tensor, block: int) -> Tensor:
         # Compiled code is slow at sums of views.
         matrix = _MATRICES[block]
     size = len(matrix)
-    matrix = matrix.to(device=rows.device, dtype=rows.dtype)
+    matrix = _like(rows, matrix)
     if rows.ndim == 2 and rows.shape[1] == size == block:
         return rows @ matrix
     turned = rows.reshape(-1, size) @ matrix
@@ -67,6 +68,24 @@ def _rotated(rows: Tensor, block: int) -> Tensor:
         second.copy_(difference)
         size *= 2
     return turned.view(rows.shape)
+
+
+def _like(rows: Tensor, matrix: Tensor) -> Tensor:
+    """The matrix in the type of the rows, and where they are; on a GPU the copy is kept."""
+    if rows.device.type == "cpu":
+        return matrix.to(dtype=rows.dtype)
+    kept: Tensor = _known(len(matrix), rows.device, rows.dtype)
+    return kept
+
+
+@torch.compiler.assume_constant_result  # type: ignore[no-untyped-call]
+def _known(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return _sent(size, device, dtype)  # which a compiler would look into, and copy the matrix in every step
+
+
+@cache
+def _sent(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return _MATRICES[size].to(device=device, dtype=dtype)
 
 
 def block_size(size: int) -> int:

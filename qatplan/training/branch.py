@@ -24,7 +24,7 @@ CURVE_STEPS = 25
 
 class Branch:
     """The mutable heart of a segment. Whoever drives it takes `tensors`, makes a loss of them and the batch of step
-    `step`, goes backward from it, and calls `advance`, until it is no longer `going`.
+    `step`, goes backward from it, and calls `set_rates`, `update` and `note`, until it is no longer `going`.
     """
 
     def __init__(self, config: SegmentConfig, begin: State, runtime: Runtime) -> None:
@@ -108,17 +108,31 @@ class Branch:
             return [parameter.view_as(parameter) for parameter in self.weights.values()]
         return self.quantized.tensors(self.weights)
 
-    def advance(self, value: Tensor, tensors: Callable[[], Sequence[Tensor]]) -> None:
-        """Update everything from the gradients of a loss of this `value`; `tensors` gives what `tensors()` gave."""
-        step = self.step
+    @property
+    def recordable(self) -> bool:
+        """Whether `update` can be recorded as a CUDA graph: nothing of it is read or decided by the host."""
+        return self.optimizer.recordable and self.transition is None
+
+    def set_rates(self, tensors: Callable[[], Sequence[Tensor]] = list) -> None:
+        """Let the optimizer know how large the coming step is; `tensors` gives what `tensors()` gave in this step.
+
+        Only under a transition rate are they needed: there the size is a matter of what they are.
+        """
+        self.optimizer.set_rates(learning_rate_at(self.config, self.step), self._special_rates(self.step, tensors))
+
+    def update(self, value: Tensor) -> None:
+        """Update everything from the gradients of a loss of this `value`."""
         nn.utils.clip_grad_norm_(list(self.weights.values()), CLIP)
-        self.optimizer.set_rates(learning_rate_at(self.config, step), self._special_rates(step, tensors))
         self.optimizer.step()
+        self.total += value
+
+    def note(self, value: Tensor) -> None:
+        """Count a step that was taken, and its loss."""
+        step = self.step
         self.step += 1
         if self.note_first:
             self.first_losses.append(float(value))
             self.note_first = False
-        self.total += value
         self.count += 1
         if (step + 1) % CURVE_STEPS == 0 or step + 1 == self.config.end:
             mean = float(self.total) / self.count

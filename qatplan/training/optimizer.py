@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qatplan.training.recording import send
+
 BETAS = (0.9, 0.95)
 MOMENTUM = 0.9
 """Of SGD; Muon has the 0.95 of its author."""
@@ -51,6 +53,12 @@ class Optimizer:
             self.parts = [_sgd(owned, weight_decay) if name == "sgd" else _muon(owned), _adamw(rest)]
         self.unit = {key: SGD_RATE if name == "sgd" and key in self.owned else 1.0 for key in self.parameters}
         self.groups = [group for part in self.parts for group in part.param_groups]
+        self.recordable = name == "adamw" and all(p.device.type == "cuda" for p in self.parameters.values())
+        """Whether a step can be recorded as a CUDA graph: SGD and Muon take their rates from the host."""
+        if self.recordable:
+            self._rates = torch.zeros(len(self.groups), device="cuda")
+            for group, rate in zip(self.groups, self._rates.unbind(), strict=True):
+                group.update(lr=rate, capturable=True)
 
     def _groups(self, names: list[str], weight_decay: float, separate: bool) -> list[dict[str, Any]]:
         members = [[name] for name in names] if separate else [names] if names else []
@@ -61,9 +69,13 @@ class Optimizer:
 
     def set_rates(self, rate: float, special: Mapping[str, float]) -> None:
         """Go at `rate`, or at the rate that `special` has for a parameter; members of a group share one."""
-        for group in self.groups:
-            name = group["first"]
-            group["lr"] = special.get(name, rate) * self.unit[name]
+        firsts = [group["first"] for group in self.groups]
+        rates = [special.get(name, rate) * self.unit[name] for name in firsts]
+        if self.recordable:
+            send(torch.tensor(rates), self._rates)
+            return
+        for group, each in zip(self.groups, rates, strict=True):
+            group["lr"] = each
 
     def step(self) -> None:
         """Update every parameter from its gradient, and forget the gradients."""

@@ -23,8 +23,10 @@ from qatplan.training.stacked import stacked_feed, stacked_products
 class Runtime:
     """A device, a corpus, and the forward functions made so far."""
 
-    def __init__(self, corpus: Corpus, device: str) -> None:
+    def __init__(self, corpus: Corpus, device: str, *, record: bool = True) -> None:
+        """`record` allows training steps to become CUDA graphs, on a GPU."""
         self.corpus = corpus
+        self.record = record and device == "cuda"
         self.device = torch.device(device)
         self._forwards: dict[tuple[Shape, int, str, str, Activation | None, int], Forward] = {}
         self._validation: dict[tuple[int, int], Tensor] = {}
@@ -56,11 +58,14 @@ class Runtime:
         return compiled(forward, repr(program))
 
     def batch(self, config: SegmentConfig, step: int) -> tuple[Tensor, Tensor]:
-        """Tokens and targets of a step, each (sequences, sequence); those of the next are on their way from disk."""
+        """Tokens and targets of a step, each (sequences, sequence)."""
+        return tokens_and_targets(self.rows(config, step).to(self.device))
+
+    def rows(self, config: SegmentConfig, step: int) -> Tensor:
+        """The text of a step, on the host, (sequences, sequence + 1); that of the next is on its way from disk."""
         rows = batch(self.corpus, seed=config.seed, step=step, sequences=config.sequences, length=config.sequence)
         prefetch(self.corpus, seed=config.seed, step=step + 1, sequences=config.sequences, length=config.sequence)
-        tokens = torch.from_numpy(rows).to(self.device)
-        return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+        return torch.from_numpy(rows)
 
     def validation(self, config: SegmentConfig) -> Tensor:
         """The fixed validation blocks (blocks, sequence + 1), a whole number of batches."""
@@ -70,6 +75,11 @@ class Runtime:
             self._validation[key] = torch.from_numpy(rows).to(self.device)
         blocks = self._validation[key]
         return blocks[: max(1, len(blocks) // config.sequences) * config.sequences]
+
+
+def tokens_and_targets(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of text (sequences, sequence + 1) as what the model reads and what it is to say next."""
+    return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
 
 
 def can_compile(device: str) -> bool:

@@ -20,7 +20,8 @@ from qatplan.quant.weight import fake_together
 from qatplan.training.branch import CURVE_STEPS, Branch
 from qatplan.training.checkpoint import State
 from qatplan.training.quantized import input_block
-from qatplan.training.runtime import Runtime
+from qatplan.training.recording import RecordedStep
+from qatplan.training.runtime import Runtime, tokens_and_targets
 from qatplan.training.segment import SegmentConfig
 
 WATCH_SECONDS = 0.5
@@ -115,29 +116,40 @@ class _Stack:
         names = list(branches[0].weights)
         self._runs = [(name, [list(run) for _, run in groupby(branches, _way(name))]) for name in names]
         """By tensor, the branches in runs whose quantizer is the same."""
+        record = runtime.record and all(branch.recordable for branch in branches)
+        self._recorded = RecordedStep(self._losses, runtime.device) if record else None
         for branch in branches:
             branch.together = max(branch.together, len(branches))
 
     def step(self) -> None:
         """One step of every branch."""
+        rows = torch.cat([self._runtime.rows(branch.config, branch.step) for branch in self.branches])
+        if self._recorded is None:
+            losses = self._losses(rows.to(self._runtime.device))
+        else:
+            for branch in self.branches:
+                branch.set_rates()
+            losses = self._recorded(rows)
+        for branch, loss in zip(self.branches, losses.unbind(), strict=True):
+            branch.note(loss)
+
+    def _losses(self, rows: Tensor) -> Tensor:
+        """Update every branch from its rows of text; the losses before."""
+        tokens, targets = tokens_and_targets(rows)
         if len(self.branches) == 1:
-            self._step_alone(self.branches[0])
-            return
-        batches = [self._runtime.batch(branch.config, branch.step) for branch in self.branches]
-        tokens, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
-        tensors = self._tensors()
-        losses = self._forward(tensors, tokens, targets).view(len(self.branches), -1).mean(dim=1)
+            tensors = self.branches[0].tensors()
+            losses = self._forward(tensors, tokens, targets).mean().view(1)
+        else:
+            tensors = self._tensors()
+            losses = self._forward(tensors, tokens, targets).view(len(self.branches), -1).mean(dim=1)
         # The gradient of a branch's loss is nothing to the weights of the others.
         losses.sum().backward()  # type: ignore[no-untyped-call]
-        for number, (branch, loss) in enumerate(zip(self.branches, losses.detach().unbind(), strict=True)):
-            branch.advance(loss, partial(_of, tensors, number))
-
-    def _step_alone(self, branch: Branch) -> None:
-        tokens, targets = self._runtime.batch(branch.config, branch.step)
-        tensors = branch.tensors()
-        loss = self._forward(tensors, tokens, targets).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        branch.advance(loss.detach(), lambda: tensors)
+        found = losses.detach()
+        for number, (branch, loss) in enumerate(zip(self.branches, found.unbind(), strict=True)):
+            if self._recorded is None:
+                branch.set_rates(partial(_of, tensors, number if len(self.branches) > 1 else None))
+            branch.update(loss)
+        return found
 
     def _tensors(self) -> list[Tensor]:
         """What each branch's `tensors` are, stacked: (branches, ...) each."""
@@ -149,9 +161,9 @@ class _Stack:
         return stacked + [torch.stack(values) for values in zip(*ranges, strict=True)]
 
 
-def _of(stacked: Sequence[Tensor], number: int) -> list[Tensor]:
-    """The tensors of one branch of a stack."""
-    return [tensor[number] for tensor in stacked]
+def _of(tensors: Sequence[Tensor], number: int | None) -> Sequence[Tensor]:
+    """The tensors of one branch of a stack, or of the only one."""
+    return tensors if number is None else [tensor[number] for tensor in tensors]
 
 
 def _way(name: str) -> Callable[[Branch], object]:

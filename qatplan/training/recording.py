@@ -1,0 +1,66 @@
+"""Training steps as CUDA graphs: all kernels of a step are recorded once, and from then on launched in one go.
+
+The kernels of a small model are over before the host has launched the next one. A recorded step replays the same
+kernels on the same memory in the same order, so what it computes is what a step that is launched kernel by kernel does.
+What changes from step to step, the batch and the learning rates, is written into that memory before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+WARM_UP_STEPS = 3
+"""Steps that are launched kernel by kernel first: programs are compiled, optimizers make what they remember."""
+
+
+class RecordedStep:
+    """A step as a function of its rows of tokens: recorded on a GPU once it is warm.
+
+    `step` must not read from the GPU, must do the same each time it is called, and returns tensors, which are
+    overwritten by the next call.
+    """
+
+    def __init__(self, step: Callable[[Tensor], Tensor], device: torch.device) -> None:
+        self._step = step
+        self._device = device
+        self._stream = torch.cuda.Stream(device)
+        self._called = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._rows = torch.empty(0)
+        self._result = torch.empty(0)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Take the step with these rows, which lie on the host."""
+        self._called += 1
+        if self._called <= WARM_UP_STEPS:
+            return self._launched(rows)
+        if self._graph is None:
+            self._record(rows)
+        send(rows, self._rows)
+        assert self._graph is not None
+        self._graph.replay()
+        return self._result
+
+    def _launched(self, rows: Tensor) -> Tensor:
+        # On the stream that records later, where the backward pass then finds all that it accumulates into.
+        present = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(present)
+        with torch.cuda.stream(self._stream):
+            result = self._step(rows.to(self._device))
+        present.wait_stream(self._stream)
+        return result
+
+    def _record(self, rows: Tensor) -> None:
+        self._rows = torch.empty_like(rows, device=self._device)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, stream=self._stream):
+            self._result = self._step(self._rows)
+
+
+def send(source: Tensor, target: Tensor) -> None:
+    """Copy from the host to the GPU, behind what is launched there already, without waiting for it."""
+    # The allocator of pinned memory does not give it out again before the copy is over.
+    target.copy_(source.pin_memory(), non_blocking=True)

@@ -1,13 +1,13 @@
 """Branches trained as one stack against the same branches one by one: tokens per second, side by side.
 
     python benchmarks/batched.py [--device cpu|cuda] [--widths 24 64 128] [--branches 1 2 4 8] [--steps 30] [--rounds 3]
-                                 [--backend eager|compiled] [--precision float32|bfloat16]
+                                 [--backend eager|compiled] [--precision float32|bfloat16] [--launched]
 
 Every branch is a QAT phase of the ParetoQ quantizers at 1, 2, 3 or 4 bits, each with a learning rate of its own. The
 ways alternate round by round after one of each to warm up; a rate is that of all branches together, the median over
-rounds, and a ratio that of two ways in the same round. Time is the wall's, from the parent's state to all ends. On a CPU
-one thread is used, as a sweep's workers do. On a GPU both ways record their steps as CUDA graphs, and a third is shown:
-the branches one by one, their steps launched kernel by kernel.
+rounds, and a ratio that of two ways in the same round. Time is the wall's, from the parent's state to all ends. On a
+CPU one thread is used, as a sweep's workers do. On a GPU both ways record their steps as CUDA graphs; `--launched`
+shows a third, the branches one by one with their steps launched kernel by kernel.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--backend", choices=("eager", "compiled"), default="eager")
+    parser.add_argument("--launched", action="store_true", help="on a GPU, also without CUDA graphs")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -105,7 +106,7 @@ def main() -> None:
                     for config in configs:
                         train(config, begin, how)
 
-                ways = [stacked, one_by_one, *([partial(one_by_one, launching)] if options.device == "cuda" else [])]
+                ways = [stacked, one_by_one, *([partial(one_by_one, launching)] if options.launched else [])]
                 for way in ways:
                     way()
                 rounds = [[seconds(way, options.device) for way in ways] for _ in range(options.rounds)]
@@ -118,7 +119,7 @@ def main() -> None:
                 print(*rows[-1], flush=True)
     where = torch.cuda.get_device_name() if options.device == "cuda" else "one CPU thread"
     print(f"\n{where}, {options.backend}, {options.precision}, torch {torch.__version__}\n")
-    names = ["one by one", "stacked"] if options.device == "cpu" else ["launched", "one by one", "stacked"]
+    names = [*(["launched"] if options.launched else []), "one by one", "stacked"]
     compared = [f"{later} / {earlier}" for earlier, later in pairwise(names)]
     print(table(["width", "branches", *(f"{name}, tokens/s" for name in names), *compared], rows))
 

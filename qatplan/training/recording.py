@@ -7,6 +7,7 @@ What changes from step to step, the batch and the learning rates, is written int
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import torch
@@ -17,10 +18,9 @@ WARM_UP_STEPS = 3
 
 
 class RecordedStep:
-    """A step as a function of its rows of tokens: recorded on a GPU once it is warm.
+    """A step as a function of its rows of text: recorded on a GPU once it is warm.
 
-    `step` must not read from the GPU, must do the same each time it is called, and returns tensors, which are
-    overwritten by the next call.
+    `step` must read nothing from the GPU and do the same each time. What it returns is overwritten by the next call.
     """
 
     def __init__(self, step: Callable[[Tensor], Tensor], device: torch.device) -> None:
@@ -49,7 +49,7 @@ class RecordedStep:
         present = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(present)
         with torch.cuda.stream(self._stream):
-            result = self._step(rows.to(self._device))
+            result = self._step(rows)
         present.wait_stream(self._stream)
         return result
 
@@ -58,6 +58,14 @@ class RecordedStep:
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, stream=self._stream):
             self._result = self._step(self._rows)
+
+
+def make_reproducible() -> None:
+    """Have this process use only such kernels on GPUs as give the same bits each time; before the first product."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # Else memory is filled before it is written: many small kernels more.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def send(source: Tensor, target: Tensor) -> None:

@@ -15,6 +15,7 @@ from qatplan.training.model import ONE_MODEL, Forward, make_forward, unchanged
 from qatplan.training.operations import compiled_operations
 from qatplan.training.precision import in_bfloat16, in_float32
 from qatplan.training.quantized import activation_feed, activation_quantizer
+from qatplan.training.recording import make_reproducible
 from qatplan.training.segment import Activation, SegmentConfig
 from qatplan.training.shape import Shape
 from qatplan.training.stacked import stacked_feed, stacked_products
@@ -28,6 +29,8 @@ class Runtime:
         self.corpus = corpus
         self.record = record and device == "cuda"
         self.device = torch.device(device)
+        if device == "cuda":
+            make_reproducible()
         self._forwards: dict[tuple[Shape, int, str, str, Activation | None, int], Forward] = {}
         self._validation: dict[tuple[int, int], Tensor] = {}
 

@@ -112,42 +112,47 @@ class _Stack:
     def __init__(self, branches: Sequence[Branch], runtime: Runtime) -> None:
         self.branches = branches
         self._runtime = runtime
-        self._forward = runtime.forward(branches[0].config, len(branches))
-        names = list(branches[0].weights)
-        self._runs = [(name, [list(run) for _, run in groupby(branches, _way(name))]) for name in names]
-        """By tensor, the branches in runs whose quantizer is the same."""
-        record = runtime.record and all(branch.recordable for branch in branches)
-        self._recorded = RecordedStep(self._losses, runtime.device) if record else None
+        self._recorded = runtime.record and all(branch.recordable for branch in branches)
+        step = _Step(branches, runtime, rates_are_set=self._recorded)
+        self._take: Callable[[Tensor], Tensor] = RecordedStep(step, runtime.device) if self._recorded else step
         for branch in branches:
             branch.together = max(branch.together, len(branches))
 
     def step(self) -> None:
         """One step of every branch."""
         rows = torch.cat([self._runtime.rows(branch.config, branch.step) for branch in self.branches])
-        if self._recorded is None:
-            losses = self._losses(rows.to(self._runtime.device))
-        else:
+        if self._recorded:
             for branch in self.branches:
                 branch.set_rates()
-            losses = self._recorded(rows)
-        for branch, loss in zip(self.branches, losses.unbind(), strict=True):
+        for branch, loss in zip(self.branches, self._take(rows).unbind(), strict=True):
             branch.note(loss)
 
-    def _losses(self, rows: Tensor) -> Tensor:
-        """Update every branch from its rows of text; the losses before."""
-        tokens, targets = tokens_and_targets(rows)
-        if len(self.branches) == 1:
-            tensors = self.branches[0].tensors()
-            losses = self._forward(tensors, tokens, targets).mean().view(1)
-        else:
-            tensors = self._tensors()
-            losses = self._forward(tensors, tokens, targets).view(len(self.branches), -1).mean(dim=1)
+
+class _Step:
+    """What happens to branches in a step, as a function of their text."""
+
+    def __init__(self, branches: Sequence[Branch], runtime: Runtime, *, rates_are_set: bool) -> None:
+        self._branches = branches
+        self._device = runtime.device
+        self._rates_are_set = rates_are_set
+        self._forward = runtime.forward(branches[0].config, len(branches))
+        names = list(branches[0].weights)
+        self._runs = [(name, [list(run) for _, run in groupby(branches, _way(name))]) for name in names]
+        """By tensor, the branches in runs whose quantizer is the same."""
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Update every branch from its rows (branches * sequences, sequence + 1); each one's loss before."""
+        tokens, targets = tokens_and_targets(rows.to(self._device))
+        alone = len(self._branches) == 1
+        tensors = self._branches[0].tensors() if alone else self._tensors()
+        losses = self._forward(tensors, tokens, targets)
+        losses = losses.mean().view(1) if alone else losses.view(len(self._branches), -1).mean(dim=1)
         # The gradient of a branch's loss is nothing to the weights of the others.
         losses.sum().backward()  # type: ignore[no-untyped-call]
         found = losses.detach()
-        for number, (branch, loss) in enumerate(zip(self.branches, found.unbind(), strict=True)):
-            if self._recorded is None:
-                branch.set_rates(partial(_of, tensors, number if len(self.branches) > 1 else None))
+        for number, (branch, loss) in enumerate(zip(self._branches, found.unbind(), strict=True)):
+            if not self._rates_are_set:
+                branch.set_rates(partial(_of, tensors, None if alone else number))
             branch.update(loss)
         return found
 
@@ -157,7 +162,7 @@ class _Stack:
         for name, runs in self._runs:
             parts = [_together(name, run) for run in runs]
             stacked.append(parts[0] if len(parts) == 1 else torch.cat(parts))
-        ranges = [branch.quantized.input_ranges() if branch.quantized else [] for branch in self.branches]
+        ranges = [branch.quantized.input_ranges() if branch.quantized else [] for branch in self._branches]
         return stacked + [torch.stack(values) for values in zip(*ranges, strict=True)]
 
 

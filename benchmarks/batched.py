@@ -106,7 +106,11 @@ def main() -> None:
                     for config in configs:
                         train(config, begin, how)
 
-                ways = [stacked, one_by_one, *([partial(one_by_one, launching)] if options.launched else [])]
+                ways: list[Callable[[], object]] = [
+                    stacked,
+                    one_by_one,
+                    *([partial(one_by_one, launching)] if options.launched else []),
+                ]
                 for way in ways:
                     way()
                 rounds = [[seconds(way, options.device) for way in ways] for _ in range(options.rounds)]

@@ -333,13 +333,15 @@ class _Builder:
                 )
 
 
-def seconds_saved(shape: Shape) -> float:
-    """Seconds per token that compiled kernels save over eager ones on one core.
+def seconds_saved(shape: Shape, device: str) -> float:
+    """Seconds per token that compiled kernels save over eager ones on one core, or on a GPU.
 
     They save calls, and passes over memory, of which there are so many per layer and unit of width. From rates at
     widths 24 to 256 (benchmarks/train.py): 7, 10, 16, 22 microseconds at 24, 40, 56 and 80, and 30 to 90 beyond.
+    On a GPU, where calls are recorded, at widths 64 to 512 (NVIDIA H200, benchmarks/gpu.py): 0.07, 0.15, 0.25 and 0.65.
     """
-    return 4e-6 + 5e-8 * shape.layers * shape.width
+    size = shape.layers * shape.width
+    return 4e-6 + 5e-8 * size if device == "cpu" else 5e-8 + 1.3e-10 * size
 
 
 def _choose_backends(graph: Graph, backend: str, machine: Machine, decided: Mapping[int, str]) -> Graph:
@@ -354,7 +356,7 @@ def _choose_backends(graph: Graph, backend: str, machine: Machine, decided: Mapp
     segments: dict[str, Segment] = {}
     for old in graph.segments.values():
         width = old.config.shape.width
-        repaid = totals[width] * seconds_saved(old.config.shape) >= COMPILE_SECONDS
+        repaid = totals[width] * seconds_saved(old.config.shape, machine.device) >= COMPILE_SECONDS
         compiled = backend == "compiled" or (backend == "auto" and machine.can_compile and repaid)
         if width in decided:
             compiled = decided[width] == "compiled"

@@ -32,7 +32,11 @@ from qatplan.training.segment import SegmentConfig
 if TYPE_CHECKING:
     from rich.console import Console
 
-TIMED_STEPS = 3
+    from qatplan.training.checkpoint import State
+    from qatplan.training.runtime import Runtime
+
+TIMED_STEPS = {"cpu": 3, "cuda": 100}
+"""On which the estimate of a sweep's time rests, for each size."""
 SAVE_SECONDS = 60.0
 """Between two states saved within a segment."""
 
@@ -254,20 +258,27 @@ def _say_epochs(graph: Graph, info: CorpusInfo, say: Callable[[str], None]) -> N
 
 
 def _timed_rates(examples: dict[int, SegmentConfig], corpus_folder: Path) -> dict[int, float]:
-    """Tokens per second of each width: one thread, eager, a few steps after one to warm up."""
+    """Tokens per second of each width: one thread, eager, a few steps after those to warm up."""
     from qatplan.training.corpus import open_corpus
+    from qatplan.training.recording import WARM_UP_STEPS
     from qatplan.training.runtime import Runtime
     from qatplan.training.trainer import start_state, train
+
+    def seconds(config: SegmentConfig, state: State, runtime: Runtime) -> float:
+        started = time.monotonic()
+        train(config, state, runtime)
+        return time.monotonic() - started
 
     rates = {}
     for width, example in examples.items():
         runtime = Runtime(open_corpus(corpus_folder), example.device)
         config = replace(example, kind="trunk", start=0, end=1, backend="eager", quantization=None, switch=None)
         state = train(config, start_state(config), runtime)
-        started = time.monotonic()
-        timed = replace(config, start=1, end=1 + TIMED_STEPS)
-        train(timed, state, runtime)
-        rates[width] = timed.tokens / (time.monotonic() - started)
+        # On a GPU a segment's first steps are many times as slow as the rest, for which these would be taken.
+        first = replace(config, start=1, end=2 + WARM_UP_STEPS if example.device == "cuda" else 1)
+        timed = replace(config, start=first.end, end=first.end + TIMED_STEPS[example.device])
+        before = seconds(first, state, runtime)
+        rates[width] = timed.tokens / (seconds(replace(timed, start=1), state, runtime) - before)
     return rates
 
 

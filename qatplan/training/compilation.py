@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from qatplan.training.model import Forward
 
 def compiled(forward: Forward, name: str) -> Forward:
     """`forward` through torch.compile; equal names stand for equal programs, in every process."""
+    # float32 is meant where it is asked for.
+    warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
     # Each shape and mode is one entry; a sweep has more sizes than the default limit of eight.
     torch._dynamo.config.recompile_limit = 64  # type: ignore[attr-defined]
     function: Callable[..., Any] = torch.compile(forward, dynamic=False)

@@ -1,6 +1,6 @@
 """How often 95 % intervals hold the truth, in simulation from known laws.
 
-    python benchmarks/coverage.py [--replications 500] [--draws 300] [--scenario NAME ...]
+    python benchmarks/coverage.py [--replications 500] [--first 0] [--draws 300] [--scenario NAME ...]
 
 Scenarios: `chinchilla` (240 runs, independent noise), `qat-loss` (302 runs of a thinned sweep, independent noise),
 `sweep` (the same with luck shared by the runs of one trunk: 5 sizes times 2 seeds), `shipped` (the law, the 260 runs

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
-from torch.autograd import Function
 
 from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, constant
 
@@ -24,26 +24,21 @@ HIGHEST = {1: 0.798, 1.58: 1.224, 2: 1.494, 3: 2.051, 4: 2.514, 5: 2.916, 6: 3.2
 To 4 bits from QuEST's public code; above, computed (all are in `tests/quant/test_quest_quantizer.py`)."""
 
 
-class _Trusted(Function):
-    """Forward: the grid. Backward: straight through for numbers within half a step of their level."""
+def _on_grid(rows: Tensor, step: Tensor, levels: int) -> Tensor:
+    """Forward: the grid. Backward: straight through for numbers within half a step of their level.
 
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, step: Tensor, levels: int) -> Tensor:
-        free = _free_codes(rows, step, levels)
-        ctx.save_for_backward(free)
-        ctx.levels = levels
-        return free.clamp(0, levels - 1).add_(_zero(levels)).mul_(step)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,), (free,), highest = gradients, ctx.saved_tensors, ctx.levels - 1
-        if torch.compiler.is_compiling():
-            # A comparison would be kept as a boolean tensor, and storing one takes as long as ten passes over floats.
-            clipped = (free - free.clamp(0, highest)).abs().clamp(max=1)
-            return gradient * (1 - clipped), None, None
-        # The gradient where the code was not clipped, else 0, in one pass.
-        trusted: Tensor = torch.ops.aten.hardtanh_backward(gradient, free, -0.5, highest + 0.5)
-        return trusted, None, None
+    Autograd is shown a copy that is clamped, and not what is done to it in place. A `Function` would say the same, and
+    in Python take as long as all these passes over a small tensor.
+    """
+    # The largest number that is not beyond: at the end itself the next level would be as near.
+    end = levels / 2 * (1 - torch.finfo(rows.dtype).eps / 2)
+    steps = rows.clone()
+    with torch.no_grad():
+        steps.div_(step)
+    inside = functional.hardtanh(steps, -end, end)
+    with torch.no_grad():
+        _to_levels(inside, levels).mul_(step)
+    return inside
 
 
 def _zero(levels: int) -> float:
@@ -51,9 +46,9 @@ def _zero(levels: int) -> float:
     return -(levels - 1) / 2
 
 
-def _free_codes(rows: Tensor, step: Tensor, levels: int) -> Tensor:
-    """The index of each number's nearest level on a grid without ends."""
-    return rows.div(step).sub_(_zero(levels)).round_()
+def _to_levels(steps: Tensor, levels: int) -> Tensor:
+    """Numbers in steps moved, in place, to the nearest level of a grid without ends: halves, or whole ones if odd."""
+    return steps.round_() if levels % 2 else steps.floor_().add_(0.5)
 
 
 def _norms(rows: Tensor) -> Tensor:
@@ -92,11 +87,11 @@ class Quest(Quantizer):
         return ()
 
     def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
-        result: Tensor = _Trusted.apply(rows, self._step(rows), self.levels)
-        return result
+        return _on_grid(rows, self._step(rows), self.levels)
 
     def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
-        return _free_codes(rows.detach(), self._step(rows), self.levels).clamp_(0, self.levels - 1).long()
+        free = _to_levels(rows.detach() / self._step(rows), self.levels).sub_(_zero(self.levels))
+        return free.clamp_(0, self.levels - 1).long()
 
     def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
         step = self._step(rows)

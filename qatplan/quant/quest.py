@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
+from torch.autograd import Function
 
 from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, constant
 
@@ -27,9 +28,12 @@ To 4 bits from QuEST's public code; above, computed (all are in `tests/quant/tes
 def _on_grid(rows: Tensor, step: Tensor, levels: int) -> Tensor:
     """Forward: the grid. Backward: straight through for numbers within half a step of their level.
 
-    Autograd is shown a copy that is clamped, and not what is done to it in place. A `Function` would say the same, and
-    in Python take as long as all these passes over a small tensor.
+    Autograd is shown a copy that is clamped, and not what is done to it in place. A `Function` says the same, and in
+    Python takes as long as all these passes over a small tensor.
     """
+    if torch.compiler.is_compiling():
+        compiled: Tensor = _ForCompilers.apply(rows, step, levels)
+        return compiled
     # The largest number that is not beyond: at the end itself the next level would be as near.
     end = levels / 2 * (1 - torch.finfo(rows.dtype).eps / 2)
     steps = rows.clone()
@@ -39,6 +43,23 @@ def _on_grid(rows: Tensor, step: Tensor, levels: int) -> Tensor:
     with torch.no_grad():
         _to_levels(inside, levels).mul_(step)
     return inside
+
+
+class _ForCompilers(Function):
+    """The same in arithmetic: compilers store comparisons as booleans, as slowly as ten passes over floats."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, step: Tensor, levels: int) -> Tensor:
+        free = _to_levels(rows / step, levels)
+        ctx.save_for_backward(free)
+        ctx.highest = -_zero(levels)
+        return free.clamp(-ctx.highest, ctx.highest) * step
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,), (free,) = gradients, ctx.saved_tensors
+        clipped = (free - free.clamp(-ctx.highest, ctx.highest)).abs().clamp(max=1)
+        return gradient * (1 - clipped), None, None
 
 
 def _zero(levels: int) -> float:

@@ -169,6 +169,19 @@ def test_ctrl_c_and_a_killed_worker_change_nothing_and_all_is_on_loopback(
     assert runs.digest(runs.read([out])) == runs.digest(local)
 
 
+@needs_ray
+@needs_proc
+def test_a_task_trains_a_stack(local: pa.Table, specification: Path, tmp_path: Path) -> None:
+    out = tmp_path / "stacked"
+    driver = command(specification, out, "--workers", "2", "--together", "3")
+    _, errors = driver.communicate(timeout=300)
+    assert driver.returncode == 0, errors
+    found, expected = (table.sort_by("run_id") for table in (runs.read([out]), local))
+    assert found["run_id"].equals(expected["run_id"])
+    assert None in found["tokens_per_second"].to_pylist(), "of stacked runs nobody's own speed was measured"
+    assert found["loss"].to_pylist() == pytest.approx(expected["loss"].to_pylist(), rel=0.01)
+
+
 def family(driver: subprocess.Popen[str]) -> list[int]:
     """All processes of the driver's session."""
     return processes_of(driver.pid)

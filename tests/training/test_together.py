@@ -15,7 +15,7 @@ from qatplan.training import checkpoint
 from qatplan.training.checkpoint import State
 from qatplan.training.corpus import Source, open_corpus, prepare
 from qatplan.training.model import Decoder, make_forward
-from qatplan.training.runtime import Runtime
+from qatplan.training.runtime import Runtime, can_compile
 from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch
 from qatplan.training.shape import Shape, shape_of_width
 from qatplan.training.stacked import stacked_products
@@ -219,6 +219,17 @@ def test_the_stacked_model_is_the_models_one_by_one() -> None:
     torch.testing.assert_close(found.view(3, 2), losses)
     flat = [tensor for model in weights for tensor in model]
     torch.testing.assert_close(torch.autograd.grad(found.sum(), flat), torch.autograd.grad(losses.sum(), flat))
+
+
+@pytest.mark.skipif(not can_compile("cpu"), reason="needs a C++ compiler")
+def test_a_compiled_stack_is_an_eager_one(runtime: Runtime, trunk: SegmentConfig) -> None:
+    shape = Shape(vocabulary=256, width=16, layers=1, heads=2, feed_forward=16)
+    config = replace(trunk, shape=shape, end=6)
+    configs = [replace(config, seed=seed) for seed in (1, 2)]
+    begins = [start_state(each) for each in configs]
+    for number, end in train_together([replace(each, backend="compiled") for each in configs], begins, runtime):
+        assert end.together == 2
+        alike(end, train(configs[number], begins[number], runtime), tolerance=1e-4)
 
 
 def test_every_size_of_a_compiled_stack_is_a_power_of_two() -> None:

@@ -84,6 +84,8 @@ def main() -> None:
     parser.add_argument("--launched", action="store_true", help="on a GPU, also without CUDA graphs")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     options = parser.parse_args()
+    if options.launched and options.device == "cpu":
+        parser.error("--launched needs --device cuda: on a CPU all steps are.")
     torch.set_num_threads(1)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:

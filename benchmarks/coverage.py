@@ -130,7 +130,7 @@ def scenario(name: str) -> Scenario:
 
 
 def run(name: str, replications: int, draws: int, first: int = 0) -> list[tuple[str, float, float]]:
-    """(quantity, share covered, p value) of one scenario; other numbers of the `first` replication give other noise."""
+    """(quantity, share covered, p value) of one scenario; every number, from `first` on, has noise of its own."""
     s = scenario(name)
     names = list(s.law.params())
     quantities = [*s.watched, *(f"loss {i + 1}" for i in range(len(s.points)))]

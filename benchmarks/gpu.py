@@ -6,7 +6,7 @@ A step's time is what a segment that is longer by `--steps` takes longer, by the
 recording count; "before" is what they take: the time of a segment of `WARM_UP_STEPS` + 1 steps, compilers excluded.
 QAT is that of ParetoQ at 2 bits. "Equal" says whether recorded and launched training end with the same weights, bit
 for bit. Memory is the most that was reserved for tensors, for one model and for a stack in QAT, beside what
-`qatplan.sweep.gpu_share` plans with.
+`qatplan.sweep.gpu_share` plans with, which also allows for what CUDA takes before the first tensor.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from qatplan.cli.output import table
-from qatplan.sweep.gpu_share import FIXED_BYTES, MOST_TOGETHER, training_bytes
+from qatplan.sweep.gpu_share import MOST_TOGETHER, training_bytes
 from qatplan.training.checkpoint import State
 from qatplan.training.corpus import Corpus, Source, open_corpus, prepare
 from qatplan.training.recording import WARM_UP_STEPS
@@ -108,7 +108,7 @@ def memory_rows(width: int, corpus: Corpus) -> Iterator[tuple[object, ...]]:
         torch.cuda.reset_peak_memory_stats()
         for _ in train_together(phases, [parent] * models, runtime):
             pass
-        peak, planned = torch.cuda.max_memory_reserved(), training_bytes(trunk, models) - FIXED_BYTES
+        peak, planned = torch.cuda.max_memory_reserved(), training_bytes(trunk, models)
         yield width, models, f"{peak / 2**20:.0f}", f"{planned / 2**20:.0f}"
 
 

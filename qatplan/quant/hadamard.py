@@ -71,21 +71,29 @@ def _rotated(rows: Tensor, block: int) -> Tensor:
 
 
 def _like(rows: Tensor, matrix: Tensor) -> Tensor:
-    """The matrix in the type of the rows, and where they are; on a GPU the copy is kept."""
-    if rows.device.type == "cpu":
-        return matrix.to(dtype=rows.dtype)
-    kept: Tensor = _known(len(matrix), rows.device, rows.dtype)
-    return kept
+    """The matrix in the type of the rows, and where they are."""
+    return matrix.to(dtype=rows.dtype) if rows.device.type == "cpu" else _kept(rows, len(matrix))
 
 
+def _kept(rows: Tensor, size: int) -> Tensor:
+    """The matrix of a size from a copy that stays where the rows are."""
+    found: Tensor = _known(rows.device, rows.dtype)[size.bit_length() - 1, :size, :size]
+    return found
+
+
+# A compiler would look into the cache and copy in every step. It takes one constant of a name, so all sizes are in one.
 @torch.compiler.assume_constant_result  # type: ignore[no-untyped-call]
-def _known(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    return _sent(size, device, dtype)  # which a compiler would look into, and copy the matrix in every step
+def _known(device: torch.device, dtype: torch.dtype) -> Tensor:
+    return _sent(device, dtype)
 
 
 @cache
-def _sent(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    return _MATRICES[size].to(device=device, dtype=dtype)
+def _sent(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The matrices of all sizes, 1, 2, 4, ..., each in the corner of one as large as the largest."""
+    kept = torch.zeros(len(_MATRICES), LARGEST_BLOCK, LARGEST_BLOCK)
+    for matrix, place in zip(_MATRICES.values(), kept, strict=True):
+        place[: len(matrix), : len(matrix)] = matrix
+    return kept.to(device=device, dtype=dtype)
 
 
 def block_size(size: int) -> int:

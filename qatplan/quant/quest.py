@@ -26,7 +26,7 @@ To 4 bits from QuEST's public code; above, computed (all are in `tests/quant/tes
 
 
 def _on_grid(rows: Tensor, step: Tensor, levels: int) -> Tensor:
-    """Forward: the grid. Backward: straight through for numbers within half a step of their level.
+    """Forward: the grid. Backward: straight through for numbers less than half a step beyond its ends.
 
     Autograd is shown a copy that is clamped, and not what is done to it in place. A `Function` says the same, and in
     Python takes as long as all these passes over a small tensor.
@@ -34,14 +34,13 @@ def _on_grid(rows: Tensor, step: Tensor, levels: int) -> Tensor:
     if torch.compiler.is_compiling():
         compiled: Tensor = _ForCompilers.apply(rows, step, levels)
         return compiled
-    # The largest number that is not beyond: at the end itself the next level would be as near.
-    end = levels / 2 * (1 - torch.finfo(rows.dtype).eps / 2)
     steps = rows.clone()
     with torch.no_grad():
         steps.div_(step)
-    inside = functional.hardtanh(steps, -end, end)
+    inside = functional.hardtanh(steps, -levels / 2, levels / 2)
     with torch.no_grad():
-        _to_levels(inside, levels).mul_(step)
+        # Half a step beyond the last level the next would be as near.
+        _to_levels(inside, levels).clamp_(_zero(levels), -_zero(levels)).mul_(step)
     return inside
 
 

@@ -13,8 +13,8 @@ FIXED_BYTES = 2 * 2**30
 """Allowance for the CUDA context, kernels and workspaces of a process."""
 RECORDING = 1.4
 """Times the memory that tensors need: recorded steps keep memory of their own, and blocks are cut to fit. Measured on
-an NVIDIA H200 for one model and for eight, at widths 64 to 512 (benchmarks/gpu.py): with both allowances the plan is
-0.4 to 3.1 GiB above the peak."""
+an NVIDIA H200 for one model and for eight, at widths 64 to 512 (benchmarks/gpu.py), when each recorded segment had a
+stream of its own, which took more: the plan is 0.4 to 3.1 GiB above the peak of the tensors and 600 MiB for CUDA."""
 USABLE = 0.9
 """Part of a GPU's memory that may be planned with; the allocator fragments the rest."""
 

@@ -338,7 +338,8 @@ def seconds_saved(shape: Shape, device: str) -> float:
 
     They save calls, and passes over memory, of which there are so many per layer and unit of width. From rates at
     widths 24 to 256 (benchmarks/train.py): 7, 10, 16, 22 microseconds at 24, 40, 56 and 80, and 30 to 90 beyond.
-    On a GPU, where calls are recorded, at widths 64 to 512 (NVIDIA H200, benchmarks/gpu.py): 0.07, 0.15, 0.25 and 0.65.
+    On a GPU, where calls are recorded, 0.15, 0.10, 0.25 and 0.85 in QAT at 64, 128, 256 and 512 (NVIDIA H200,
+    benchmarks/gpu.py), and a fifth to a third of that in stacks of eight, which are not counted on.
     """
     size = shape.layers * shape.width
     return 4e-6 + 5e-8 * size if device == "cpu" else 5e-8 + 1.3e-10 * size

@@ -52,7 +52,7 @@ class Estimate:
     tokens_from_scratch: int
     """Tokens that training every run on its own would take."""
     seconds: float
-    """Wall time on this machine with `workers`, from timing a few eager steps of each size."""
+    """Wall time on this machine with `workers`, from timing a few eager steps of each size, segments one by one."""
     workers: int
     evaluation: float
     """Share of the work that goes into evaluating the runs, not into training them."""
@@ -258,7 +258,7 @@ def _say_epochs(graph: Graph, info: CorpusInfo, say: Callable[[str], None]) -> N
 
 
 def _timed_rates(examples: dict[int, SegmentConfig], corpus_folder: Path) -> dict[int, float]:
-    """Tokens per second of each width: one thread, eager, a few steps after those to warm up."""
+    """Tokens per second of each width: one thread, eager, `TIMED_STEPS` steps after those to warm up."""
     from qatplan.training.corpus import open_corpus
     from qatplan.training.recording import WARM_UP_STEPS
     from qatplan.training.runtime import Runtime
@@ -274,11 +274,17 @@ def _timed_rates(examples: dict[int, SegmentConfig], corpus_folder: Path) -> dic
         runtime = Runtime(open_corpus(corpus_folder), example.device)
         config = replace(example, kind="trunk", start=0, end=1, backend="eager", quantization=None, switch=None)
         state = train(config, start_state(config), runtime)
-        # On a GPU a segment's first steps are many times as slow as the rest, for which these would be taken.
-        first = replace(config, start=1, end=2 + WARM_UP_STEPS if example.device == "cuda" else 1)
-        timed = replace(config, start=first.end, end=first.end + TIMED_STEPS[example.device])
-        before = seconds(first, state, runtime)
-        rates[width] = timed.tokens / (seconds(replace(timed, start=1), state, runtime) - before)
+        before = 0.0
+        timed = replace(config, start=1, end=1 + TIMED_STEPS[example.device])
+        if example.device == "cuda":
+            # A segment's first steps are many times as slow as the rest, and those of the first segment slower still.
+            first = replace(config, start=1, end=2 + WARM_UP_STEPS)
+            before = min(seconds(first, state, runtime) for _ in range(3))
+            timed = replace(timed, end=timed.end + WARM_UP_STEPS + 1)
+        spent = seconds(timed, state, runtime)
+        # The timed steps are at least half of it, however other work disturbed the two.
+        steps = TIMED_STEPS[example.device] * config.sequences * config.sequence
+        rates[width] = steps / max(spent - before, spent / 2)
     return rates
 
 

@@ -113,7 +113,7 @@ class Branch:
         """Whether `update` can be recorded as a CUDA graph: nothing of it is read or decided by the host."""
         return self.optimizer.recordable and self.transition is None
 
-    def set_rates(self, tensors: Callable[[], Sequence[Tensor]] = list) -> None:
+    def set_rates(self, tensors: Callable[[], Sequence[Tensor]] | None = None) -> None:
         """Let the optimizer know how large the coming step is; `tensors` gives what `tensors()` gave in this step.
 
         Only under a transition rate are they needed: there the size is a matter of what they are.
@@ -143,7 +143,7 @@ class Branch:
             if self.transition is not None:
                 self.transitions += [(self.curve[-1][0], *means) for means in self.transition.take_means()]
 
-    def _special_rates(self, step: int, tensors: Callable[[], Sequence[Tensor]]) -> dict[str, float]:
+    def _special_rates(self, step: int, tensors: Callable[[], Sequence[Tensor]] | None) -> dict[str, float]:
         """Rates that differ from the schedule's: of the ranges and, under a transition rate, of the matrices."""
         config, switch = self.config, self.config.switch
         if switch is None:
@@ -151,6 +151,7 @@ class Branch:
         ranges = dict.fromkeys(self.ranges, learning_rate_at(config, step) * switch.scale_learning_rate)
         if self.transition is None:
             return ranges
+        assert tensors is not None, "the codes decide"
         matrices = [
             tensor for name, tensor in zip(self.weights, tensors(), strict=False) if name in self.transition.names
         ]

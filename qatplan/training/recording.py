@@ -21,12 +21,13 @@ class RecordedStep:
     """A step as a function of its rows of text: recorded on a GPU once it is warm.
 
     `step` must read nothing from the GPU and do the same each time. What it returns is overwritten by the next call.
+    All steps of a process should be given one `stream`: the libraries keep memory for each that they were used on.
     """
 
-    def __init__(self, step: Callable[[Tensor], Tensor], device: torch.device) -> None:
+    def __init__(self, step: Callable[[Tensor], Tensor], stream: torch.cuda.Stream) -> None:
         self._step = step
-        self._device = device
-        self._stream = torch.cuda.Stream(device)
+        self._device = stream.device
+        self._stream = stream
         self._called = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._rows = torch.empty(0)

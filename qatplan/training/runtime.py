@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -33,6 +34,11 @@ class Runtime:
             make_reproducible()
         self._forwards: dict[tuple[Shape, int, str, str, Activation | None, int], Forward] = {}
         self._validation: dict[tuple[int, int], Tensor] = {}
+
+    @cached_property
+    def stream(self) -> torch.cuda.Stream:
+        """On which steps are recorded."""
+        return torch.cuda.Stream(self.device)
 
     def forward(self, config: SegmentConfig, models: int = 1) -> Forward:
         """The loss function of a segment's shape, or of a stack of so many; compiled if its backend says so."""

@@ -114,7 +114,7 @@ class _Stack:
         self._runtime = runtime
         self._recorded = runtime.record and all(branch.recordable for branch in branches)
         step = _Step(branches, runtime, rates_are_set=self._recorded)
-        self._take: Callable[[Tensor], Tensor] = RecordedStep(step, runtime.device) if self._recorded else step
+        self._take: Callable[[Tensor], Tensor] = RecordedStep(step, runtime.stream) if self._recorded else step
         for branch in branches:
             branch.together = max(branch.together, len(branches))
 

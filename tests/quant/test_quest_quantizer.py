@@ -11,13 +11,13 @@ from scipy.stats import norm
 from torch import Tensor
 
 from qatplan.errors import UsageError
-from qatplan.quant import registry, stored
+from qatplan.quant import hadamard, registry, stored
 from qatplan.quant.activation import ActivationQuantizer
 from qatplan.quant.adaround import LearnedRounding
 from qatplan.quant.hadamard import block_size, rotate
 from qatplan.quant.lsq import lsq
 from qatplan.quant.quantizer import SCALE_FLOOR, dequantize
-from qatplan.quant.quest import HIGHEST, Quest
+from qatplan.quant.quest import HIGHEST, Quest, _ForCompilers, _on_grid
 from qatplan.quant.registry import GroupSize
 from qatplan.quant.rounding import round_to_nearest
 from qatplan.quant.weight import QuantizedWeight, rounded
@@ -42,6 +42,35 @@ def test_rotation_is_scipys_hadamard_matrix_and_its_own_inverse_and_gradient(cou
     torch.testing.assert_close(rotate(turned, block), x, rtol=1e-6, atol=1e-6)
     (gradient,) = torch.autograd.grad(turned, x, upstream)
     np.testing.assert_allclose(gradient, upstream.numpy() @ matrix.T, rtol=1e-6, atol=1e-6)
+
+
+def test_what_is_kept_on_a_gpu_serves_every_size_in_a_compiled_program() -> None:
+    """Two block sizes are in every model, and no GPU in the machine that tests."""
+
+    def product(wide: Tensor, narrow: Tensor) -> tuple[Tensor, Tensor]:
+        return wide @ hadamard._kept(wide, 64), narrow @ hadamard._kept(narrow, 8)
+
+    x = rows(0, (4, 72)).float()
+    found = torch.compile(product, backend="aot_eager", fullgraph=True)(x[:, :64], x[:, 64:])
+    for value, part in zip(found, (x[:, :64], x[:, 64:]), strict=True):
+        torch.testing.assert_close(value, rotate(part, part.shape[1]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bits", HIGHEST)
+def test_the_gradient_ends_half_a_step_beyond_the_grid_also_where_it_is_compiled(bits: float) -> None:
+    levels = Quest(bits).levels
+    end = torch.tensor(levels / 2)
+    inside, outside = torch.nextafter(end, 0 * end), torch.nextafter(end, 2 * end)
+    values = torch.stack([inside, -inside, outside, -outside])[None, :]
+    step, upstream = torch.ones(1, 1), torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+    highest = (levels - 1) / 2
+    for way in (_on_grid, _ForCompilers.apply):
+        x = values.clone().requires_grad_()
+        result = way(x, step, levels)
+        assert result.tolist() == [[highest, -highest, highest, -highest]]
+        (gradient,) = torch.autograd.grad(result, x, upstream)
+        assert gradient.tolist() == [[1.0, 2.0, 0.0, 0.0]]
+        assert torch.equal(x, values)
 
 
 def test_blocks_divide_the_row() -> None:

@@ -195,6 +195,15 @@ def test_backends_are_settled_by_what_repays() -> None:
     assert {s.config.backend for s in begun.segments.values()} == {"compiled"}
 
 
+def test_on_a_gpu_compiling_is_repaid_later() -> None:
+    content = {"corpus": {"name": "sotu"}, "training": {}, "grid": [{"widths": 64, "tokens": "20M"}]}
+    few = build(parse(content, Path()), CORPUS, Machine(device="cuda", can_compile=True))
+    assert {s.config.backend for s in few.segments.values()} == {"eager"}
+    content["grid"] = [{"widths": 64, "tokens": "2B"}]
+    many = build(parse(content, Path()), CORPUS, Machine(device="cuda", can_compile=True))
+    assert {s.config.backend for s in many.segments.values()} == {"compiled"}
+
+
 def test_planning_needs_no_torch() -> None:
     code = "import sys, qatplan.sweep.graph, qatplan.sweep.specification; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -120,6 +120,17 @@ def test_every_quantizer_is_recorded(
 
 
 @on_gpu
+@pytest.mark.skipif(not can_compile("cuda"), reason="needs triton")
+@pytest.mark.parametrize("name", ["quest", "beta-gamma"])
+def test_compiled_steps_with_quantized_activations_are_recorded(runtimes: tuple[Runtime, Runtime], name: str) -> None:
+    trunk = trunk_of(runtimes[0], backend="compiled", end=WARM_UP_STEPS + 2)
+    begin = train(trunk, start_state(trunk), runtimes[0])
+    activation = Activation(quantizer=name, bits=8, granularity="token")
+    qat = branch_of(trunk, quantization(name, activation=activation), end=trunk.end + 12)
+    assert equal(*(train(qat, begin, runtime) for runtime in runtimes))
+
+
+@on_gpu
 @pytest.mark.parametrize("backend", ["eager", "compiled"])
 def test_a_recorded_stack_trains_each_branch_as_if_it_were_alone(
     runtimes: tuple[Runtime, Runtime], backend: str

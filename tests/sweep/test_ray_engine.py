@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from test_engine import console, processes_of, wait_for_rows
 
 from qatplan import runs
 from qatplan.errors import MissingExtra, UsageError
+from qatplan.sweep.engine import Event
+from qatplan.sweep.gpu_share import SHARES
+from qatplan.sweep.graph import Machine
 from qatplan.sweep.ray_engine import RayEngine
 from qatplan.sweep.run import sweep
 from qatplan.sweep.specification import read
@@ -180,6 +183,35 @@ def test_a_task_trains_a_stack(local: pa.Table, specification: Path, tmp_path: P
     assert found["run_id"].equals(expected["run_id"])
     assert None in found["tokens_per_second"].to_pylist(), "of stacked runs nobody's own speed was measured"
     assert found["loss"].to_pylist() == pytest.approx(expected["loss"].to_pylist(), rel=0.01)
+
+
+@needs_ray
+def test_small_models_share_a_gpu(
+    cluster: Any, local: pa.Table, specification: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray counts the GPUs that nodes say they have; that there is none shows in training alone, which is on the CPU."""
+    cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=80 * 2**20, include_dashboard=False)
+    engine = RayEngine(address=cluster.address, together=1)
+    look, listen = engine.machine, engine.listen
+    taken: list[float] = []
+
+    def machine(device: str) -> Machine:
+        found = look(device)
+        engine._gpu_bytes = 80 * 2**30
+        return found
+
+    def listen_and_count() -> Iterable[Event]:
+        import ray
+
+        yield from listen()
+        taken.append(1 - ray.available_resources().get("GPU", 0.0))
+
+    monkeypatch.setattr(engine, "machine", machine)
+    monkeypatch.setattr(engine, "listen", listen_and_count)
+    out = tmp_path / "shared"
+    sweep(read(specification), out, device="cpu", workers=2, console=console(), make_engine=lambda workers: engine)
+    assert runs.digest(runs.read([out])) == runs.digest(local)
+    assert max(taken) == pytest.approx(2 * SHARES[0]), "two at once, an eighth each"
 
 
 def family(driver: subprocess.Popen[str]) -> list[int]:

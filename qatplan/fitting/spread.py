@@ -4,7 +4,8 @@ A law is not linear: where a draw lies, estimates may scatter less or more than 
 where they scatter little is farther from the estimate than it looks, and is moved outwards; one from where they scatter
 widely is moved inwards. So the studentised bootstrap does for one number (Davison and Hinkley, Bootstrap Methods and
 their Application, 1997, section 5.2.1); here it is done for the whole vector, with one factor for each draw, which
-stays on its side of the estimate.
+stays on its side of the estimate. It is moved in fitted losses: parameters that trade off lie in a curved valley, which
+a straight line between two of them leaves, to where the law fits nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from qatplan.fitting.luck import Parts
-from qatplan.fitting.objective import jacobians
+from qatplan.fitting.newton import minimise
+from qatplan.fitting.objective import Weighted, jacobians, residuals
 from qatplan.fitting.problem import Problem
 from qatplan.fitting.rows import Rows
 from qatplan.laws.inputs import Floats
@@ -20,13 +22,17 @@ from qatplan.laws.inputs import Floats
 _FARTHEST = 2.0
 """By how much a distance is stretched, or shortened, at most: linear errors say nothing about what is farther off."""
 _RIDGE = 1e-12
+_SQUARES = 0.1
+"""Huber's delta, beyond all differences of log losses between draws: least squares."""
+_TOLERANCE = 1e-9
 _CELLS = 500_000  # of Jacobians held at once
 
 
 def studentised(problem: Problem, rows: Rows, parts: Parts, u: Floats, drawn: Floats) -> Floats:
-    """The draws (count, p) about the estimate u (p,), each moved along the line between them; scaled coordinates.
+    """The draws (count, p) about the estimate u (p,), each moved nearer to it or farther off; scaled coordinates.
 
-    The mean of the factors is 1: what the draws say about the size of the scatter stays.
+    A moved draw has the fitted log losses, as nearly as the law can, that lie on the line between the draw's and the
+    estimate's. The mean of the factors is 1: what the draws say about the size of the scatter stays.
     """
     step = drawn - u
     here, there = _distances(problem, rows, parts, u[None, :], step), np.empty(len(drawn))
@@ -37,8 +43,21 @@ def studentised(problem: Problem, rows: Rows, parts: Parts, u: Floats, drawn: Fl
     factor = np.ones(len(drawn))
     known = (here > 0) & (there > 0)
     factor[known] = np.clip(there[known] / here[known], 1 / _FARTHEST, _FARTHEST)
-    moved = u + step * (factor / factor.mean())[:, None]
-    return np.asarray(np.clip(moved, problem.lower, problem.upper))
+    return _moved(problem, u, drawn, factor / factor.mean())
+
+
+def _moved(problem: Problem, u: Floats, drawn: Floats, factor: Floats) -> Floats:
+    """The draws whose log losses differ `factor` (count,) times as much from the estimate's, by least squares."""
+    fitted, weights = residuals(problem, u[None, :]), np.ones(len(problem.log_y))
+    moved = np.empty_like(drawn)
+    size = max(1, _CELLS // len(weights))
+    for begin in range(0, len(drawn), size):
+        part = slice(begin, begin + size)
+        change = residuals(problem, drawn[part]) - fitted
+        target = problem.log_y + fitted + factor[part, None] * change
+        task = Weighted(problem=problem, weights=weights, log_y=target)
+        moved[part] = minimise(task, drawn[part], deltas=[_SQUARES], tolerance=_TOLERANCE).u
+    return moved
 
 
 def _distances(problem: Problem, rows: Rows, parts: Parts, at: Floats, step: Floats) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from qatplan.fitting.luck import Parts
 from qatplan.fitting.problem import Problem, build
 from qatplan.fitting.rows import Rows
 from qatplan.fitting.spread import studentised
-from qatplan.laws import Chinchilla, Inputs
+from qatplan.laws import Chinchilla, FittedLaw, Inputs
 from qatplan.laws.law import predict_many
 
 OWN, TRUNKS = 0.003, 6
@@ -84,3 +85,12 @@ def test_a_draw_at_the_estimate_stays_and_none_leaves_the_bounds_or_the_losses_t
     # A factor of at most two over a mean of at least a half; and least squares come at least as near as the draw was.
     assert np.all(way < 4 + 3)
     assert np.isfinite(moved).all()
+
+
+def test_draws_of_the_shipped_law_predict_runs_like_those_that_were_fitted() -> None:
+    """Its E and rho lie in valleys that run to 0; halfway there in a straight line losses are off by a factor of 2."""
+    fitted = FittedLaw.read(Path(__file__).parents[2] / "fits" / "qat-loss.json")
+    points = Inputs.of(n=[5e4, 1.2e5, 2.5e5], d_total=[4e6, 4e6, 4e6], bits=[4, 2, 3], fraction=[0.3, 0.3, 0.4])
+    losses = predict_many(fitted.law, fitted.draw_coordinates(), points) / fitted.predict(points)
+    assert np.abs(np.log(losses)).max() < 0.3
+    assert np.abs(np.log(np.quantile(losses, [0.025, 0.975], axis=0))).max() < 0.06

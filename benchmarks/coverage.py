@@ -1,13 +1,15 @@
 """How often 95 % intervals hold the truth, in simulation from known laws.
 
-    python benchmarks/coverage.py [--replications 500] [--first 0] [--draws 300] [--scenario NAME ...]
+    python benchmarks/coverage.py [--replications 500] [--first 0] [--draws 300] [--workers 1] [--scenario NAME ...]
 
 Scenarios: `chinchilla` (240 runs, independent noise), `qat-loss` (302 runs of a thinned sweep, independent noise),
 `sweep` (the same with luck shared by the runs of one trunk: 5 sizes times 2 seeds), `shipped` (the law, the 260 runs
 and the noise of the shipped sweep), and two negative controls: `misspecified` (losses bend with N in a way that no
 Chinchilla law has) and `weak` (`sweep` with noise as large as what the split of the tokens is worth, so that the rows
-hardly determine it). Per quantity it prints the share of replications whose interval holds the truth, and whether a
-binomial test at 1 % contradicts 95 %.
+hardly determine it). Per quantity it prints the share of replications whose interval holds the truth, how wide the
+median interval is and the widest but one in twenty (1: the width that holds the middle 95 % of all estimates; an
+interval that holds the truth since it is too wide is no good either), and whether a binomial test at 1 % contradicts
+95 %.
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +33,9 @@ from qatplan.fitting.problem import build
 from qatplan.fitting.rows import select
 from qatplan.fitting.solve import solve
 from qatplan.laws import Chinchilla, FittedLaw, Inputs, Law, QatLoss, optimal_fraction
+from qatplan.laws.inputs import Floats
 from qatplan.laws.law import predict_many
+from qatplan.laws.quantiles import quantiles
 
 # Chosen for simulation: of the size that small sweeps show. The published coefficients are not public.
 QAT = QatLoss(
@@ -39,6 +46,7 @@ ROOT = Path(__file__).parents[1]
 # Of the shipped sweep: 36 pairs of runs that differ in the seed alone, at two sizes, differ in log loss by 0.0082 and
 # -0.0036 on average (their trunks' luck) and by 0.0077 about that, which is each run's own.
 OWN, SHARED = 0.0055, 0.0045
+TAILS = [0.025, 0.975]
 SCENARIOS = ("chinchilla", "qat-loss", "sweep", "shipped", "misspecified", "weak")
 
 
@@ -129,37 +137,77 @@ def scenario(name: str) -> Scenario:
     )
 
 
-def run(name: str, replications: int, draws: int, first: int = 0) -> list[tuple[str, float, float]]:
-    """(quantity, share covered, p value) of one scenario; every number, from `first` on, has noise of its own."""
+@dataclass(frozen=True, kw_only=True)
+class Covered:
+    """How the intervals of one quantity did."""
+
+    quantity: str
+    share: float
+    """Of the intervals, those that hold the truth."""
+    p: float
+    """Of a binomial test of 95 %."""
+    width: float
+    """Median width of an interval, as a multiple of the width that holds the middle 95 % of all estimates."""
+    widest: float
+    """The same for the widest interval but one in twenty."""
+
+
+@lru_cache
+def question(name: str) -> tuple[Scenario, list[str], Floats]:
+    """A scenario, the quantities whose intervals are examined, and their true values."""
     s = scenario(name)
+    points = range(1, len(s.points) + 1)
+    quantities = [*s.watched, *(f"loss {i}" for i in points)]
+    if s.law.sees_fraction:
+        quantities += [f"fraction {i}" for i in points]
+    return s, quantities, answers(s, s.law.coordinates()[None, :])[0]
+
+
+def answers(s: Scenario, theta: Floats) -> Floats:
+    """(k, quantities): what is examined, of laws with fitting coordinates (k, parameters)."""
     names = list(s.law.params())
-    quantities = [*s.watched, *(f"loss {i + 1}" for i in range(len(s.points)))]
-    sees = s.law.sees_fraction
-    ask = {"n": s.points.n, "d_total": s.points.d_total, "bits": s.points.bits}
-    if sees:
-        quantities += [f"fraction {i + 1}" for i in range(len(s.points))]
-    truth = [s.law.coordinates()[names.index(w)] for w in s.watched] + list(s.law.predict(s.points))
-    truth += list(optimal_fraction(s.law, **ask).fraction) if sees else []
-    hits = np.zeros(len(quantities))
-    for k in range(first, first + replications):
-        rng = np.random.default_rng([k, 77])
-        y = s.law.predict(s.x) * np.exp(s.error(rng))
-        columns = {"n_total": s.x.n, "d_fp": s.x.d_fp, "d_qat": s.x.d_qat, "bits": s.x.bits, "loss": y}
-        if s.trunk is not None:
-            columns["trunk_id"] = s.trunk
-        rows = select(columns, s.law.name, shape=type(s.law), keep_tuning=True)
-        problem = build(s.law, rows.x, rows.y, held=dict(s.held))
-        # The truth is added to the starts to save time: what is examined here is the interval, not the search.
-        solution = solve(problem, delta=1e-3, seed=k, starts=3, near=problem.scaled(s.law.coordinates())[None, :])
-        theta = draw(solution, rows, count=draws, seed=k, delta=1e-3).theta
-        values = [theta[:, [names.index(w) for w in s.watched]], predict_many(s.law, theta, s.points)]
-        if sees:
-            values.append(optimal_fraction(s.law, **ask, draws=theta).fraction)
-        low, high = np.quantile(np.concatenate(values, axis=1), [0.025, 0.975], axis=0)
-        hits += (low <= truth) & (truth <= high)
+    values = [theta[:, [names.index(w) for w in s.watched]], predict_many(s.law, theta, s.points)]
+    if s.law.sees_fraction:
+        ask = {"n": s.points.n, "d_total": s.points.d_total, "bits": s.points.bits}
+        values.append(optimal_fraction(s.law, **ask, draws=theta).fraction)
+    return np.concatenate(values, axis=1)
+
+
+def replication(name: str, k: int, draws: int) -> Floats:
+    """(3, quantities): estimates and both ends of their intervals, of one simulated table; each k has its own noise."""
+    s = question(name)[0]
+    rng = np.random.default_rng([k, 77])
+    y = s.law.predict(s.x) * np.exp(s.error(rng))
+    columns = {"n_total": s.x.n, "d_fp": s.x.d_fp, "d_qat": s.x.d_qat, "bits": s.x.bits, "loss": y}
+    if s.trunk is not None:
+        columns["trunk_id"] = s.trunk
+    rows = select(columns, s.law.name, shape=type(s.law), keep_tuning=True)
+    problem = build(s.law, rows.x, rows.y, held=dict(s.held))
+    # The truth is added to the starts to save time: what is examined here is the interval, not the search.
+    solution = solve(problem, delta=1e-3, seed=k, starts=3, near=problem.scaled(s.law.coordinates())[None, :])
+    drawn = answers(s, draw(solution, rows, count=draws, seed=k, delta=1e-3).theta)
+    estimate = answers(s, problem.theta(solution.u[None, :]))
+    return np.concatenate([estimate, quantiles(drawn, TAILS)])
+
+
+def run(name: str, replications: int, draws: int, first: int = 0, workers: int = 1) -> list[Covered]:
+    """Replications from number `first` on, by `workers` processes, whose number does not change the result."""
+    _, quantities, truth = question(name)
+    with ProcessPoolExecutor(workers) as pool:
+        ks = range(first, first + replications)
+        found = np.stack(list(pool.map(replication, repeat(name), ks, repeat(draws), chunksize=5)))
+    estimate, low, high = found.transpose(1, 0, 2)
+    hits = np.sum((low <= truth) & (truth <= high), axis=0)
+    width = (high - low) / np.subtract(*np.quantile(estimate, TAILS[::-1], axis=0))
     return [
-        (q, h / replications, float(binomtest(int(h), replications, 0.95).pvalue))
-        for q, h in zip(quantities, hits, strict=True)
+        Covered(
+            quantity=q,
+            share=float(hits[i]) / replications,
+            p=float(binomtest(int(hits[i]), replications, 0.95).pvalue),
+            width=float(np.median(width[:, i])),
+            widest=float(np.quantile(width[:, i], 0.95)),
+        )
+        for i, q in enumerate(quantities)
     ]
 
 
@@ -169,16 +217,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--replications", type=int, default=500)
     parser.add_argument("--first", type=int, default=0, help="number of the first replication; each has its own noise")
     parser.add_argument("--draws", type=int, default=300)
+    parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--scenario", choices=SCENARIOS, action="append")
     chosen = parser.parse_args(arguments)
     for name in chosen.scenario or SCENARIOS:
-        begin = time.process_time()
-        table = run(name, chosen.replications, chosen.draws, chosen.first)
-        spent = time.process_time() - begin
+        begin = time.perf_counter()
+        table = run(name, chosen.replications, chosen.draws, chosen.first, chosen.workers)
+        spent = time.perf_counter() - begin
         which = f"{chosen.replications} replications from number {chosen.first} on"
-        print(f"\n{name}: {which}, {chosen.draws} draws each, {spent:.0f} s CPU")
-        for quantity, share, p in table:
-            print(f"  {quantity:<12} {100 * share:5.1f} %  {'contradicts 95 %' if p < 0.01 else ''}", flush=True)
+        print(f"\n{name}: {which}, {chosen.draws} draws each, {spent:.0f} s")
+        print("  quantity      covered   width, widest")
+        for c in table:
+            verdict = "contradicts 95 %" if c.p < 0.01 else ""
+            print(f"  {c.quantity:<12} {100 * c.share:6.1f} %   {c.width:5.2f}  {c.widest:6.2f}  {verdict}", flush=True)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def frontier(predictor: Predictor, *, bits: Sequence[float], d_total: float, siz
         first = np.argmin(stack, axis=0)
         share = np.array([(first == i).mean(axis=0) for i in range(len(widths))])
         edge = (1 - predictor.level) / 2
-        low_loss, high_loss = np.quantile(stack.min(axis=0), [edge, 1 - edge], axis=0)
+        low_loss, high_loss = np.quantile(stack.min(axis=0), [edge, 1 - edge], axis=0, method="weibull")
         lowest = Band(value=lowest.value, low=low_loss, high=high_loss)
     choices = tuple(
         Choice(

@@ -88,7 +88,7 @@ class Predictor:
     def _quantiles(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
         edge = (1 - self.level) / 2
         with np.errstate(invalid="ignore"):
-            low, high = np.quantile(values, [edge, 1 - edge], axis=0)
+            low, high = np.quantile(values, [edge, 1 - edge], axis=0, method="weibull")
         return np.asarray(low), np.asarray(high)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from qatplan.fitting.rows import Rows
 from qatplan.laws.inputs import Floats
+from qatplan.laws.quantiles import quantiles
 
 _LEAST_POINTS = 5
 _WINDOW = 5
@@ -57,7 +58,7 @@ class MeasuredOptimum:
         if not known.size:
             return math.nan, math.nan
         tail = 0.5 * (1 - level)
-        low, high = np.quantile(known, [tail, 1 - tail])
+        low, high = quantiles(known, [tail, 1 - tail])
         return float(low), float(high)
 
     def spread(self) -> float:

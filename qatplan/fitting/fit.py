@@ -23,6 +23,7 @@ from qatplan.fitting.solve import Solution, solve
 from qatplan.laws.fitted import FittedLaw, Status
 from qatplan.laws.inputs import Floats
 from qatplan.laws.law import Law, Parameter, natural
+from qatplan.laws.quantiles import quantiles
 from qatplan.laws.registry import get
 
 Interval = Literal["bootstrap", "profile"]
@@ -273,7 +274,7 @@ def _percentiles(free: Sequence[Parameter], law: Law, draws: Floats, level: floa
     result = {}
     for p in free:
         column = draws[:, names.index(p.name)]
-        low, high = np.quantile(column[np.isfinite(column)], [tail, 1 - tail])
+        low, high = quantiles(column[np.isfinite(column)], [tail, 1 - tail])
         result[p.name] = (float(low), float(high))
     return result
 

@@ -17,6 +17,7 @@ from qatplan.laws.inputs import Floats
 from qatplan.laws.optimum import optimal_fraction
 from qatplan.laws.qat_fraction import PUBLISHED_A, QatFraction
 from qatplan.laws.qat_loss import QatLoss
+from qatplan.laws.quantiles import quantiles
 
 PUBLISHED_MAE = (0.07, 0.10)
 """Mean absolute error on the fraction that arXiv 2509.22935 reports for its own runs."""
@@ -80,7 +81,7 @@ def fit_fraction(
     interval = {}
     if draws is not None:
         tail = 0.5 * (1 - level)
-        low, high = np.quantile(draws[:, 0], [tail, 1 - tail])
+        low, high = quantiles(draws[:, 0], [tail, 1 - tail])
         interval = {"a": (float(low), float(high))}
     from qatplan.fitting.fit import provenance, ranges
 

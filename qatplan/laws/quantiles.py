@@ -10,12 +10,14 @@ from qatplan.laws.inputs import Floats
 
 
 def quantiles(values: Floats, shares: Sequence[float]) -> Floats:
-    """(shares, ...): quantiles along the first axis, interpolated as `numpy.quantile` does by default.
+    """(shares, ...): quantiles along the first axis, as `numpy.quantile` with method "weibull" makes them.
 
-    That one loads numpy's masked arrays, a tenth of the planner's time, and makes NaN of infinite values.
+    Between the 5th smallest and the 5th largest of 199 draws a further one falls in 95 of 100 cases on average;
+    numpy's default would be a little narrower. `numpy.quantile` itself loads masked arrays, a tenth of the planner's
+    time, and makes NaN of infinite values.
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64), axis=0)
-    at = np.asarray(shares, dtype=np.float64) * (len(ordered) - 1)
+    at = np.clip(np.asarray(shares, dtype=np.float64) * (len(ordered) + 1) - 1, 0, len(ordered) - 1)
     below = np.minimum(at.astype(np.int64), max(len(ordered) - 2, 0))
     weight = (at - below).reshape(-1, *([1] * (ordered.ndim - 1)))
     above = np.minimum(below + 1, len(ordered) - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from qatplan.laws.quantiles import quantiles
 
@@ -12,12 +13,20 @@ from qatplan.laws.quantiles import quantiles
 def test_quantiles_are_those_of_numpy(shape: tuple[int, ...]) -> None:
     values = np.random.default_rng(2).standard_normal(shape)
     shares = [0.0, 0.025, 0.5, 0.31, 1.0]
-    assert quantiles(values, shares) == pytest.approx(np.quantile(values, shares, axis=0), abs=1e-15)
+    assert quantiles(values, shares) == pytest.approx(np.quantile(values, shares, axis=0, method="weibull"), abs=1e-15)
 
 
 def test_quantiles_of_infinite_values_are_infinite_and_no_warning(recwarn: pytest.WarningsRecorder) -> None:
     values = np.array([[1.0, 1.0], [2.0, 2.0], [3.0, np.inf], [np.inf, np.inf], [np.inf, np.inf]])
-    found = quantiles(values, [0.0, 0.25, 0.375, 0.5, 0.9, 1.0])
+    found = quantiles(values, [0.0, 1 / 3, 5 / 12, 0.5, 0.9, 1.0])
     assert found[:, 0].tolist() == [1, 2, 2.5, 3, np.inf, np.inf]
     assert found[:, 1].tolist() == [1, 2, np.inf, np.inf, np.inf, np.inf]
     assert not recwarn
+
+
+def test_an_interval_holds_one_more_draw_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(5)
+    draws, further = rng.standard_normal((99, 20_000)), rng.standard_normal(20_000)
+    low, high = quantiles(draws, [0.025, 0.975])
+    held = int(np.sum((low <= further) & (further <= high)))
+    assert binomtest(held, 20_000, 0.95).pvalue > 1e-4

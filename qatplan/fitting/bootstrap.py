@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from qatplan.fitting.luck import noise_like, take_apart
+from qatplan.fitting.luck import FEW_TRUNKS, noise_like, take_apart
 from qatplan.fitting.newton import minimise
 from qatplan.fitting.objective import Weighted, jacobian, residuals
 from qatplan.fitting.profile import calibrate
@@ -15,9 +15,6 @@ from qatplan.fitting.rows import Rows
 from qatplan.fitting.solve import Solution
 from qatplan.fitting.spread import studentised
 from qatplan.laws.inputs import Floats
-
-FEW_CLUSTERS = 20
-"""With fewer trunks, drawing whole trunks leaves sizes out of many draws, so residuals are resampled instead."""
 
 FEW_ROWS = 30
 """With fewer rows for each parameter, draws of rows leave out too much of the design, and intervals become too wide."""
@@ -54,7 +51,7 @@ def draw(
     """
     problem = solution.problem
     clusters = int(rows.cluster.max()) + 1
-    few = clusters < FEW_CLUSTERS or len(rows) < FEW_ROWS * problem.size
+    few = clusters < FEW_TRUNKS or len(rows) < FEW_ROWS * problem.size
     chosen: Kind = kind or ("residual" if few else "case")
     if len(rows) > MANY_ROWS and kind is None:
         return _by_scores(solution, rows, count=count, seed=seed, delta=delta, clusters=clusters)

@@ -14,7 +14,8 @@ import scipy
 from qatplan import __version__
 from qatplan.errors import DataError, UsageError
 from qatplan.fitting import criticism, identifiability, noise, support
-from qatplan.fitting.bootstrap import FEW_CLUSTERS, draw
+from qatplan.fitting.bootstrap import draw
+from qatplan.fitting.luck import FEW_TRUNKS
 from qatplan.fitting.objective import residuals
 from qatplan.fitting.problem import build
 from qatplan.fitting.profile import calibrate, intervals
@@ -104,20 +105,31 @@ def fit(
     fitted_law = natural_law(solution, supported)
     calibration = calibrate(solution, chosen, huber)
     error = residuals(solution.problem, solution.u[None, :])[0]
-    flags, open_questions = identifiability.describe(solution, chosen, calibration)
+    made = None
+    if bootstrap:
+        made = draw(solution, chosen, count=bootstrap, seed=seed, delta=huber, kind=resample, workers=workers)
+    theta = None if made is None else made.theta
+    flags, open_questions = identifiability.describe(solution, chosen, calibration, theta)
     seeds = noise.seed_noise(chosen)
     flags += noise.fit_quality(error, solution.problem.size, seeds, huber)
     certificate = solution.certificate()
     draws, bounds, how = None, {}, "none"
-    if bootstrap:
-        made = draw(solution, chosen, count=bootstrap, seed=seed, delta=huber, kind=resample, workers=workers)
+    if made is not None:
         draws = _natural_draws(fitted_law, made.theta, supported.held)
         certificate["bootstrap"] = {
             "draws": bootstrap, "kind": made.kind, "clusters": made.clusters, "unfinished": made.unfinished,
         }  # fmt: skip
-        flags += _bootstrap_flags(made.kind, made.clusters, made.unfinished, bootstrap, chosen.clustered)
+        if made.kind == "residual":
+            flags += _few_trunks(
+                chosen,
+                "residuals and one effect per trunk were resampled, since drawing whole trunks would leave model sizes "
+                "out",
+            )
+        if made.unfinished > 0.05 * bootstrap:
+            flags.append(f"{made.unfinished} of {bootstrap} draws did not converge tightly; intervals are rough")
     if interval == "profile":
         bounds, how = intervals(solution, chosen, delta=huber, level=level), "profile"
+        flags += _few_trunks(chosen, "their luck was estimated from residuals")
     elif draws is not None:
         bounds, how = _percentiles(solution.problem.free, fitted_law, draws, level), "bootstrap"
 
@@ -291,13 +303,8 @@ def _mixed_methods(rows: Rows) -> list[str]:
     return [f"bits {', '.join(mixed)}: several quantizers are fitted as one; --rows can choose one of them"]
 
 
-def _bootstrap_flags(kind: str, clusters: int, unfinished: int, count: int, clustered: bool) -> list[str]:
-    said = []
-    if kind == "residual" and clustered and clusters < FEW_CLUSTERS:
-        said.append(
-            f"only {clusters} trunks: residuals and one effect per trunk were resampled, since drawing whole trunks "
-            "would leave model sizes out; intervals hold for these sizes and trunks of the same kind"
-        )
-    if unfinished > 0.05 * count:
-        said.append(f"{unfinished} of {count} bootstrap draws did not converge tightly; intervals are rough")
-    return said
+def _few_trunks(rows: Rows, how: str) -> list[str]:
+    trunks = int(rows.cluster.max()) + 1
+    if not rows.clustered or trunks >= FEW_TRUNKS:
+        return []
+    return [f"only {trunks} trunks: {how}; intervals hold for these sizes and trunks of the same kind"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from statistics import NormalDist
 
 import numpy as np
 
@@ -12,13 +13,23 @@ from qatplan.fitting.solve import Solution
 from qatplan.fitting.support import axis_of, rank_deficient
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law, Parameter
+from qatplan.laws.quantiles import quantiles
 
 _TRADE_OFF = 0.985
 _AT_MOST = 4
+_ENOUGH = 50
+"""Draws, to speak for the scatter."""
+_WANTED = NormalDist().inv_cdf(0.975)
 
 
-def describe(solution: Solution, rows: Rows, calibration: Calibration) -> tuple[list[str], list[str]]:
-    """(flags, identifiability): what failed or sits at a bound, and what the rows do not determine."""
+def describe(
+    solution: Solution, rows: Rows, calibration: Calibration, draws: Floats | None = None
+) -> tuple[list[str], list[str]]:
+    """(flags, identifiability): what failed or sits at a bound, and what the rows do not determine.
+
+    draws: (draws, parameters of the law) fitting coordinates. With them the scatter is theirs; they know the luck of
+    trunks and how the law bends, both of which the calibration's straight lines miss.
+    """
     problem = solution.problem
     law = problem.law.from_coordinates(solution.theta())
     flags = [_bound(law, p, rows) for p in problem.free if p.name in solution.at_bounds]
@@ -31,41 +42,59 @@ def describe(solution: Solution, rows: Rows, calibration: Calibration) -> tuple[
             f"{_list(null)} cannot be told apart at all: the rows fix only combinations of them; "
             f"{_remedy(law, null[0], rows.x)}"
         )
-    covariance = problem.to_theta @ calibration.covariance @ problem.to_theta.T
-    sd = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    values = dict(zip((p.name for p in law.parameters()), law.coordinates(), strict=True))
+    every = [p.name for p in law.parameters()]
+    values = dict(zip(every, law.coordinates(), strict=True))
+    sd, correlation = _scatter(problem.to_theta @ calibration.covariance @ problem.to_theta.T)
+    ends = np.array([values[name] for name in names]) + np.outer([-_WANTED, _WANTED], sd)
+    if draws is not None and len(draws) >= _ENOUGH:
+        ends, correlation = _scatter_of_draws(draws[:, [every.index(name) for name in names]])
+        sd = (ends[1] - ends[0]) / (2 * _WANTED)
     for i, p in enumerate(problem.free):
         if p.name in null or p.name in solution.at_bounds:
             continue
         if p.name == "E" and sd[i] > 0.25:
+            low, high = np.exp(np.clip(ends[:, i], -300.0, 300.0))
             said.append(
-                f"E is not determined ({law.params()['E']:.3g} within a factor {np.exp(1.96 * min(sd[i], 300.0)):.2g} "
-                f"either way): larger models and longer runs would show where losses level off"
+                f"E is not determined ({law.params()['E']:.3g}, 95 % interval {low:.2g} to {high:.3g}): larger models "
+                f"and longer runs would show where losses level off"
             )
         elif np.isfinite(p.start[0]) and p.coordinate == "linear" and sd[i] > 0.5 * (p.start[1] - p.start[0]):
             said.append(
                 f"{p.name} is hardly determined ({values[p.name]:.2g} ± {sd[i]:.2g}); {_remedy(law, p.name, rows.x)}"
             )
-    said += _trade_offs(law, problem.free, covariance, sd, rows.x, skip={*null, *solution.at_bounds})
+    said += _trade_offs(law, problem.free, correlation, rows.x, skip={*null, *solution.at_bounds})
     return flags, said
 
 
-def _trade_offs(
-    law: Law, free: tuple[Parameter, ...], covariance: Floats, sd: Floats, x: Inputs, skip: set[str]
-) -> list[str]:
+def _scatter(covariance: Floats) -> tuple[Floats, Floats]:
+    """Standard deviations (p,) and correlations (p, p), 0 for what does not vary."""
+    sd = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    scale = np.where(sd > 0, sd, np.inf)
+    return sd, covariance / np.outer(scale, scale)
+
+
+def _scatter_of_draws(draws: Floats) -> tuple[Floats, Floats]:
+    """Ends (2, p) of 95 % intervals of draws (draws, p), and correlations (p, p) that normal variables with their ranks
+    would have (Pearson 1907): in logs an amplitude near 0 may be anywhere."""
+    ends = quantiles(draws, [0.025, 0.975])
+    ranks = np.argsort(np.argsort(draws, axis=0), axis=0).astype(np.float64)
+    correlation = 2.0 * np.sin(np.pi / 6.0 * np.atleast_2d(np.corrcoef(ranks, rowvar=False)))
+    varies = ends[1] > ends[0]
+    return ends, np.where(np.outer(varies, varies), correlation, 0.0)
+
+
+def _trade_offs(law: Law, free: tuple[Parameter, ...], correlation: Floats, x: Inputs, skip: set[str]) -> list[str]:
     """Pairs of shape parameters that move together; amplitudes always follow their exponents and are no news."""
     shapes = [i for i, p in enumerate(free) if (p.coordinate != "log" or p.name == "E") and p.name not in skip]
     pairs = []
     for a, i in enumerate(shapes):
         for j in shapes[a + 1 :]:
-            if sd[i] > 0 and sd[j] > 0:
-                correlation = covariance[i, j] / (sd[i] * sd[j])
-                if abs(correlation) > _TRADE_OFF:
-                    pairs.append((abs(correlation), correlation, free[i].name, free[j].name))
+            if abs(correlation[i, j]) > _TRADE_OFF:
+                pairs.append((abs(correlation[i, j]), correlation[i, j], free[i].name, free[j].name))
     said = []
-    for _, correlation, one, other in sorted(pairs, reverse=True)[:_AT_MOST]:
+    for _, together, one, other in sorted(pairs, reverse=True)[:_AT_MOST]:
         said.append(
-            f"{one} and {other} trade off (correlation {correlation:.3f}): the rows determine a combination of them "
+            f"{one} and {other} trade off (correlation {together:.3f}): the rows determine a combination of them "
             f"better than either; {_remedy(law, other, x)}"
         )
     return said

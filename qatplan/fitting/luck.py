@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from qatplan.fitting.rows import Rows
 from qatplan.laws.inputs import Floats
 
+FEW_TRUNKS = 20
+"""With fewer trunks, drawing whole ones leaves sizes out, and sums of scores by trunk say next to nothing."""
 _VISIBLE = 0.5
 """What the fit leaves of a pattern of trunk effects, as a share of its size, for it to count as visible."""
 _NOTHING = 1e-6

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
+from qatplan.fitting.luck import FEW_TRUNKS, take_apart
 from qatplan.fitting.newton import minimise
 from qatplan.fitting.objective import Weighted, jacobian, residuals
 from qatplan.fitting.problem import build
@@ -16,7 +17,6 @@ from qatplan.fitting.solve import Solution
 from qatplan.laws.inputs import Floats
 
 _POINTS = 14
-_FEW_CLUSTERS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +27,16 @@ class Calibration:
     """(p, p) sandwich covariance of the scaled coordinates."""
     bread: Floats
     """(p, p) inverse of the expected hessian."""
+    freedom: Floats
+    """(p,) degrees of freedom that speak about each variance; infinite unless few trunks' luck is part of it."""
 
 
 def calibrate(solution: Solution, rows: Rows, delta: float) -> Calibration:
     """Sandwich covariance, clustered by trunk where 20 or more trunks carry the rows.
+
+    A sandwich of fewer knows next to nothing, so there the covariance of the luck that the runs of a trunk share
+    (`qatplan.fitting.luck`) is added to that of independent rows; Satterthwaite's approximation (Biometrics 2, 1946)
+    gives the degrees of freedom of the sum.
 
     The expected curvature of a Huber term is the chance of a residual within delta; it is estimated over a window of
     at least 0.3 standard deviations, because few residuals are that small where delta is far below the noise.
@@ -45,15 +51,30 @@ def calibrate(solution: Solution, rows: Rows, delta: float) -> Calibration:
     curvature = float(np.mean(np.abs(r) <= window)) * min(1.0, delta / window)
     score = np.clip(r, -delta, delta)[:, None] * slopes
     clusters = int(rows.cluster.max()) + 1
-    if rows.clustered and clusters >= _FEW_CLUSTERS:
-        summed = np.zeros((clusters, p))
-        np.add.at(summed, rows.cluster, score)
-        score = summed * np.sqrt(clusters / (clusters - 1))
+    if rows.clustered and clusters >= FEW_TRUNKS:
+        score = _by_trunk(score, rows) * np.sqrt(clusters / (clusters - 1))
     bread, covariance = np.zeros((p, p)), np.zeros((p, p))
     cells = np.ix_(inside, inside)
     bread[cells] = np.linalg.pinv(max(curvature, 1.0 / n) * (slopes.T @ slopes)[cells], hermitian=True)
     covariance[cells] = bread[cells] @ (score.T @ score)[cells] @ bread[cells]
-    return Calibration(covariance=covariance, bread=bread)
+    freedom = np.full(p, np.inf)
+    parts = take_apart(-residuals(problem, u[None, :])[0], rows, slopes)
+    if parts.luck > 0 and clusters < FEW_TRUNKS:
+        # A row counts by its slope times the expected curvature, which the bread takes out again.
+        shared = parts.luck * max(curvature, 1.0 / n) * _by_trunk(slopes, rows)
+        luck = bread @ shared.T @ shared @ bread
+        covariance += luck
+        share = np.diag(luck) / np.maximum(np.diag(covariance), np.finfo(float).tiny)
+        freedom = parts.freedom / np.maximum(share, 1e-9) ** 2
+        freedom[[i for i in range(p) if i not in inside]] = parts.freedom
+    return Calibration(covariance=covariance, bread=bread, freedom=freedom)
+
+
+def _by_trunk(values: Floats, rows: Rows) -> Floats:
+    """(trunks, p): sums of (rows, p) over the runs of each trunk."""
+    summed = np.zeros((int(rows.cluster.max()) + 1, values.shape[1]))
+    np.add.at(summed, rows.cluster, values)
+    return summed
 
 
 def intervals(solution: Solution, rows: Rows, *, delta: float, level: float) -> dict[str, tuple[float, float]]:
@@ -61,7 +82,6 @@ def intervals(solution: Solution, rows: Rows, *, delta: float, level: float) -> 
 
     An open end is the parameter's bound: 0 or the largest allowed value.
     """
-    wanted = NormalDist().inv_cdf(0.5 + level / 2)
     result: dict[str, tuple[float, float]] = {}
     theta = solution.theta()
     names = [p.name for p in solution.problem.law.parameters()]
@@ -69,10 +89,10 @@ def intervals(solution: Solution, rows: Rows, *, delta: float, level: float) -> 
         if parameter.coordinate == "factor":
             # The factor is exp(-coordinate / exponent); its coordinate's interval is read at the fitted exponent.
             exponent = float(theta[names.index(parameter.exponent)])
-            low, high = _interval(solution, rows, j, delta, wanted)
+            low, high = _interval(solution, rows, j, delta, level)
             result[parameter.name] = (float(np.exp(-high / exponent)), float(np.exp(-low / exponent)))
             continue
-        low, high = _interval(solution, rows, j, delta, wanted)
+        low, high = _interval(solution, rows, j, delta, level)
         if parameter.coordinate == "log":
             low, high = float(np.exp(low)), float(np.exp(min(high, 700.0)))
         elif parameter.coordinate == "inverse":
@@ -81,7 +101,7 @@ def intervals(solution: Solution, rows: Rows, *, delta: float, level: float) -> 
     return result
 
 
-def _interval(solution: Solution, rows: Rows, j: int, delta: float, wanted: float) -> tuple[float, float]:
+def _interval(solution: Solution, rows: Rows, j: int, delta: float, level: float) -> tuple[float, float]:
     """Interval of one fitting coordinate."""
     base = solution.problem
     amplitude = base.free[j].coordinate == "log"
@@ -90,6 +110,7 @@ def _interval(solution: Solution, rows: Rows, j: int, delta: float, wanted: floa
     same = Solution(**{**vars(solution), "problem": problem, "u": u})
     calibration = calibrate(same, rows, delta)
     bread, variance = float(calibration.bread[j, j]), float(calibration.covariance[j, j])
+    wanted = float(stdtrit(calibration.freedom[j], 0.5 + level / 2))
     scale = float(problem.to_u[j, j])
     direction = calibration.bread[:, j] / bread if bread > 0 else np.eye(problem.size)[j]
     if bread <= 0 or variance <= 0:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +17,7 @@ from qatplan.atomic import write_bytes
 from qatplan.errors import DataError, NotTrustworthy, UsageError
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law, predict_many, to_coordinate
-from qatplan.laws.quantiles import quantiles
+from qatplan.laws.quantiles import quantiles, quantiles_of_runs
 from qatplan.laws.registry import get
 
 FORMAT = "qatplan-fit-1"
@@ -119,14 +118,13 @@ class FittedLaw:
         if not 0 < level < 1:
             raise UsageError(f"level is {level:g}; allowed is between 0 and 1")
         values = predict_many(self.law, self.draw_coordinates(), x)
-        if kind == "prediction":
-            if not math.isfinite(self.noise):
-                raise UsageError("this fit records no noise, so it gives no prediction interval")
-            # A fixed set of normal quantiles instead of random ones: the same fit always gives the same interval.
-            scatter = [NormalDist().inv_cdf((i + 0.5) / 41) for i in range(41)]
-            values = np.concatenate([values * math.exp(self.noise * q) for q in scatter])
-        tail = 0.5 * (1.0 - level)
-        low, high = quantiles(values, [tail, 1.0 - tail])
+        tail = [0.5 * (1.0 - level), 0.5 * (1.0 + level)]
+        if kind == "confidence":
+            low, high = quantiles(values, tail)
+            return low, high
+        if not math.isfinite(self.noise):
+            raise UsageError("this fit records no noise, so it gives no prediction interval")
+        low, high = quantiles_of_runs(values, self.noise, tail)
         return low, high
 
     def extrapolation(self, x: Inputs) -> list[str]:

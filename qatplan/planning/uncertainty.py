@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
 from qatplan.laws import FittedLaw, Inputs, optimal_fraction
 from qatplan.laws.inputs import Floats
 from qatplan.laws.law import predict_many
-from qatplan.laws.quantiles import quantiles
+from qatplan.laws.quantiles import quantiles, quantiles_of_runs
 from qatplan.planning.candidate import Candidate
 from qatplan.planning.objective import Objective
 
@@ -93,7 +92,5 @@ def _with_scatter(losses: Floats, noise: float, tail: list[float]) -> Interval |
     """Interval of one new run: the draws, each with the scatter of single runs about the law (log-normal)."""
     if not math.isfinite(noise):
         return None
-    # A fixed set of normal quantiles instead of random ones: the same fit always gives the same interval.
-    scatter = np.exp(noise * np.array([NormalDist().inv_cdf((i + 0.5) / 41) for i in range(41)]))
-    low, high = quantiles(np.outer(losses, scatter).ravel(), tail)
+    low, high = quantiles_of_runs(losses, noise, tail)
     return float(low), float(high)

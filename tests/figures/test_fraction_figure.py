@@ -47,8 +47,8 @@ def test_refitted_line_and_its_band() -> None:
     assert series.refitted_a == 5.0
     s = series.s_total
     assert series.refitted.value == pytest.approx(np.exp(-5.0 / np.log(s)))
-    assert series.refitted.low == pytest.approx(np.exp(-5.9 / np.log(s)), rel=1e-3)
-    assert series.refitted.high == pytest.approx(np.exp(-4.1 / np.log(s)), rel=1e-3)
+    assert series.refitted.low == pytest.approx(np.exp(-5.909 / np.log(s)))
+    assert series.refitted.high == pytest.approx(np.exp(-4.091 / np.log(s)))
 
 
 def test_path_of_a_loss_law_is_its_optimum() -> None:

@@ -128,10 +128,10 @@ def coverage(noise: float, count: int, misspecified: bool = False) -> tuple[int,
         data = select(table(x, y), "chinchilla", shape=Chinchilla)
         solution = solve(build(truth, data.x, data.y), delta=1e-3, seed=0, starts=2)
         theta = draw(solution, data, count=200, seed=k, delta=1e-3).theta
-        low, high = np.quantile(theta[:, 2], [0.025, 0.975])
+        low, high = np.quantile(theta[:, 2], [0.025, 0.975], method="weibull")
         hits += bool(low <= truth.alpha <= high)
         values = [truth.from_coordinates(t).predict(point)[0] for t in theta]
-        low, high = np.quantile(values, [0.025, 0.975])
+        low, high = np.quantile(values, [0.025, 0.975], method="weibull")
         predicted += bool(low <= truth.predict(point)[0] <= high)
     return hits, predicted
 

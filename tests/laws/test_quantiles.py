@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from qatplan.laws.quantiles import quantiles
+from qatplan.laws.quantiles import quantiles, quantiles_of_runs
 
 
 @pytest.mark.parametrize("shape", [(1,), (2, 3), (7,), (40, 2)])
@@ -30,3 +30,15 @@ def test_an_interval_holds_one_more_draw_as_often_as_it_says() -> None:
     low, high = quantiles(draws, [0.025, 0.975])
     held = int(np.sum((low <= further) & (further <= high)))
     assert binomtest(held, 20_000, 0.95).pvalue > 1e-4
+
+
+def test_runs_without_noise_are_the_draws_and_noise_widens_them() -> None:
+    losses = np.random.default_rng(7).normal(2.0, 0.1, size=(199, 3))
+    bounds = quantiles(losses, [0.025, 0.975])
+    assert quantiles_of_runs(losses, 0.0, [0.025, 0.975]) == pytest.approx(bounds, abs=0.01)
+    little = quantiles_of_runs(losses, 1e-4, [0.025, 0.975])
+    assert np.all(little[0] <= bounds[0])
+    assert np.all(little[1] >= bounds[1])
+    noisy = quantiles_of_runs(losses, 0.1, [0.025, 0.975])
+    width = float(np.mean(noisy[1] - noisy[0]))
+    assert width == pytest.approx(2 * 1.96 * np.hypot(0.1, 2.0 * 0.1), rel=0.1)

@@ -66,8 +66,8 @@ def test_a_fitted_fraction_law_brings_its_interval(fitted: Build) -> None:
     advice = advise(Problem(bits=(4.0,), params=1e9, tokens=5e10), fit)
     low, high = advice.choice.fraction_interval or (0, 0)
     assert advice.choice.fraction == pytest.approx(np.exp(-5 / np.log(100)))
-    assert low == pytest.approx(np.exp(-5.475 / np.log(100)))
-    assert high == pytest.approx(np.exp(-4.525 / np.log(100)))
+    assert low == pytest.approx(np.exp(-5.4845 / np.log(100)))
+    assert high == pytest.approx(np.exp(-4.5155 / np.log(100)))
     assert (
         advise(Problem(bits=(4.0,), params=1e9, tokens=5e10), fitted(law=QatFraction())).flags[-1][:12]
         == "no-intervals"
@@ -80,9 +80,8 @@ def test_prediction_is_the_law_s(fitted: Build, law: QatLoss) -> None:
     assert said.loss == float(law.predict(x)[0])
     assert said.loss_interval is not None
     assert said.new_run_interval is not None
-    assert (
-        said.new_run_interval[0] < said.loss_interval[0] < said.loss < said.loss_interval[1] < said.new_run_interval[1]
-    )
+    ends = (said.new_run_interval[0], said.loss_interval[0], said.loss_interval[1], said.new_run_interval[1])
+    assert ends[0] <= ends[1] < said.loss < ends[2] <= ends[3]
     assert said.optimal_loss is not None
     assert said.optimal_loss < said.loss
     assert said.tokens_per_parameter_byte == pytest.approx(3e11 / (1.5e9 / 2))

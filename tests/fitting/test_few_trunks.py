@@ -1,0 +1,63 @@
+"""Few trunks: what their luck leaves open is in the intervals and in the words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from simulated import TRUE_CHINCHILLA, table
+
+from qatplan.fitting import fit
+from qatplan.laws import FittedLaw, Inputs
+
+SIZES, BUDGETS = 6, 8
+FITS = Path(__file__).parents[2] / "fits"
+
+
+def one_trunk_for_each_size(luck: float, own: float, seed: int) -> dict[str, object]:
+    """Six sizes over two and a half decades, eight budgets of each; runs of one size share their trunk's luck."""
+    rng = np.random.default_rng([seed, 3])
+    size = np.repeat(np.arange(SIZES), BUDGETS)
+    x = Inputs.of(n=np.geomspace(5e7, 1.6e10, SIZES)[size], d_total=np.tile(np.geomspace(1e9, 1e12, BUDGETS), SIZES))
+    errors = luck * rng.standard_normal(SIZES)[size] + own * rng.standard_normal(len(x))
+    return table(x, TRUE_CHINCHILLA.predict(x) * np.exp(errors), trunk_id=[f"trunk {i}" for i in size])
+
+
+def test_profile_intervals_know_the_luck_of_few_trunks() -> None:
+    """Taken as independent, these 48 runs give intervals of alpha that hold the truth once in three times."""
+    held = {"E": 0, "alpha": 0, "beta": 0}
+    for seed in range(30):
+        columns = one_trunk_for_each_size(luck=0.003, own=0.002, seed=seed)
+        fitted = fit(columns, law="chinchilla", interval="profile", bootstrap=0)
+        assert any("only 6 trunks" in flag for flag in fitted.flags)
+        for name in held:
+            low, high = fitted.intervals[name]
+            held[name] += bool(low <= TRUE_CHINCHILLA.params()[name] <= high)
+    assert all(binomtest(count, 30, 0.95).pvalue > 1e-3 for count in held.values()), held
+
+
+def test_profile_and_bootstrap_agree_about_luck() -> None:
+    columns = one_trunk_for_each_size(luck=0.003, own=0.002, seed=1)
+    profile = fit(columns, law="chinchilla", interval="profile", bootstrap=0).intervals
+    bootstrap = fit(columns, law="chinchilla", bootstrap=400).intervals
+    for name in ("E", "alpha"):
+        assert np.diff(profile[name])[0] == pytest.approx(np.diff(bootstrap[name])[0], rel=0.35)
+
+
+def test_what_only_the_draws_show_to_be_open_is_said() -> None:
+    """A line through the estimate shows E within some per cent; along the valley that luck opens it runs to 0."""
+    said = fit(one_trunk_for_each_size(luck=0.03, own=0.001, seed=0), law="chinchilla", bootstrap=200)
+    low, high = said.intervals["E"]
+    assert high / low > 4
+    assert any(s.startswith("E is not determined") for s in said.identifiability)
+    quiet = fit(one_trunk_for_each_size(luck=0.0, own=0.001, seed=0), law="chinchilla", bootstrap=200)
+    assert quiet.identifiability == []
+
+
+@pytest.mark.parametrize("name", ["qat-loss", "chinchilla"])
+def test_words_of_shipped_fits_agree_with_their_intervals(name: str) -> None:
+    fitted = FittedLaw.read(FITS / f"{name}.json")
+    low, high = fitted.intervals["E"]
+    assert (np.log(high / max(low, 1e-300)) > 1.0) == any("E is not determined" in s for s in fitted.identifiability)

@@ -58,9 +58,12 @@ def describe(
                 f"E is not determined ({law.params()['E']:.3g}, 95 % interval {low:.2g} to {high:.3g}): larger models "
                 f"and longer runs would show where losses level off"
             )
-        elif np.isfinite(p.start[0]) and p.coordinate == "linear" and sd[i] > 0.5 * (p.start[1] - p.start[0]):
+        elif p.coordinate == "linear" and ends[1, i] - ends[0, i] > p.start[1] - p.start[0]:
+            # As wide as the range in which such exponents are looked for: the rows add nothing to it.
+            low, high = ends[:, i]
             said.append(
-                f"{p.name} is hardly determined ({values[p.name]:.2g} ± {sd[i]:.2g}); {_remedy(law, p.name, rows.x)}"
+                f"{p.name} is hardly determined ({values[p.name]:.2g}, 95 % interval {low:.2g} to {high:.2g}): "
+                f"{_remedy(law, p.name, rows.x)}"
             )
     said += _trade_offs(law, problem.free, correlation, rows.x, skip={*null, *solution.at_bounds})
     return flags, said

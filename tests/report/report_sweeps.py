@@ -49,7 +49,7 @@ def fit_of(path: Path, *, status: Status = Status.GOOD, **changes: Any) -> Fitte
         "noise": 0.0015,
         "seed_noise": 0.0011,
         "flags": [f"{HOSTILE} is a flag"],
-        "identifiability": ["rho is hardly determined (0.05 ± 0.7)"],
+        "identifiability": ["rho is hardly determined (0.05, 95 % interval 0 to 1.4)"],
         "holdout": {"kind": "largest-n", "rows": 20, "fitted_rows": 22, "mape": 0.0123, "max_ape": 0.031,
                     "bias": -0.004, "worst_run": "run00042"},
         "ranges": ranges(chosen),

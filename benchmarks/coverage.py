@@ -104,7 +104,7 @@ def shipped() -> Scenario:
         trunk=[str(c) for c in rows.cluster],
         error=lambda rng: OWN * rng.standard_normal(len(rows)) + SHARED * rng.standard_normal(trunks)[rows.cluster],
         points=Inputs.of(n=[5e4, 1.2e5, 2.5e5], d_total=[4e6, 4e6, 1.6e7], bits=[4, 2, 3], fraction=[0.3, 0.3, 0.4]),
-        # Not nu and lam, which half of the fits call open, nor rho, which a quarter of them have at its bound.
+        # Amplitudes follow their exponents. Most fits call nu open, and a quarter of them have rho at its bound.
         watched=("E", "alpha", "beta", "chi", "psi", "omega", "mu", "xi"),
         held={"theta": -math.inf, "kappa": 0.0},
     )

@@ -104,8 +104,8 @@ def noise_like(parts: Parts, rows: Rows, count: int, rng: np.random.Generator) -
     for group in _pools(rows.x.bits):
         pool = parts.own[group][known[group]]
         noise[:, group] = rng.choice(pool if len(pool) else parts.own[known], size=(count, len(group)))
-    # Else the mean of a pool would shift all draws to one side.
-    noise *= rng.choice([-1.0, 1.0], size=(count, 1))
+    # Else the mean of a pool would be noise that its runs share.
+    noise *= rng.choice([-1.0, 1.0], size=noise.shape)
     if parts.luck == 0.0:
         return noise
     effects = parts.luck * rng.standard_normal((count, len(parts.visible)))

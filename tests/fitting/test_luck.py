@@ -128,6 +128,16 @@ def test_drawn_noise_is_shared_by_the_runs_of_a_trunk_and_absorbed_luck_alone_ha
     assert np.var(within) == pytest.approx(parts.own.var() * (1 - 1 / BUDGETS), rel=0.05)
 
 
+def test_the_mean_of_a_pool_of_residuals_is_no_noise_that_its_runs_share() -> None:
+    data, slopes = sweep()
+    alone = replace(data, cluster=np.arange(len(data)), clustered=False)
+    parts = replace(take_apart(OWN * np.random.default_rng(0).standard_normal(len(data)), alone, slopes), luck=0.0)
+    parts = replace(parts, own=parts.own + OWN)
+    mean = noise_like(parts, alone, 20_000, np.random.default_rng(1)).mean(axis=1)
+    assert np.mean(mean) == pytest.approx(0, abs=0.01 * OWN)
+    assert np.var(mean) == pytest.approx(np.mean(parts.own**2) / len(data), rel=0.05)
+
+
 def test_few_rows_for_each_parameter_are_not_drawn_but_their_residuals_are() -> None:
     x, _ = design()
     y = observed(TRUE_CHINCHILLA, x)

@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from qatplan.fitting.luck import FEW_TRUNKS, noise_like, take_apart
+from qatplan.fitting.luck import FEW_TRUNKS, luck_like, noise_like, take_apart
 from qatplan.fitting.newton import minimise
 from qatplan.fitting.objective import Weighted, jacobian, residuals
-from qatplan.fitting.profile import calibrate
+from qatplan.fitting.profile import by_trunk, calibrate
 from qatplan.fitting.rows import Rows
 from qatplan.fitting.solve import Solution
 from qatplan.fitting.spread import studentised
@@ -47,7 +47,8 @@ def draw(
     (`qatplan.fitting.luck`); its end counts as far from the optimum as it is in the scatter of fits
     (`qatplan.fitting.spread`).
     By default case, and residual where there are fewer than 20 clusters, or fewer than 30 rows for each parameter;
-    with more than 5,000 rows *score*: cases are drawn, and each draw is one Newton step from the optimum.
+    with more than 5,000 rows *score*: cases are drawn, and each draw is one Newton step from the optimum; of fewer than
+    20 trunks the runs are drawn, and luck like that of the residuals is added.
     """
     problem = solution.problem
     clusters = int(rows.cluster.max()) + 1
@@ -84,12 +85,19 @@ def _by_scores(solution: Solution, rows: Rows, *, count: int, seed: int, delta: 
     rng = np.random.default_rng([seed, 1])
     calibration = calibrate(solution, rows, delta)
     error = residuals(problem, solution.u[None, :])[0]
-    score = np.zeros((clusters, problem.size))
-    np.add.at(score, rows.cluster, np.clip(error, -delta, delta)[:, None] * jacobian(problem, solution.u))
+    slopes = jacobian(problem, solution.u)
+    score, parts = np.clip(error, -delta, delta)[:, None] * slopes, None
+    if rows.clustered and clusters < FEW_TRUNKS:
+        parts = take_apart(-error, rows, slopes)
+    else:
+        score = by_trunk(score, rows)
     steps = []
     for begin in range(0, count, 50):
         k = min(50, count - begin)
-        counts = rng.multinomial(clusters, np.full(clusters, 1.0 / clusters), size=k) - 1.0
+        counts = rng.multinomial(len(score), np.full(len(score), 1.0 / len(score)), size=k) - 1.0
         steps.append(counts @ score @ calibration.bread)
+        if parts is not None and parts.luck > 0:
+            shared = calibration.curvature * by_trunk(slopes, rows)
+            steps[-1] -= luck_like(parts, k, rng) @ shared @ calibration.bread
     u = np.clip(solution.u - np.concatenate(steps), problem.lower, problem.upper)
     return Draws(theta=problem.theta(u), kind="score", clusters=clusters, unfinished=0)

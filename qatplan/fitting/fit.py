@@ -119,12 +119,10 @@ def fit(
         certificate["bootstrap"] = {
             "draws": bootstrap, "kind": made.kind, "clusters": made.clusters, "unfinished": made.unfinished,
         }  # fmt: skip
-        if made.kind == "residual":
-            flags += _few_trunks(
-                chosen,
-                "residuals and one effect per trunk were resampled, since drawing whole trunks would leave model sizes "
-                "out",
-            )
+        if made.kind != "case":
+            what = "residuals" if made.kind == "residual" else "runs"
+            why = "since drawing whole trunks would leave model sizes out"
+            flags += _few_trunks(chosen, f"{what} and one effect per trunk were resampled, {why}")
         if made.unfinished > 0.05 * bootstrap:
             flags.append(f"{made.unfinished} of {bootstrap} draws did not converge tightly; intervals are rough")
     if interval == "profile":

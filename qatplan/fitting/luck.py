@@ -93,12 +93,7 @@ def _undone(left: Floats, basis: Floats) -> Floats:
 
 
 def noise_like(parts: Parts, rows: Rows, count: int, rng: np.random.Generator) -> Floats:
-    """Artificial noise (count, rows).
-
-    Own noise is resampled within the same bit width, with either sign. Effects of trunks are normal; of their absorbed
-    part the size is drawn too, from what the degrees of freedom leave open, which gives it the tails of a t
-    distribution.
-    """
+    """Artificial noise (count, rows): own noise resampled within the same bit width, with either sign, and luck."""
     noise = np.zeros((count, len(rows)))
     known = np.isfinite(parts.own)
     for group in _pools(rows.x.bits):
@@ -106,12 +101,19 @@ def noise_like(parts: Parts, rows: Rows, count: int, rng: np.random.Generator) -
         noise[:, group] = rng.choice(pool if len(pool) else parts.own[known], size=(count, len(group)))
     # Else the mean of a pool would be noise that its runs share.
     noise *= rng.choice([-1.0, 1.0], size=noise.shape)
-    if parts.luck == 0.0:
-        return noise
+    return noise if parts.luck == 0.0 else noise + luck_like(parts, count, rng)[:, rows.cluster]
+
+
+def luck_like(parts: Parts, count: int, rng: np.random.Generator) -> Floats:
+    """Artificial effects (count, trunks), normal; of their absorbed part the size is drawn too.
+
+    It is drawn from what the degrees of freedom leave open, which gives it the tails of a t distribution.
+    """
     effects = parts.luck * rng.standard_normal((count, len(parts.visible)))
     seen = effects @ parts.visible.T
     stretch = np.sqrt(parts.freedom / rng.chisquare(parts.freedom, size=(count, 1)))
-    return noise + (seen + stretch * (effects - seen))[:, rows.cluster]
+    drawn: Floats = seen + stretch * (effects - seen)
+    return drawn
 
 
 def _pools(bits: Floats, least: int = 15) -> list[NDArray[np.intp]]:

@@ -29,6 +29,8 @@ class Calibration:
     """(p, p) inverse of the expected hessian."""
     freedom: Floats
     """(p,) degrees of freedom that speak about each variance; infinite unless few trunks' luck is part of it."""
+    curvature: float
+    """Expected curvature of a row's Huber term."""
 
 
 def calibrate(solution: Solution, rows: Rows, delta: float) -> Calibration:
@@ -52,25 +54,26 @@ def calibrate(solution: Solution, rows: Rows, delta: float) -> Calibration:
     score = np.clip(r, -delta, delta)[:, None] * slopes
     clusters = int(rows.cluster.max()) + 1
     if rows.clustered and clusters >= FEW_TRUNKS:
-        score = _by_trunk(score, rows) * np.sqrt(clusters / (clusters - 1))
+        score = by_trunk(score, rows) * np.sqrt(clusters / (clusters - 1))
     bread, covariance = np.zeros((p, p)), np.zeros((p, p))
     cells = np.ix_(inside, inside)
     bread[cells] = np.linalg.pinv(max(curvature, 1.0 / n) * (slopes.T @ slopes)[cells], hermitian=True)
     covariance[cells] = bread[cells] @ (score.T @ score)[cells] @ bread[cells]
     freedom = np.full(p, np.inf)
-    parts = take_apart(-residuals(problem, u[None, :])[0], rows, slopes)
-    if parts.luck > 0 and clusters < FEW_TRUNKS:
+    if rows.clustered and clusters < FEW_TRUNKS:
+        parts = take_apart(-residuals(problem, u[None, :])[0], rows, slopes)
         # A row counts by its slope times the expected curvature, which the bread takes out again.
-        shared = parts.luck * max(curvature, 1.0 / n) * _by_trunk(slopes, rows)
-        luck = bread @ shared.T @ shared @ bread
-        covariance += luck
-        share = np.diag(luck) / np.maximum(np.diag(covariance), np.finfo(float).tiny)
+        shared = parts.luck * max(curvature, 1.0 / n) * by_trunk(slopes, rows) @ bread
+        luck = np.sum(shared**2, axis=0)
+        covariance += shared.T @ shared
+        share = luck / np.maximum(np.diag(covariance), np.finfo(float).tiny)
+        # Without a variance of its own, at a bound, a coordinate is judged by the others' and by the luck's freedom.
+        share[[i for i in range(p) if i not in inside]] = float(parts.luck > 0)
         freedom = parts.freedom / np.maximum(share, 1e-9) ** 2
-        freedom[[i for i in range(p) if i not in inside]] = parts.freedom
-    return Calibration(covariance=covariance, bread=bread, freedom=freedom)
+    return Calibration(covariance=covariance, bread=bread, freedom=freedom, curvature=max(curvature, 1.0 / n))
 
 
-def _by_trunk(values: Floats, rows: Rows) -> Floats:
+def by_trunk(values: Floats, rows: Rows) -> Floats:
     """(trunks, p): sums of (rows, p) over the runs of each trunk."""
     summed = np.zeros((int(rows.cluster.max()) + 1, values.shape[1]))
     np.add.at(summed, rows.cluster, values)

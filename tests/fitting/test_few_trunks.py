@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from simulated import TRUE_CHINCHILLA, table
+from simulated import TRUE_CHINCHILLA, chinchilla_points, observed, table
 
 from qatplan.fitting import fit
 from qatplan.laws import FittedLaw, Inputs
@@ -44,6 +44,20 @@ def test_profile_and_bootstrap_agree_about_luck() -> None:
     bootstrap = fit(columns, law="chinchilla", bootstrap=400).intervals
     for name in ("E", "alpha"):
         assert np.diff(profile[name])[0] == pytest.approx(np.diff(bootstrap[name])[0], rel=0.35)
+
+
+def test_draws_of_many_runs_from_few_trunks_know_their_luck() -> None:
+    """Drawn as whole trunks, the twelve of them would scatter half as much."""
+    x = chinchilla_points(6000)
+    trunk = np.argsort(np.argsort(x.n)) // 500
+    y = observed(TRUE_CHINCHILLA, x, 0.003) * np.exp(0.004 * np.random.default_rng(0).standard_normal(12)[trunk])
+    columns = table(x, y, trunk_id=[f"trunk {i}" for i in trunk])
+    fitted = fit(columns, law="chinchilla", bootstrap=300)
+    refitted = fit(columns, law="chinchilla", bootstrap=100, resample="residual")
+    assert fitted.certificate["bootstrap"]["kind"] == "score"
+    assert any("only 12 trunks: runs and one effect per trunk" in flag for flag in fitted.flags)
+    spread, wanted = (f.draw_coordinates().std(axis=0) for f in (fitted, refitted))
+    np.testing.assert_allclose(spread, wanted, rtol=0.3)
 
 
 def test_what_only_the_draws_show_to_be_open_is_said() -> None:

@@ -26,6 +26,7 @@ from qatplan.fitting.rows import select
 from qatplan.fitting.solve import solve
 from qatplan.laws import FittedLaw, Inputs, QatLoss, optimal_fraction
 from qatplan.laws.law import natural
+from qatplan.laws.quantiles import quantiles
 from qatplan.planning import design
 from qatplan.planning.candidate_runs import CandidateRuns, candidates
 
@@ -88,7 +89,7 @@ def width(fit: FittedLaw) -> float:
     target = optimal_fraction(
         TRUTH, n=10 * LARGEST[0], d_total=10 * LARGEST[1], bits=BITS, draws=fit.draw_coordinates()
     ).fraction
-    low, high = np.quantile(target, [0.025, 0.975], axis=0)
+    low, high = quantiles(target, [0.025, 0.975])
     return float(np.mean(high - low))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -119,17 +120,14 @@ def fit(
         certificate["bootstrap"] = {
             "draws": bootstrap, "kind": made.kind, "clusters": made.clusters, "unfinished": made.unfinished,
         }  # fmt: skip
-        if made.kind != "case":
-            what = "residuals" if made.kind == "residual" else "runs"
-            why = "since drawing whole trunks would leave model sizes out"
-            flags += _few_trunks(chosen, f"{what} and one effect per trunk were resampled, {why}")
         if made.unfinished > 0.05 * bootstrap:
             flags.append(f"{made.unfinished} of {bootstrap} draws did not converge tightly; intervals are rough")
     if interval == "profile":
         bounds, how = intervals(solution, chosen, delta=huber, level=level), "profile"
-        flags += _few_trunks(chosen, "their luck was estimated from residuals")
     elif draws is not None:
         bounds, how = _percentiles(solution.problem.free, fitted_law, draws, level), "bootstrap"
+    if how == "profile" or (made is not None and made.kind != "case"):
+        flags += _few_trunks(chosen, calibration.luck)
 
     def refit(part: Rows) -> Law:
         return refitted(kind, part, huber=huber, seed=seed, fix=fixed)
@@ -252,12 +250,13 @@ def _check(huber: float, bootstrap: int, interval: str, level: float) -> None:
         raise UsageError(f"huber is {huber:g}; allowed is a positive number, usually 1e-3")
     if bootstrap < 0:
         raise UsageError(f"bootstrap is {bootstrap}; allowed is 0 (no draws) or more")
-    if 0 < bootstrap < 20:
-        raise UsageError(f"bootstrap is {bootstrap}; fewer than 20 draws give no interval")
     if interval not in ("bootstrap", "profile"):
         raise UsageError(f"interval is {interval!r}; allowed are bootstrap and profile")
     if not 0 < level < 1:
         raise UsageError(f"level is {level:g}; allowed is between 0 and 1")
+    least = math.ceil(round(2.0 / (1.0 - level), 6)) - 1
+    if 0 < bootstrap < least:
+        raise UsageError(f"bootstrap is {bootstrap}; an interval of {100 * level:g} % takes at least {least} draws")
 
 
 def _refuse_for_fractions(law: str, given: Mapping[str, bool]) -> None:
@@ -284,7 +283,13 @@ def _percentiles(free: Sequence[Parameter], law: Law, draws: Floats, level: floa
     result = {}
     for p in free:
         column = draws[:, names.index(p.name)]
-        low, high = quantiles(column[np.isfinite(column)], [tail, 1 - tail])
+        column = column[np.isfinite(column)]
+        if p.coordinate == "log":
+            # Between two draws lies their geometric mean: an amplitude may be spread over many decades.
+            with np.errstate(divide="ignore"):
+                low, high = np.exp(quantiles(np.log(column), [tail, 1 - tail]))
+        else:
+            low, high = quantiles(column, [tail, 1 - tail])
         result[p.name] = (float(low), float(high))
     return result
 
@@ -301,8 +306,11 @@ def _mixed_methods(rows: Rows) -> list[str]:
     return [f"bits {', '.join(mixed)}: several quantizers are fitted as one; --rows can choose one of them"]
 
 
-def _few_trunks(rows: Rows, how: str) -> list[str]:
+def _few_trunks(rows: Rows, luck: float) -> list[str]:
     trunks = int(rows.cluster.max()) + 1
     if not rows.clustered or trunks >= FEW_TRUNKS:
         return []
-    return [f"only {trunks} trunks: {how}; intervals hold for these sizes and trunks of the same kind"]
+    if luck > 0:
+        how = f"intervals hold for their sizes and trunks of the same kind, whose luck ({luck:.2g} in log loss)"
+        return [f"only {trunks} trunks: {how} is inferred from the residuals"]
+    return [f"only {trunks} trunks, whose luck does not show in the residuals: intervals leave it out"]

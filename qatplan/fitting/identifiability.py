@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from statistics import NormalDist
 
 import numpy as np
+from scipy.special import stdtrit
 
 from qatplan.fitting.profile import Calibration
 from qatplan.fitting.rows import Rows
@@ -19,7 +19,8 @@ _TRADE_OFF = 0.985
 _AT_MOST = 4
 _ENOUGH = 50
 """Draws, to speak for the scatter."""
-_WANTED = NormalDist().inv_cdf(0.975)
+_OPEN = 1.0
+"""How wide an interval of ln E may be."""
 
 
 def describe(
@@ -44,15 +45,17 @@ def describe(
         )
     every = [p.name for p in law.parameters()]
     values = dict(zip(every, law.coordinates(), strict=True))
-    sd, correlation = _scatter(problem.to_theta @ calibration.covariance @ problem.to_theta.T)
-    ends = np.array([values[name] for name in names]) + np.outer([-_WANTED, _WANTED], sd)
     if draws is not None and len(draws) >= _ENOUGH:
         ends, correlation = _scatter_of_draws(draws[:, [every.index(name) for name in names]])
-        sd = (ends[1] - ends[0]) / (2 * _WANTED)
+    else:
+        sd, correlation = _scatter(problem.to_theta @ calibration.covariance @ problem.to_theta.T)
+        # Shape parameters and E are their own coordinates, so the degrees of freedom are theirs.
+        reach = stdtrit(calibration.freedom, 0.975) * sd
+        ends = np.array([values[name] for name in names]) + np.stack([-reach, reach])
     for i, p in enumerate(problem.free):
         if p.name in null or p.name in solution.at_bounds:
             continue
-        if p.name == "E" and sd[i] > 0.25:
+        if p.name == "E" and ends[1, i] - ends[0, i] > _OPEN:
             low, high = np.exp(np.clip(ends[:, i], -300.0, 300.0))
             said.append(
                 f"E is not determined ({law.params()['E']:.3g}, 95 % interval {low:.2g} to {high:.3g}): larger models "
@@ -79,11 +82,13 @@ def _scatter(covariance: Floats) -> tuple[Floats, Floats]:
 def _scatter_of_draws(draws: Floats) -> tuple[Floats, Floats]:
     """Ends (2, p) of 95 % intervals of draws (draws, p), and correlations (p, p) that normal variables with their ranks
     would have (Pearson 1907): in logs an amplitude near 0 may be anywhere."""
-    ends = quantiles(draws, [0.025, 0.975])
-    ranks = np.argsort(np.argsort(draws, axis=0), axis=0).astype(np.float64)
-    correlation = 2.0 * np.sin(np.pi / 6.0 * np.atleast_2d(np.corrcoef(ranks, rowvar=False)))
-    varies = ends[1] > ends[0]
-    return ends, np.where(np.outer(varies, varies), correlation, 0.0)
+    ordered = np.sort(draws, axis=0)
+    # Draws at a bound share their mean rank; by position they would seem to move together.
+    ranks = np.stack(
+        [np.searchsorted(o, d) + np.searchsorted(o, d, side="right") for o, d in zip(ordered.T, draws.T, strict=True)]
+    )
+    correlation = _scatter(np.cov(ranks.astype(np.float64)).reshape(len(ranks), len(ranks)))[1]
+    return quantiles(draws, [0.025, 0.975]), 2.0 * np.sin(np.pi / 6.0 * correlation)
 
 
 def _trade_offs(law: Law, free: tuple[Parameter, ...], correlation: Floats, x: Inputs, skip: set[str]) -> list[str]:

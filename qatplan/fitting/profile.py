@@ -31,6 +31,8 @@ class Calibration:
     """(p,) degrees of freedom that speak about each variance; infinite unless few trunks' luck is part of it."""
     curvature: float
     """Expected curvature of a row's Huber term."""
+    luck: float
+    """Standard deviation of what the runs of one of few trunks share; 0 where none shows, or trunks are many."""
 
 
 def calibrate(solution: Solution, rows: Rows, delta: float) -> Calibration:
@@ -59,18 +61,19 @@ def calibrate(solution: Solution, rows: Rows, delta: float) -> Calibration:
     cells = np.ix_(inside, inside)
     bread[cells] = np.linalg.pinv(max(curvature, 1.0 / n) * (slopes.T @ slopes)[cells], hermitian=True)
     covariance[cells] = bread[cells] @ (score.T @ score)[cells] @ bread[cells]
-    freedom = np.full(p, np.inf)
+    freedom, luck = np.full(p, np.inf), 0.0
     if rows.clustered and clusters < FEW_TRUNKS:
         parts = take_apart(-residuals(problem, u[None, :])[0], rows, slopes)
         # A row counts by its slope times the expected curvature, which the bread takes out again.
         shared = parts.luck * max(curvature, 1.0 / n) * by_trunk(slopes, rows) @ bread
-        luck = np.sum(shared**2, axis=0)
+        luck = parts.luck
         covariance += shared.T @ shared
-        share = luck / np.maximum(np.diag(covariance), np.finfo(float).tiny)
+        share = np.sum(shared**2, axis=0) / np.maximum(np.diag(covariance), np.finfo(float).tiny)
         # Without a variance of its own, at a bound, a coordinate is judged by the others' and by the luck's freedom.
-        share[[i for i in range(p) if i not in inside]] = float(parts.luck > 0)
+        share[[i for i in range(p) if i not in inside]] = float(luck > 0)
         freedom = parts.freedom / np.maximum(share, 1e-9) ** 2
-    return Calibration(covariance=covariance, bread=bread, freedom=freedom, curvature=max(curvature, 1.0 / n))
+    expected = max(curvature, 1.0 / n)
+    return Calibration(covariance=covariance, bread=bread, freedom=freedom, curvature=expected, luck=luck)
 
 
 def by_trunk(values: Floats, rows: Rows) -> Floats:

@@ -288,9 +288,10 @@ def _directions(theta: Floats) -> Floats:
 
 
 def _clipped(values: Floats) -> Floats:
-    """Columns without their outermost hundredths, which would carry all of a variance."""
-    low, high = quantiles(values, [0.01, 0.99])
-    result: Floats = np.clip(values, low, high)
+    """Columns whose outermost hundredths, at least one value each, are pulled in: they could carry all variance."""
+    ordered = np.sort(values, axis=0)
+    outside = -(-len(ordered) // 100)
+    result: Floats = np.clip(values, ordered[outside], ordered[-1 - outside])
     return result
 
 

@@ -151,7 +151,7 @@ def test_coverage_fails_where_the_law_is_wrong() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"bootstrap": 5}, "fewer than 20 draws"),
+        ({"bootstrap": 5}, "at least 39 draws"),
         ({"bootstrap": -1}, "bootstrap is -1"),
         ({"interval": "guess"}, "bootstrap and profile"),
         ({"level": 1.5}, "between 0 and 1"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from qatplan.laws.quantiles import quantiles, quantiles_of_runs
 
@@ -42,3 +42,27 @@ def test_runs_without_noise_are_the_draws_and_noise_widens_them() -> None:
     noisy = quantiles_of_runs(losses, 0.1, [0.025, 0.975])
     width = float(np.mean(noisy[1] - noisy[0]))
     assert width == pytest.approx(2 * 1.96 * np.hypot(0.1, 2.0 * 0.1), rel=0.1)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+def test_runs_about_draws_that_agree_are_log_normal(level: float) -> None:
+    shares = [0.5 * (1 - level), 0.5 * (1 + level)]
+    for draws in (50, 1000):
+        found = quantiles_of_runs(np.full(draws, 2.0), 0.03, shares)
+        assert found == pytest.approx(2.0 * np.exp(0.03 * norm.ppf(shares)), rel=1e-5)
+
+
+def test_runs_are_those_of_a_mixture() -> None:
+    losses = np.exp(np.random.default_rng(1).normal(0.0, 0.02, size=(300, 2)))
+    low, high = quantiles_of_runs(losses, 0.05, [0.025, 0.975])
+    sampled = losses[:, None, :] * np.exp(0.05 * norm.ppf((np.arange(4000) + 0.5) / 4000))[None, :, None]
+    expected = np.quantile(sampled.reshape(-1, 2), [0.025, 0.975], axis=0)
+    np.testing.assert_allclose([low, high], expected, rtol=1e-4)
+
+
+def test_runs_of_infinite_losses_are_infinite(recwarn: pytest.WarningsRecorder) -> None:
+    losses = np.array([[1.0, np.inf], [1.1, np.inf], [np.inf, np.inf]])
+    low, high = quantiles_of_runs(losses, 0.01, [0.1, 0.9])
+    assert low.tolist() == [pytest.approx(np.exp(-0.01 * norm.ppf(0.7)), rel=1e-3), np.inf]
+    assert high.tolist() == [np.inf, np.inf]
+    assert not recwarn

@@ -180,7 +180,7 @@ def _as_fitted(table: pa.Table, fitted: FittedLaw) -> pa.Table:
     import pyarrow as arrow
     import pyarrow.compute as pc
 
-    from qatplan.fitting.fit import provenance
+    from qatplan.fitting.provenance import provenance
     from qatplan.fitting.rows import select
 
     if fitted.law.quantity != "loss":

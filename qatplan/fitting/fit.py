@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import scipy
 
-from qatplan import __version__
 from qatplan.errors import DataError, UsageError
 from qatplan.fitting import criticism, identifiability, noise, support
 from qatplan.fitting.bootstrap import draw
@@ -20,6 +15,7 @@ from qatplan.fitting.luck import FEW_TRUNKS
 from qatplan.fitting.objective import residuals
 from qatplan.fitting.problem import build
 from qatplan.fitting.profile import calibrate, intervals
+from qatplan.fitting.provenance import provenance, ranges
 from qatplan.fitting.rows import Rows, select
 from qatplan.fitting.solve import Solution, solve
 from qatplan.laws.fitted import FittedLaw, Status
@@ -109,23 +105,26 @@ def fit(
     made = None
     if bootstrap:
         made = draw(solution, chosen, count=bootstrap, seed=seed, delta=huber, kind=resample, workers=workers)
-    theta = None if made is None else made.theta
-    flags, open_questions = identifiability.describe(solution, chosen, calibration, theta)
+    bounds: dict[str, tuple[float, float]] = {}
+    draws, theta, how = None, None, "none"
+    if made is not None:
+        theta, draws = made.theta, _natural_draws(fitted_law, made.theta, supported.held)
+    if interval == "profile":
+        bounds, how = intervals(solution, chosen, delta=huber, level=level), "profile"
+    elif draws is not None:
+        bounds, how = _percentiles(solution.problem.free, fitted_law, draws, level), "bootstrap"
+    flags, open_questions = identifiability.describe(
+        solution, chosen, calibration, bounds=bounds, level=level, draws=theta
+    )
     seeds = noise.seed_noise(chosen)
     flags += noise.fit_quality(error, solution.problem.size, seeds, huber)
     certificate = solution.certificate()
-    draws, bounds, how = None, {}, "none"
     if made is not None:
-        draws = _natural_draws(fitted_law, made.theta, supported.held)
         certificate["bootstrap"] = {
             "draws": bootstrap, "kind": made.kind, "clusters": made.clusters, "unfinished": made.unfinished,
         }  # fmt: skip
         if made.unfinished > 0.05 * bootstrap:
             flags.append(f"{made.unfinished} of {bootstrap} draws did not converge tightly; intervals are rough")
-    if interval == "profile":
-        bounds, how = intervals(solution, chosen, delta=huber, level=level), "profile"
-    elif draws is not None:
-        bounds, how = _percentiles(solution.problem.free, fitted_law, draws, level), "bootstrap"
     if how == "profile" or (made is not None and made.kind != "case"):
         flags += _few_trunks(chosen, calibration.luck)
 
@@ -214,37 +213,6 @@ def natural_law(solution: Solution, supported: support.Support) -> Law:
     return solution.problem.law.from_coordinates(solution.theta()).replace(supported.held)
 
 
-def ranges(rows: Rows) -> dict[str, tuple[float, float]]:
-    """Smallest and largest value that the fit has seen."""
-    x, q = rows.x, rows.x.quantized
-    result = {"n": _range(x.n), "d_total": _range(x.d_total)}
-    if q.any():
-        result |= {"bits": _range(x.bits[q]), "fraction": _range(x.fraction[q]), "s_total": _range(x.s_total[q])}
-    return result
-
-
-def provenance(
-    chosen: Rows, *, seed: int, sources: Sequence[str], command: str | None, rows: str | None
-) -> dict[str, Any]:
-    """What was fitted by what: versions, digest of the rows used, seed, command."""
-    x = chosen.x
-    lines = sorted(
-        json.dumps([r, *(repr(float(v)) for v in values)])
-        for r, *values in zip(chosen.run_id, x.n, x.d_fp, x.d_qat, x.bits, chosen.y, strict=True)
-    )
-    return {
-        "qatplan": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "rows_digest": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
-        "row_expression": rows,
-        "sources": list(sources),
-        "seed": seed,
-        "command": command,
-    }
-
-
 def _check(huber: float, bootstrap: int, interval: str, level: float) -> None:
     if not (huber > 0 and np.isfinite(huber)):
         raise UsageError(f"huber is {huber:g}; allowed is a positive number, usually 1e-3")
@@ -264,10 +232,6 @@ def _refuse_for_fractions(law: str, given: Mapping[str, bool]) -> None:
     named = [name.replace("_", "-") for name, is_given in given.items() if is_given]
     if named:
         raise UsageError(f"{named[0]} has no meaning for law {law}, which is fitted to minima of curves; leave it out")
-
-
-def _range(values: Floats) -> tuple[float, float]:
-    return float(values.min()), float(values.max())
 
 
 def _natural_draws(law: Law, theta: Floats, held: Mapping[str, float]) -> Floats:

@@ -11,6 +11,7 @@ from scipy.optimize import minimize_scalar
 
 from qatplan.errors import DataError, QatplanError, UsageError
 from qatplan.fitting.curves import MeasuredOptimum, curves, optima
+from qatplan.fitting.provenance import provenance, ranges
 from qatplan.fitting.rows import Rows, select
 from qatplan.laws.fitted import FittedLaw, Status
 from qatplan.laws.inputs import Floats
@@ -83,8 +84,6 @@ def fit_fraction(
         tail = 0.5 * (1 - level)
         low, high = quantiles(draws[:, 0], [tail, 1 - tail])
         interval = {"a": (float(low), float(high))}
-    from qatplan.fitting.fit import provenance, ranges
-
     return FittedLaw(
         law=law,
         draws=draws,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Mapping
+from statistics import NormalDist
 
 import numpy as np
 from scipy.special import stdtrit
@@ -13,7 +16,6 @@ from qatplan.fitting.solve import Solution
 from qatplan.fitting.support import axis_of, rank_deficient
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law, Parameter
-from qatplan.laws.quantiles import quantiles
 
 _TRADE_OFF = 0.985
 _AT_MOST = 4
@@ -24,12 +26,19 @@ _OPEN = 1.0
 
 
 def describe(
-    solution: Solution, rows: Rows, calibration: Calibration, draws: Floats | None = None
+    solution: Solution,
+    rows: Rows,
+    calibration: Calibration,
+    *,
+    bounds: Mapping[str, tuple[float, float]],
+    level: float,
+    draws: Floats | None,
 ) -> tuple[list[str], list[str]]:
     """(flags, identifiability): what failed or sits at a bound, and what the rows do not determine.
 
-    draws: (draws, parameters of the law) fitting coordinates. With them the scatter is theirs; they know the luck of
-    trunks and how the law bends, both of which the calibration's straight lines miss.
+    bounds: the fit's intervals at `level`, in natural units; without them straight lines of the calibration serve.
+    draws: (draws, parameters of the law) fitting coordinates, or None; they know the luck of trunks and how the law
+    bends, both of which straight lines miss.
     """
     problem = solution.problem
     law = problem.law.from_coordinates(solution.theta())
@@ -43,33 +52,35 @@ def describe(
             f"{_list(null)} cannot be told apart at all: the rows fix only combinations of them; "
             f"{_remedy(law, null[0], rows.x)}"
         )
-    every = [p.name for p in law.parameters()]
-    values = dict(zip(every, law.coordinates(), strict=True))
+    sd, correlation = _scatter(problem.to_theta @ calibration.covariance @ problem.to_theta.T)
     if draws is not None and len(draws) >= _ENOUGH:
-        ends, correlation = _scatter_of_draws(draws[:, [every.index(name) for name in names]])
-    else:
-        sd, correlation = _scatter(problem.to_theta @ calibration.covariance @ problem.to_theta.T)
-        # Shape parameters and E are their own coordinates, so the degrees of freedom are theirs.
-        reach = stdtrit(calibration.freedom, 0.975) * sd
-        ends = np.array([values[name] for name in names]) + np.stack([-reach, reach])
+        every = [p.name for p in law.parameters()]
+        correlation = _correlation(draws[:, [every.index(name) for name in names]])
+    # Shape parameters and E are coordinates of their own, so the degrees of freedom are theirs.
+    reach = np.minimum(stdtrit(calibration.freedom, 0.5 + 0.5 * level) * sd, 300.0)
     for i, p in enumerate(problem.free):
-        if p.name in null or p.name in solution.at_bounds:
+        if p.name in null or p.name in solution.at_bounds or not (p.name == "E" or p.coordinate == "linear"):
             continue
-        if p.name == "E" and ends[1, i] - ends[0, i] > _OPEN:
-            low, high = np.exp(np.clip(ends[:, i], -300.0, 300.0))
-            said.append(
-                f"E is not determined ({law.params()['E']:.3g}, 95 % interval {low:.2g} to {high:.3g}): larger models "
-                f"and longer runs would show where losses level off"
-            )
-        elif p.coordinate == "linear" and ends[1, i] - ends[0, i] > p.start[1] - p.start[0]:
-            # As wide as the range in which such exponents are looked for: the rows add nothing to it.
-            low, high = ends[:, i]
-            said.append(
-                f"{p.name} is hardly determined ({values[p.name]:.2g}, 95 % interval {low:.2g} to {high:.2g}): "
-                f"{_remedy(law, p.name, rows.x)}"
-            )
+        value, way = law.params()[p.name], float(reach[i])
+        line = (value * math.exp(-way), value * math.exp(way)) if p.name == "E" else (value - way, value + way)
+        said += _open(law, p, bounds.get(p.name, line), level, rows.x)
     said += _trade_offs(law, problem.free, correlation, rows.x, skip={*null, *solution.at_bounds})
     return flags, said
+
+
+def _open(law: Law, parameter: Parameter, interval: tuple[float, float], level: float, x: Inputs) -> list[str]:
+    """A sentence if the interval of E or of a shape parameter is too wide, judged as if it were one of 95 %."""
+    low, high = interval
+    scale = NormalDist().inv_cdf(0.975) / NormalDist().inv_cdf(0.5 + 0.5 * level)
+    said = f"({law.params()[parameter.name]:.3g}, {100 * level:g} % interval {low:.2g} to {high:.3g})"
+    if parameter.name == "E":
+        if scale * math.log(high / max(low, 1e-300)) <= _OPEN:
+            return []
+        return [f"E is not determined {said}: larger models and longer runs would show where losses level off"]
+    # As wide as the range in which such exponents are looked for: the rows add nothing to it.
+    if not scale * (high - low) > parameter.start[1] - parameter.start[0]:
+        return []
+    return [f"{parameter.name} is hardly determined {said}: {_remedy(law, parameter.name, x)}"]
 
 
 def _scatter(covariance: Floats) -> tuple[Floats, Floats]:
@@ -79,16 +90,19 @@ def _scatter(covariance: Floats) -> tuple[Floats, Floats]:
     return sd, covariance / np.outer(scale, scale)
 
 
-def _scatter_of_draws(draws: Floats) -> tuple[Floats, Floats]:
-    """Ends (2, p) of 95 % intervals of draws (draws, p), and correlations (p, p) that normal variables with their ranks
-    would have (Pearson 1907): in logs an amplitude near 0 may be anywhere."""
+def _correlation(draws: Floats) -> Floats:
+    """(p, p) of draws (draws, p): what normal variables with their ranks would have (Pearson 1907).
+
+    In logs an amplitude near 0 may be anywhere, which a correlation of values would be made of.
+    """
     ordered = np.sort(draws, axis=0)
     # Draws at a bound share their mean rank; by position they would seem to move together.
     ranks = np.stack(
         [np.searchsorted(o, d) + np.searchsorted(o, d, side="right") for o, d in zip(ordered.T, draws.T, strict=True)]
     )
-    correlation = _scatter(np.cov(ranks.astype(np.float64)).reshape(len(ranks), len(ranks)))[1]
-    return quantiles(draws, [0.025, 0.975]), 2.0 * np.sin(np.pi / 6.0 * correlation)
+    together = _scatter(np.cov(ranks.astype(np.float64)).reshape(len(ranks), len(ranks)))[1]
+    result: Floats = 2.0 * np.sin(np.pi / 6.0 * together)
+    return result
 
 
 def _trade_offs(law: Law, free: tuple[Parameter, ...], correlation: Floats, x: Inputs, skip: set[str]) -> list[str]:

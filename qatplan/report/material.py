@@ -92,7 +92,7 @@ def _used(table: pa.Table, fitted: FittedLaw) -> tuple[pa.Table | None, bool | N
     import pyarrow as arrow
     import pyarrow.compute as pc
 
-    from qatplan.fitting.fit import provenance
+    from qatplan.fitting.provenance import provenance
     from qatplan.fitting.rows import select
 
     made: dict[str, Any] = fitted.provenance

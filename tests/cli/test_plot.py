@@ -15,7 +15,7 @@ from figure_sweeps import TRUTH, simulated_rows
 from qatplan import runs
 from qatplan.cli.app import main
 from qatplan.figures.make import KINDS
-from qatplan.fitting.fit import provenance
+from qatplan.fitting.provenance import provenance
 from qatplan.fitting.rows import select
 from qatplan.laws.fitted import FittedLaw
 from qatplan.laws.qat_fraction import QatFraction

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "figures"))
 from figure_sweeps import TRUTH, simulated_rows
 
 from qatplan import runs
-from qatplan.fitting.fit import provenance, ranges
+from qatplan.fitting.provenance import provenance, ranges
 from qatplan.fitting.rows import select
 from qatplan.laws import FittedLaw, QatLoss, Status
 

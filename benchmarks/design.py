@@ -18,17 +18,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qatplan.fitting.bootstrap import draw
+from qatplan.fitting.intervals.bootstrap import draw
 from qatplan.fitting.noise import scatter
-from qatplan.fitting.objective import residuals
-from qatplan.fitting.problem import build
 from qatplan.fitting.rows import select
-from qatplan.fitting.solve import solve
-from qatplan.laws import FittedLaw, Inputs, QatLoss, optimal_fraction
+from qatplan.fitting.solver.objective import residuals
+from qatplan.fitting.solver.problem import build
+from qatplan.fitting.solver.solve import solve
+from qatplan.laws import (
+    FittedLaw,
+    Inputs,
+    QatLoss,
+    optimal_fraction,
+)
 from qatplan.laws.law import natural
 from qatplan.laws.quantiles import quantiles
-from qatplan.planning import design
-from qatplan.planning.candidate_runs import CandidateRuns, candidates
+from qatplan.planning.next_runs import design
+from qatplan.planning.next_runs.candidates import CandidateRuns, candidates
 
 # Chosen for simulation: of the size that small sweeps show. The published coefficients are not public.
 TRUTH = QatLoss(

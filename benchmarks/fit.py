@@ -33,11 +33,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from scipy.optimize import minimize
 
-from qatplan.fitting.bootstrap import draw
-from qatplan.fitting.problem import build
+from qatplan.fitting.intervals.bootstrap import draw
 from qatplan.fitting.rows import select
-from qatplan.fitting.solve import solve
-from qatplan.laws import Chinchilla, Inputs, Law, QatLoss
+from qatplan.fitting.solver.problem import build
+from qatplan.fitting.solver.solve import solve
+from qatplan.laws import (
+    Chinchilla,
+    Inputs,
+    Law,
+    QatLoss,
+)
 
 DELTA = 1e-3
 # `simple-scaling-laws` asks for Python 3.12 but runs on 3.11, so it is installed without that check and, since pip

@@ -16,13 +16,14 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from qatplan import run_folder, runs
-from qatplan.storage import LocalStorage
+from qatplan import runs
+from qatplan.runs import folder as run_folder
+from qatplan.storage.local import LocalStorage
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Graph, Machine, build
 from qatplan.sweep.plan import Plan
 from qatplan.sweep.specification import parse
-from qatplan.training.corpus import CorpusInfo
+from qatplan.training.corpus.corpus import CorpusInfo
 
 T = TypeVar("T")
 

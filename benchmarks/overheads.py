@@ -26,11 +26,12 @@ import torch
 from worker_process import become_worker
 
 from qatplan.cli.output import table
-from qatplan.storage import Entry, LocalStorage
+from qatplan.storage.base import Entry
+from qatplan.storage.local import LocalStorage
 from qatplan.sweep.graph import Graph, Machine, build
 from qatplan.sweep.specification import read
 from qatplan.training import checkpoint
-from qatplan.training.corpus import Source, open_corpus, prepare
+from qatplan.training.corpus.corpus import Source, open_corpus, prepare
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import SegmentConfig
 from qatplan.training.trainer import evaluate, start_state, train

@@ -24,9 +24,9 @@ from worker_process import become_worker
 
 from qatplan.cli.output import table
 from qatplan.quant import registry
-from qatplan.training.corpus import Source, open_corpus, prepare
-from qatplan.training.model import Feed, make_forward, unchanged
-from qatplan.training.quantized import QuantizedModel, activation_feed
+from qatplan.training.corpus.corpus import Source, open_corpus, prepare
+from qatplan.training.model.decoder import Feed, make_forward, unchanged
+from qatplan.training.model.quantized import QuantizedModel, activation_feed
 from qatplan.training.runtime import Runtime, can_compile, compiled
 from qatplan.training.segment import Activation, Quantization, SegmentConfig
 from qatplan.training.shape import shape_of_width

@@ -29,8 +29,13 @@ from torch import Tensor, nn
 from worker_process import become_worker
 
 from qatplan.cli.output import table
-from qatplan.training.corpus import Source, batch, open_corpus, prepare
-from qatplan.training.operations import ROTARY_BASE
+from qatplan.training.corpus.corpus import (
+    Source,
+    batch,
+    open_corpus,
+    prepare,
+)
+from qatplan.training.model.operations import ROTARY_BASE
 from qatplan.training.runtime import Runtime, can_compile
 from qatplan.training.segment import Quantization, SegmentConfig, Switch
 from qatplan.training.shape import Shape, shape_of_width
@@ -70,7 +75,7 @@ class PlainBlock(nn.Module):
 
 
 class PlainModel(nn.Module):
-    """The same architecture as `qatplan.training.model`, as ordinary modules."""
+    """The same architecture as `qatplan.training.model.decoder`, as ordinary modules."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qatplan.cli.options import Json, Rows, RunPaths, Seed, names_parser
+from qatplan.cli.options import (
+    Json,
+    Rows,
+    RunPaths,
+    Seed,
+    names_parser,
+)
 from qatplan.cli.output import emit, plain, table
 
 if TYPE_CHECKING:
@@ -43,7 +49,7 @@ def compare(
     Example: qatplan compare sweep/ --laws qat-loss,effective,chinchilla-per-bits --holdout largest-n
     """
     from qatplan import runs as door
-    from qatplan.fitting import compare as compare_laws
+    from qatplan.fitting.compare import compare as compare_laws
 
     result = compare_laws(
         door.read(paths), laws=laws, holdout=holdout, huber=huber, seed=seed, n=n, rows=rows, keep_tuning=keep_tuning

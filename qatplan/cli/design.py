@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from qatplan.cli.options import BitWidths, FitPath, Json, Params, Tokens, count_parser
+from qatplan.cli.options import (
+    BitWidths,
+    FitPath,
+    Json,
+    Params,
+    Tokens,
+    count_parser,
+)
 from qatplan.cli.output import emit
 
 
@@ -46,12 +53,12 @@ def design(
     """
     from qatplan.errors import UsageError
     from qatplan.laws import FittedLaw
-    from qatplan.planning.costs import Rates
-    from qatplan.planning.costs import device as find_device
-    from qatplan.planning.design import design as ask
-    from qatplan.planning.design_memo import design_memo
-    from qatplan.planning.recommendation import default_bits
+    from qatplan.models.costs import Rates
+    from qatplan.models.costs import device as find_device
+    from qatplan.planning.next_runs.design import design as ask
+    from qatplan.planning.recommend import default_bits
     from qatplan.units import parse_count
+    from qatplan.wording.design import design_memo
 
     if (budget is None) == (gpu_hours is None):
         raise UsageError("give the budget either in FLOPs (--budget 1e18) or in device hours (--gpu-hours 10).")

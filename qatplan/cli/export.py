@@ -48,8 +48,8 @@ def export(
 
 
 def _predicted_bytes(done: Export) -> int | None:
-    from qatplan.planning.memory import estimate
-    from qatplan.planning.shapes import Architecture
+    from qatplan.models.architecture import Architecture
+    from qatplan.models.memory import estimate
 
     if done.form is None:
         return None

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qatplan.cli.options import Force, Json, Rows, RunPaths, Seed
+from qatplan.cli.options import (
+    Force,
+    Json,
+    Rows,
+    RunPaths,
+    Seed,
+)
 from qatplan.cli.output import emit, note
 from qatplan.errors import UsageError
 
@@ -81,24 +87,27 @@ def fit(
         if value != value:
             raise UsageError(f"--fix {name} lacks a value; write for instance --fix {name}=0")
     from qatplan import runs as door
-    from qatplan.fitting import fit as fit_law
+    from qatplan.fitting.api import fit as fit_law
+    from qatplan.fitting.options import FitOptions
 
     fitted = fit_law(
         door.read(paths),
-        law=law,
-        huber=huber,
-        seed=seed,
-        bootstrap=bootstrap,
-        interval=interval,  # type: ignore[arg-type]  # checked there, with a sentence
-        level=level,
-        holdout=holdout,
-        leave_one_size_out=leave_one_size_out,
-        n=n,
-        rows=rows,
-        keep_tuning=keep_tuning,
-        fix=held,
-        restrict=restrict,
-        workers=min(2, os.cpu_count() or 1),
+        FitOptions(
+            law=law,
+            huber=huber,
+            seed=seed,
+            bootstrap=bootstrap,
+            interval=interval,
+            level=level,
+            holdout=holdout,
+            leave_one_size_out=leave_one_size_out,
+            n=n,
+            rows=rows,
+            keep_tuning=keep_tuning,
+            fix=held,
+            restrict=restrict,
+            workers=min(2, os.cpu_count() or 1),
+        ),
         sources=[str(p) for p in paths],
         command=shlex.join(["qatplan", *sys.argv[1:]]) if sys.argv[1:2] == ["fit"] else None,
     )

@@ -12,7 +12,8 @@ from qatplan.cli.output import emit, note
 from qatplan.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from qatplan.importing import Imported, Objection
+    from qatplan.importing.importer import Imported
+    from qatplan.importing.suspicious_rows import Objection
 
 _LISTED = 50
 
@@ -59,9 +60,10 @@ def import_runs(
     if out.exists() and not force:
         raise UsageError(f"{out} exists; choose another --out, or add --force to overwrite it.")
     maps, fixed = _pairs(mapping, "--map"), _pairs(constants, "--const")
-    from qatplan import importing, runs
+    from qatplan import runs
+    from qatplan.importing import importer
 
-    result = importing.import_runs(source, maps, fixed, diverged=diverged, keep_suspect=keep_suspect)
+    result = importer.import_runs(source, maps, fixed, diverged=diverged, keep_suspect=keep_suspect)
     written = result.table.num_rows > 0
     if written:
         runs.write(result.table, out)

@@ -46,9 +46,9 @@ def memory(
     Example: qatplan memory llama-3.1-8b --format Q4_K_M --context 8192 --kv-format q8_0
     """
     from qatplan.errors import UsageError
-    from qatplan.planning import memo
-    from qatplan.planning.memory import estimate
-    from qatplan.planning.models import architecture, described
+    from qatplan.models.lookup import architecture, described
+    from qatplan.models.memory import estimate
+    from qatplan.wording import plan
 
     shape = (layers, width, heads, kv_heads, head_size, feed_forward, vocabulary, params)
     if model is not None and any(value is not None for value in shape):
@@ -71,4 +71,4 @@ def memory(
         )
     )
     held = estimate(subject, form=form, context=context, batch=batch, kv_format=kv_format)
-    emit(held.as_dict(), memo.memory(held), as_json)
+    emit(held.as_dict(), plan.memory(held), as_json)

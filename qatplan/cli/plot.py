@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qatplan.cli.options import BitWidths, Json, Params, Rows, Tokens, location_parser
+from qatplan.cli.options import (
+    BitWidths,
+    Json,
+    Params,
+    Rows,
+    Tokens,
+    location_parser,
+)
 from qatplan.cli.output import emit, note
 from qatplan.errors import DataError, UsageError
 
@@ -18,7 +25,7 @@ if TYPE_CHECKING:
     from qatplan.figures.fraction import MeasuredOptimum
     from qatplan.figures.make import Made, Request
     from qatplan.laws.fitted import FittedLaw
-    from qatplan.storage import Location
+    from qatplan.storage.base import Location
 
 
 class Layout(StrEnum):
@@ -167,7 +174,7 @@ def _optima(table: pa.Table | None, fitted: FittedLaw | None, convention: str) -
 
 def _recorded(fit_path: Path, fitted: FittedLaw) -> list[Location]:
     """The runs a fit says it was made from, where all are still there: from here, or from the fit's own folder."""
-    from qatplan.storage import seen_from
+    from qatplan.storage.base import seen_from
 
     found = seen_from((Path(), fit_path.parent, fit_path.parent.parent), fitted.provenance.get("sources") or [])
     if found:

@@ -35,8 +35,8 @@ def predict(
     """
     from qatplan.errors import NotTrustworthy
     from qatplan.laws import FittedLaw
-    from qatplan.planning import memo
     from qatplan.planning.prediction import predict as ask
+    from qatplan.wording import plan
 
     said = ask(
         FittedLaw.read(fit),
@@ -47,6 +47,6 @@ def predict(
         level=level,
         limit=extrapolation_limit,
     )
-    emit(said.as_dict(), memo.prediction(said), as_json)
+    emit(said.as_dict(), plan.prediction(said), as_json)
     if not said.status.trustworthy:
         raise NotTrustworthy(f"the prediction is {said.status.message}.", evidence=said)

@@ -8,7 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from qatplan.cli.options import BitWidths, Force, Json, Memory, Params, Tokens, count_parser, location_parser
+from qatplan.cli.options import (
+    BitWidths,
+    Force,
+    Json,
+    Memory,
+    Params,
+    Tokens,
+    count_parser,
+    location_parser,
+)
 from qatplan.cli.output import emit, note
 
 _EXAMPLE = "qatplan recommend fit.json --memory 4GiB --tokens 1T --bits 2,3,4,8"
@@ -112,13 +121,13 @@ def recommend(
     """
     from qatplan.errors import NotTrustworthy, UsageError
     from qatplan.laws import FittedLaw, QatFraction, get
-    from qatplan.planning.costs import Rates
-    from qatplan.planning.costs import device as find_device
-    from qatplan.planning.layout import of_architecture
-    from qatplan.planning.models import architecture
+    from qatplan.models.costs import Rates
+    from qatplan.models.costs import device as find_device
+    from qatplan.models.layout import of_architecture
+    from qatplan.models.lookup import architecture
     from qatplan.planning.problem import Problem
-    from qatplan.planning.recommendation import default_bits
-    from qatplan.planning.recommendation import recommend as ask
+    from qatplan.planning.recommend import default_bits
+    from qatplan.planning.recommend import recommend as ask
 
     if fit is None and law is None:
         raise UsageError(f"give a fit, or --law qat-fraction for the fraction alone; for instance: {_EXAMPLE}.")
@@ -172,9 +181,9 @@ def recommend(
         return
     advice = ask(fitted, problem, runs=rows)
     if export is not None and export_out is not None and batch_tokens is not None:
-        from qatplan.atomic import write_bytes
-        from qatplan.planning import exports
-        from qatplan.planning.recipe import recipe
+        from qatplan.planning.recipes import export as exports
+        from qatplan.planning.recipes.recipe import recipe
+        from qatplan.storage.atomic import write_bytes
 
         plan = recipe(
             advice, batch_tokens=batch_tokens, learning_rate=learning_rate, qat_learning_rate=qat_learning_rate
@@ -189,7 +198,7 @@ def recommend(
 def _slowdown(factor: float | None, rows: list[dict[str, Any]]) -> float:
     """The factor given, else the one measured on the runs, else 1."""
     from qatplan.errors import DataError
-    from qatplan.planning.slowdown import measured_slowdown
+    from qatplan.planning.evidence.slowdown import measured_slowdown
 
     if factor is not None or not rows:
         return 1.0 if factor is None else factor
@@ -210,8 +219,8 @@ def _rows(paths: list[Any] | None) -> list[dict[str, Any]]:
     if not paths:
         return []
     from qatplan import runs as door
-    from qatplan.planning import slowdown
-    from qatplan.planning.recommendation import RUN_COLUMNS
+    from qatplan.planning.evidence import slowdown
+    from qatplan.planning.recommend import RUN_COLUMNS
 
     table = door.read(paths)
     return list(table.select(list(dict.fromkeys((*slowdown.COLUMNS, *RUN_COLUMNS)))).to_pylist())
@@ -219,6 +228,6 @@ def _rows(paths: list[Any] | None) -> list[dict[str, Any]]:
 
 def _text() -> ModuleType:
     """The memo writer, loaded only for people."""
-    from qatplan.planning import memo
+    from qatplan.wording import plan as memo
 
     return memo

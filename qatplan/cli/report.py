@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from qatplan.cli.options import BitWidths, FitPath, Force, Json, Memory, Params, Tokens, count_parser, location_parser
+from qatplan.cli.options import (
+    BitWidths,
+    FitPath,
+    Force,
+    Json,
+    Memory,
+    Params,
+    Tokens,
+    count_parser,
+    location_parser,
+)
 from qatplan.cli.output import emit, note
 
 
@@ -46,10 +56,10 @@ def report(
 
     Example: qatplan report fit.json --runs sweep/ --out report.html
     """
-    from qatplan import atomic
     from qatplan.errors import NotTrustworthy
     from qatplan.report.build import build, check_target
     from qatplan.report.question import Ask
+    from qatplan.storage import atomic
 
     check_target(out, force=force)
     ask = Ask(

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qatplan.cli.options import Force, Json, Rows, RunPaths
+from qatplan.cli.options import (
+    Force,
+    Json,
+    Rows,
+    RunPaths,
+)
 from qatplan.cli.output import emit, plain, table
 from qatplan.errors import DataError, UsageError
 from qatplan.units import format_count
@@ -15,8 +20,8 @@ from qatplan.units import format_count
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from qatplan.run_summary import Count, Range, Summary
     from qatplan.runs import FileProblem
+    from qatplan.runs.summary import Count, Range, Summary
 
 _LISTED = 20
 
@@ -39,7 +44,7 @@ def runs(
     Example: qatplan runs sweep/ --rows "bits == 4"
     """
     from qatplan import runs as door
-    from qatplan.run_summary import summarise
+    from qatplan.runs.summary import summarise
 
     found, problems = door.inspect(paths)
     if rows is not None:

@@ -18,8 +18,8 @@ from qatplan.cli.output import emit
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from qatplan.storage import Location
-    from qatplan.sweep.engine import Engine as SweepEngine
+    from qatplan.storage.base import Location
+    from qatplan.sweep.engines.engine import Engine as SweepEngine
     from qatplan.sweep.run import Estimate
 
 
@@ -124,7 +124,7 @@ def sweep(
     if specification is None:
         raise UsageError("SPEC.toml is missing: name a specification, or a sweep's folder with --status.")
 
-    from qatplan.storage import join
+    from qatplan.storage.base import join
     from qatplan.sweep import run
     from qatplan.sweep import specification as specifications
     from qatplan.units import format_count, format_duration
@@ -154,7 +154,7 @@ def sweep(
 
 def _status(folder: Location, as_json: bool) -> None:
     from qatplan.cli.sweep_status import ENDED_INCOMPLETE, text_of
-    from qatplan.sweep.status import read
+    from qatplan.sweep.progress.status_file import read
 
     found = read(folder)
     emit(found, text_of(found), as_json)
@@ -169,11 +169,11 @@ def _engine(
     from functools import partial
 
     if name is Engine.ray:
-        from qatplan.sweep.ray_engine import RayEngine
+        from qatplan.sweep.engines.ray import RayEngine
 
         return partial(RayEngine, address=address, gpu_share=gpu_share, together=together)
     from qatplan.errors import UsageError
-    from qatplan.sweep.local_engine import LocalEngine
+    from qatplan.sweep.engines.local import LocalEngine
 
     for option, value in (("--address", address), ("--gpu-share", gpu_share)):
         if value is not None:

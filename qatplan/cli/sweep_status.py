@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from qatplan.cli.output import table
-from qatplan.sweep.status import Status
-from qatplan.sweep.tally import KINDS, Snapshot
-from qatplan.sweep.view import duration, rate, trouble_line
+from qatplan.sweep.progress.state import KINDS, Snapshot
+from qatplan.sweep.progress.status_file import Status
+from qatplan.sweep.progress.terminal import duration, rate, trouble_line
 from qatplan.units import format_duration
 
 ENDED_INCOMPLETE = ("incomplete", "interrupted", "stopped")

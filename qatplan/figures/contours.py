@@ -13,9 +13,14 @@ from numpy.typing import NDArray
 
 from qatplan.errors import UsageError
 from qatplan.figures.axes import log_axis
-from qatplan.figures.prediction import Band, FloatArray, Predictor
-from qatplan.figures.style import INK, applied, bits_name, panel_grid
+from qatplan.figures.style import (
+    INK,
+    applied,
+    bits_name,
+    panel_grid,
+)
 from qatplan.laws.inputs import Inputs
+from qatplan.laws.predictor import Band, FloatArray, Predictor
 from qatplan.units import format_count
 
 _POINTS = 121

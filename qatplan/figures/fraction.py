@@ -13,9 +13,16 @@ from matplotlib.ticker import MultipleLocator
 
 from qatplan.errors import DataError
 from qatplan.figures.axes import log_axis, padded_log
-from qatplan.figures.prediction import Band, FloatArray, Predictor
-from qatplan.figures.style import FULL_PRECISION, INK, applied, bits_look, bits_name, panel_grid
+from qatplan.figures.style import (
+    FULL_PRECISION,
+    INK,
+    applied,
+    bits_look,
+    bits_name,
+    panel_grid,
+)
 from qatplan.laws.inputs import Inputs
+from qatplan.laws.predictor import Band, FloatArray, Predictor
 from qatplan.laws.qat_fraction import PUBLISHED_A, QatFraction
 from qatplan.units import format_count
 

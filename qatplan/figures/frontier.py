@@ -14,10 +14,16 @@ from numpy.typing import NDArray
 
 from qatplan.errors import UsageError
 from qatplan.figures.axes import log_axis
-from qatplan.figures.prediction import Band, FloatArray, Predictor
-from qatplan.figures.style import FULL_PRECISION, applied, bits_look, bits_name, panel_grid
+from qatplan.figures.style import (
+    FULL_PRECISION,
+    applied,
+    bits_look,
+    bits_name,
+    panel_grid,
+)
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.optimum import optimal_fraction
+from qatplan.laws.predictor import Band, FloatArray, Predictor
 from qatplan.units import format_bytes, format_count
 
 _POINTS = 121

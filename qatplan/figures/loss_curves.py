@@ -9,9 +9,21 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qatplan.errors import DataError
-from qatplan.figures.measured import POST_TRAINING, Run, best, control_loss, group, same_budgets
-from qatplan.figures.prediction import Band, FittedCurve, Predictor, fitted_curve
+from qatplan.figures.measured import (
+    POST_TRAINING,
+    Run,
+    best,
+    control_loss,
+    group,
+    same_budgets,
+)
 from qatplan.laws.inputs import Inputs
+from qatplan.laws.predictor import (
+    Band,
+    FittedCurve,
+    Predictor,
+    fitted_curve,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

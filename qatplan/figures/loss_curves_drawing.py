@@ -14,7 +14,16 @@ from matplotlib.ticker import MaxNLocator
 from qatplan.figures.axes import FractionScale
 from qatplan.figures.loss_curves import Curve, LossCurves, Panel
 from qatplan.figures.measured import POST_TRAINING
-from qatplan.figures.style import FAINT, FULL_PRECISION, INK, Look, applied, bits_name, ordered_looks, panel_grid
+from qatplan.figures.style import (
+    FAINT,
+    FULL_PRECISION,
+    INK,
+    Look,
+    applied,
+    bits_name,
+    ordered_looks,
+    panel_grid,
+)
 from qatplan.units import format_count
 
 _CLASSIC = ("classic", "")

@@ -10,7 +10,7 @@ import numpy as np
 
 from qatplan.errors import DataError, UsageError
 from qatplan.figures.measured import Run, about
-from qatplan.figures.prediction import Predictor
+from qatplan.laws.predictor import Predictor
 from qatplan.units import format_count
 
 if TYPE_CHECKING:

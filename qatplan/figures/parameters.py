@@ -12,7 +12,13 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from qatplan.errors import DataError
 from qatplan.figures.axes import nice_log_ticks
-from qatplan.figures.style import FAINT, INK, applied, panel_grid, text_width
+from qatplan.figures.style import (
+    FAINT,
+    INK,
+    applied,
+    panel_grid,
+    text_width,
+)
 
 if TYPE_CHECKING:
     from qatplan.laws.fitted import FittedLaw

@@ -15,9 +15,16 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 from qatplan.errors import DataError
 from qatplan.figures.axes import FractionScale, log_axis, padded_log
 from qatplan.figures.measured import Run
-from qatplan.figures.prediction import Predictor
-from qatplan.figures.style import FULL_PRECISION, INK, applied, bits_look, bits_name, panel_grid
+from qatplan.figures.style import (
+    FULL_PRECISION,
+    INK,
+    applied,
+    bits_look,
+    bits_name,
+    panel_grid,
+)
 from qatplan.laws.inputs import Inputs
+from qatplan.laws.predictor import Predictor
 from qatplan.units import format_count
 
 

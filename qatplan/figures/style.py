@@ -24,8 +24,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
-from qatplan import __version__, atomic
+from qatplan import __version__
 from qatplan.errors import UsageError
+from qatplan.storage import atomic
 
 SUFFIXES = (".svg", ".pdf", ".png")
 STYLE_FILE = Path(__file__).with_name("qatplan.mplstyle")

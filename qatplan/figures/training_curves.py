@@ -13,8 +13,15 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from qatplan.errors import DataError
 from qatplan.figures.measured import Run, about, same_budgets
-from qatplan.figures.prediction import FloatArray
-from qatplan.figures.style import FULL_PRECISION, INK, applied, bits_name, ordered_looks, panel_grid
+from qatplan.figures.style import (
+    FULL_PRECISION,
+    INK,
+    applied,
+    bits_name,
+    ordered_looks,
+    panel_grid,
+)
+from qatplan.laws.predictor import FloatArray
 from qatplan.units import format_count
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from qatplan.errors import DataError, QatplanError, UsageError
-from qatplan.fitting import criticism, noise
-from qatplan.fitting.fit import refitted, solve_rows
-from qatplan.fitting.objective import residuals
+from qatplan.fitting import diagnostics, noise
+from qatplan.fitting.loss_law import refitted, solve_rows
 from qatplan.fitting.rows import Rows, select
+from qatplan.fitting.solver.objective import residuals
 from qatplan.laws.law import Law
 from qatplan.laws.registry import get
 
@@ -74,7 +74,7 @@ def compare(
     if len(kinds) < 2:
         raise UsageError("a comparison needs at least two laws, such as --laws qat-loss,effective")
     common, left_out = _common_rows(table, kinds, rows=rows, n=n, keep_tuning=keep_tuning)
-    mask = criticism.held_out(common, holdout)
+    mask = diagnostics.held_out(common, holdout)
     entries = [_entry(name, kind, common, mask, holdout, huber, seed) for name, kind in kinds.items()]
     entries.sort(key=lambda e: (e.mape is None, e.mape if e.mape is not None else math.inf))
     seeds = noise.seed_noise(common)
@@ -116,13 +116,13 @@ def _entry(name: str, kind: type[Law], rows: Rows, mask: np.ndarray, holdout: st
 
     try:
         solution, supported = solve_rows(kind, rows, huber=huber, seed=seed, restrict=True)
-        scored = criticism.score(rows, mask, refit, holdout)
+        scored = diagnostics.score(rows, mask, refit, holdout)
     except QatplanError as error:
         return Entry(
             law=name, parameters=None, rows=len(rows), mape=None, max_ape=None, in_sample_mape=None, aic=None,
             bic=None, objective=None, status="not fitted", note=str(error),
         )  # fmt: skip
-    aic, bic = criticism.information_criteria(solution.objective, len(rows), solution.problem.size, huber)
+    aic, bic = diagnostics.information_criteria(solution.objective, len(rows), solution.problem.size, huber)
     left = residuals(solution.problem, solution.u[None, :])[0]
     note = "; ".join(s for s in supported.said if "without it" in s)
     if scored["not_predictable"]:

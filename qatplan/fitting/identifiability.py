@@ -10,9 +10,9 @@ from statistics import NormalDist
 import numpy as np
 from scipy.special import stdtrit
 
-from qatplan.fitting.profile import Calibration
+from qatplan.fitting.intervals.profile import Calibration
 from qatplan.fitting.rows import Rows
-from qatplan.fitting.solve import Solution
+from qatplan.fitting.solver.solve import Solution
 from qatplan.fitting.support import axis_of, rank_deficient
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law, Parameter

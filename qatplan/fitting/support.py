@@ -9,7 +9,12 @@ import numpy as np
 
 from qatplan.errors import DataError, UsageError
 from qatplan.laws.inputs import Floats, Inputs
-from qatplan.laws.law import Law, Parameter, Term, to_coordinate
+from qatplan.laws.law import (
+    Law,
+    Parameter,
+    Term,
+    to_coordinate,
+)
 
 AXIS: Mapping[str, str] = {
     "alpha": "model size", "beta": "tokens", "kappa": "bits", "chi": "bits", "mu": "bits", "psi": "model size",

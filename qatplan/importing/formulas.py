@@ -9,7 +9,7 @@ from typing import Any
 
 from qatplan.errors import UsageError
 from qatplan.importing.values import CellError, number
-from qatplan.run_checks import closest
+from qatplan.runs.checks import closest
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<quoted>'[^']*'|\"[^\"]*\"|`[^`]*`)"

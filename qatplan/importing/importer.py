@@ -14,10 +14,25 @@ from qatplan.errors import UsageError
 from qatplan.importing.formulas import Formula, parse_formula
 from qatplan.importing.recognise import FRACTION, Recognised, recognise
 from qatplan.importing.source import Source, read_source
-from qatplan.importing.traps import Objection, Row, all_objections, configuration
-from qatplan.importing.values import BIT_FIELDS, CellError, convert, number
-from qatplan.run_checks import closest
-from qatplan.run_schema import ALIASES, BY_NAME, DIVERGED, NAMES
+from qatplan.importing.suspicious_rows import (
+    Objection,
+    Row,
+    all_objections,
+    configuration,
+)
+from qatplan.importing.values import (
+    BIT_FIELDS,
+    CellError,
+    convert,
+    number,
+)
+from qatplan.runs.checks import closest
+from qatplan.runs.schema import (
+    ALIASES,
+    BY_NAME,
+    DIVERGED,
+    NAMES,
+)
 
 MAPPABLE: tuple[str, ...] = (*(name for name in NAMES if name != "curve"), *ALIASES, FRACTION)
 """FIELD names of --map and --const."""

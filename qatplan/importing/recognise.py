@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qatplan.run_schema import ALIASES, BY_NAME
+from qatplan.runs.schema import ALIASES, BY_NAME
 
 _WANDB_MARKS = {"Notes", "User", "Tags", "Created", "Runtime", "Sweep", "ID", "Group"}
 _PREFIX = re.compile(r"^(?:config|summary|params|metrics|args|summary_metrics)[./]")

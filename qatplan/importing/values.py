@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from qatplan.errors import UsageError
-from qatplan.run_schema import DIVERGED, FINISHED, Field
+from qatplan.runs.schema import DIVERGED, FINISHED, Field
 from qatplan.units import parse_count
 
 MISSING = frozenset({"", "null", "none", "na", "n/a", "<na>"})

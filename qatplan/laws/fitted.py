@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from qatplan.atomic import write_bytes
 from qatplan.errors import DataError, NotTrustworthy, UsageError
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law, predict_many, to_coordinate
 from qatplan.laws.quantiles import quantiles, quantiles_of_runs
 from qatplan.laws.registry import get
+from qatplan.storage.atomic import write_bytes
 
 FORMAT = "qatplan-fit-1"
 

@@ -11,7 +11,12 @@ import numpy as np
 from qatplan.laws.chinchilla import PARAMETERS as BASE
 from qatplan.laws.chinchilla import base_derived, base_terms
 from qatplan.laws.inputs import Inputs
-from qatplan.laws.law import Parameter, Saturation, ScalarLaw, Term
+from qatplan.laws.law import (
+    Parameter,
+    Saturation,
+    ScalarLaw,
+    Term,
+)
 
 _EXTRA: tuple[Parameter, ...] = (
     Parameter(

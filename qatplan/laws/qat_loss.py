@@ -10,7 +10,12 @@ import numpy as np
 from qatplan.laws.chinchilla import PARAMETERS as BASE
 from qatplan.laws.chinchilla import base_derived, base_terms
 from qatplan.laws.inputs import Inputs
-from qatplan.laws.law import Coordinate, Parameter, ScalarLaw, Term
+from qatplan.laws.law import (
+    Coordinate,
+    Parameter,
+    ScalarLaw,
+    Term,
+)
 
 
 def _parameter(

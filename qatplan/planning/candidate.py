@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qatplan.errors import UsageError
-from qatplan.planning.layout import Layout
+from qatplan.models.layout import Layout
 from qatplan.planning.objective import Objective
 from qatplan.planning.problem import Problem
 

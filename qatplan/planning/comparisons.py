@@ -11,8 +11,8 @@ import numpy as np
 
 from qatplan.laws.inputs import Floats
 from qatplan.planning.candidate import Candidate
+from qatplan.planning.evidence.split_ends import measured_end
 from qatplan.planning.given_model import WORTHWHILE, balanced_qat_tokens, worthwhile_qat_tokens
-from qatplan.planning.measured_rules import measured_end
 from qatplan.planning.numeric import first_below
 from qatplan.planning.objective import Objective
 

@@ -11,9 +11,9 @@ import numpy as np
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw, QatFraction
 from qatplan.laws.quantiles import quantiles
+from qatplan.planning.intervals import Interval
 from qatplan.planning.problem import Problem
 from qatplan.planning.trust import PlanStatus
-from qatplan.planning.uncertainty import Interval
 from qatplan.units import format_bytes, format_count
 
 PUBLISHED_ERROR = (0.07, 0.10)

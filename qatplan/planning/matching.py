@@ -12,8 +12,8 @@ from qatplan.laws.inputs import Floats
 from qatplan.laws.law import predict_many
 from qatplan.laws.quantiles import quantiles
 from qatplan.planning.candidate import Candidate
+from qatplan.planning.intervals import draw_coordinates
 from qatplan.planning.objective import Objective
-from qatplan.planning.uncertainty import draw_coordinates
 
 _LEAST, _MOST, _POINTS = 1e-2, 1e6, 65
 _DRAWS: Final = 250

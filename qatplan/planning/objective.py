@@ -8,9 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from qatplan.errors import UsageError
-from qatplan.laws import FittedLaw, Inputs, Law, optimal_fraction
+from qatplan.laws import (
+    FittedLaw,
+    Inputs,
+    Law,
+    optimal_fraction,
+)
 from qatplan.laws.inputs import Floats
-from qatplan.planning.layout import Layout
+from qatplan.models.layout import Layout
 
 
 @dataclass(frozen=True, kw_only=True)

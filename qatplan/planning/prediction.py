@@ -8,10 +8,15 @@ from typing import Any
 
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw, Inputs, QatFraction
-from qatplan.planning.layout import infer
+from qatplan.models.layout import infer
+from qatplan.planning.intervals import Interval
 from qatplan.planning.objective import Objective
-from qatplan.planning.trust import Extrapolation, PlanStatus, extrapolation, status_of
-from qatplan.planning.uncertainty import Interval
+from qatplan.planning.trust import (
+    Extrapolation,
+    PlanStatus,
+    extrapolation,
+    status_of,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,16 @@ import math
 from dataclasses import dataclass, field
 
 from qatplan.errors import UsageError
-from qatplan.planning.costs import DEFAULT_DEVICE, DEFAULT_SEQUENCE, DEVICES, Rates, flops_per_token
-from qatplan.planning.formats import Uniform, own
-from qatplan.planning.layout import Layout, infer
-from qatplan.planning.memory import kv_bits, total_bytes
+from qatplan.models.costs import (
+    DEFAULT_DEVICE,
+    DEFAULT_SEQUENCE,
+    DEVICES,
+    Rates,
+    flops_per_token,
+)
+from qatplan.models.formats import Uniform, own
+from qatplan.models.layout import Layout, infer
+from qatplan.models.memory import kv_bits, total_bytes
 from qatplan.planning.numeric import root_of_falling
 from qatplan.units import format_bytes, format_count
 

@@ -9,11 +9,16 @@ import numpy as np
 
 from qatplan.errors import UsageError
 from qatplan.laws.inputs import Floats
+from qatplan.models.layout import Layout
+from qatplan.models.memory import estimate
 from qatplan.planning.candidate import Candidate, candidate_at
 from qatplan.planning.given_model import continue_training
-from qatplan.planning.layout import Layout
-from qatplan.planning.memory import estimate
-from qatplan.planning.numeric import MOST_TOKENS, first_below, minimise, root_of_falling
+from qatplan.planning.numeric import (
+    MOST_TOKENS,
+    first_below,
+    minimise,
+    root_of_falling,
+)
 from qatplan.planning.objective import Objective
 from qatplan.planning.problem import Problem
 from qatplan.units import format_bytes, format_count

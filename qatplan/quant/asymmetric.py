@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, summed_to
+from qatplan.quant.quantizer import (
+    SCALE_FLOOR,
+    Affine,
+    Quantizer,
+    Ranges,
+    summed_to,
+)
 
 SIGMOID_START = 4.0
 """Where the sigmoid form starts: sigma(4) = 0.982 of the extremes (arXiv 2404.16898)."""

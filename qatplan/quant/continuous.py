@@ -15,7 +15,15 @@ from torch import Tensor
 from torch.autograd import Function
 
 from qatplan.quant.lsq import first_step, signed_bounds
-from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, constant, gradient_scale, summed_to
+from qatplan.quant.quantizer import (
+    SCALE_FLOOR,
+    Affine,
+    Quantizer,
+    Ranges,
+    constant,
+    gradient_scale,
+    summed_to,
+)
 
 SHARPNESS = 10.0
 """The gate of SoftClamp is g(t) = sigma(SHARPNESS t), t in steps: within half a step of a bound the slope goes from 1

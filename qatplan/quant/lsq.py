@@ -11,7 +11,15 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 from torch.autograd import Function
 
-from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, constant, gradient_scale, summed_to
+from qatplan.quant.quantizer import (
+    SCALE_FLOOR,
+    Affine,
+    Quantizer,
+    Ranges,
+    constant,
+    gradient_scale,
+    summed_to,
+)
 
 
 def lsq(bits: float) -> Lsq:

@@ -12,7 +12,15 @@ from torch import Tensor
 from torch.autograd import Function
 
 from qatplan.quant.lsq import Lsq
-from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, constant, gradient_scale, summed_to
+from qatplan.quant.quantizer import (
+    SCALE_FLOOR,
+    Affine,
+    Quantizer,
+    Ranges,
+    constant,
+    gradient_scale,
+    summed_to,
+)
 
 CLIP = 0.99
 """Stretched grids clamp w / alpha to +-0.99, so that the outermost value never rounds to a level beyond the grid."""

@@ -17,7 +17,13 @@ import torch.nn.functional as functional
 from torch import Tensor
 from torch.autograd import Function
 
-from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, constant
+from qatplan.quant.quantizer import (
+    SCALE_FLOOR,
+    Affine,
+    Quantizer,
+    Ranges,
+    constant,
+)
 
 HIGHEST = {1: 0.798, 1.58: 1.224, 2: 1.494, 3: 2.051, 4: 2.514, 5: 2.916, 6: 3.278, 7: 3.611, 8: 3.922}
 """Highest level, in root mean squares, of the evenly spaced grid with the least squared error on a Gaussian.

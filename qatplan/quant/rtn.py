@@ -9,7 +9,12 @@ from torch import Tensor
 from torch.autograd import Function
 
 from qatplan.quant.lsq import first_step, signed_bounds
-from qatplan.quant.quantizer import Affine, Quantizer, Ranges, constant
+from qatplan.quant.quantizer import (
+    Affine,
+    Quantizer,
+    Ranges,
+    constant,
+)
 
 
 class _Rounded(Function):

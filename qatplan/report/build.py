@@ -13,16 +13,25 @@ from qatplan.report.curves_section import curves_section
 from qatplan.report.drawings import Drawings
 from qatplan.report.law_section import law_section
 from qatplan.report.limits_section import limits_section
-from qatplan.report.markup import Markup, bullets, element, escape, join, paragraph, section, warning
+from qatplan.report.markup import (
+    Markup,
+    bullets,
+    element,
+    escape,
+    join,
+    paragraph,
+    section,
+    warning,
+)
 from qatplan.report.material import Material, gather
-from qatplan.report.numbers import percent
 from qatplan.report.plan_section import headline, plan_section
 from qatplan.report.provenance_section import provenance_section
 from qatplan.report.question import Ask, Plan, plan
 from qatplan.report.runs_section import runs_section
 from qatplan.report.style import CSS
-from qatplan.storage import Location
+from qatplan.storage.base import Location
 from qatplan.units import format_count
+from qatplan.wording.numbers import percent
 
 GENERATOR = "qatplan report"
 _MARK = f'<meta name="generator" content="{GENERATOR} '

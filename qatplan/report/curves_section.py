@@ -5,10 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from qatplan.report.drawings import Drawings
-from qatplan.report.markup import Markup, join, paragraph, section, table
+from qatplan.report.markup import (
+    Markup,
+    join,
+    paragraph,
+    section,
+    table,
+)
 from qatplan.report.material import Material
-from qatplan.report.numbers import percent, plain, signed_percent, span
 from qatplan.units import format_count
+from qatplan.wording.numbers import (
+    percent,
+    plain,
+    signed_percent,
+    span,
+)
 
 _LISTED = 60
 

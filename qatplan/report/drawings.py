@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from qatplan.errors import QatplanError
-from qatplan.planning.recommendation import Recommendation
+from qatplan.planning.recommend import Recommendation
 from qatplan.report.markup import Markup, paragraph
 from qatplan.report.material import Material
 from qatplan.report.question import Plan

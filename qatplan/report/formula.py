@@ -6,7 +6,12 @@ import re
 from collections.abc import Mapping
 
 from qatplan.laws.law import Law
-from qatplan.report.markup import Markup, element, escape, join
+from qatplan.report.markup import (
+    Markup,
+    element,
+    escape,
+    join,
+)
 
 _PIECE = re.compile(
     r"\^\((?P<group>[^()]*)\)|\^(?P<power>[A-Za-z]\w*|\d+)|(?P<word>[A-Za-z]\w*)|(?P<times>\*)|(?P<other>[^\w^*]+|.)"

@@ -7,14 +7,26 @@ from typing import Any
 
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.law import Parameter
-from qatplan.planning.recommendation import Recommendation
+from qatplan.planning.recommend import Recommendation
 from qatplan.report.drawings import Drawings
 from qatplan.report.formula import name, symbols_of, typeset
-from qatplan.report.markup import Markup, element, join, paragraph, section, table
+from qatplan.report.markup import (
+    Markup,
+    element,
+    join,
+    paragraph,
+    section,
+    table,
+)
 from qatplan.report.material import Material
-from qatplan.report.numbers import estimate, percent, plain, signed_percent
 from qatplan.report.question import Plan
 from qatplan.units import format_count
+from qatplan.wording.numbers import (
+    estimate,
+    percent,
+    plain,
+    signed_percent,
+)
 
 
 def law_section(material: Material, drawings: Drawings, plan: Plan) -> Markup:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import math
 
 from qatplan.planning.fraction_only import FractionAdvice
-from qatplan.planning.recommendation import Recommendation
+from qatplan.planning.recommend import Recommendation
 from qatplan.report.drawings import Drawings
-from qatplan.report.markup import Markup, bullets, element, paragraph, section
+from qatplan.report.markup import (
+    Markup,
+    bullets,
+    element,
+    paragraph,
+    section,
+)
 from qatplan.report.material import Material
 from qatplan.report.question import Plan
 from qatplan.report.runs_section import ranges_table

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qatplan.errors import DataError
 from qatplan.laws.fitted import FittedLaw, Status
-from qatplan.storage import Location, seen_from
+from qatplan.storage.base import Location, seen_from
 
 if TYPE_CHECKING:
     import pyarrow as pa

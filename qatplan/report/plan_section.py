@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import math
 
-from qatplan.planning import memo
 from qatplan.planning.fraction_only import FractionAdvice
-from qatplan.planning.recommendation import Option, Recommendation
+from qatplan.planning.recommend import Option, Recommendation
 from qatplan.report.drawings import Drawings
-from qatplan.report.markup import Markup, bullets, element, join, paragraph, section, table, warning
+from qatplan.report.markup import (
+    Markup,
+    bullets,
+    element,
+    join,
+    paragraph,
+    section,
+    table,
+    warning,
+)
 from qatplan.report.material import Material
-from qatplan.report.numbers import percent
 from qatplan.report.question import Plan, budgets
 from qatplan.units import format_bytes, format_count
+from qatplan.wording import plan as memo
+from qatplan.wording.numbers import percent
 
 _PROSE = ("Full precision", "Schedule", "What would change it")
 _TITLE = "The plan and its alternatives"

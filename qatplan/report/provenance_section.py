@@ -7,7 +7,14 @@ from typing import Any
 
 from qatplan import __version__
 from qatplan.report.drawings import Drawings
-from qatplan.report.markup import Markup, element, join, paragraph, section, shell
+from qatplan.report.markup import (
+    Markup,
+    element,
+    join,
+    paragraph,
+    section,
+    shell,
+)
 from qatplan.report.material import Material
 from qatplan.report.question import Ask, Plan
 

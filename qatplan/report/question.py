@@ -11,7 +11,12 @@ from qatplan.errors import UsageError
 from qatplan.laws.qat_fraction import QatFraction
 from qatplan.planning.fraction_only import FractionAdvice, advise
 from qatplan.planning.problem import Problem
-from qatplan.planning.recommendation import RUN_COLUMNS, Recommendation, default_bits, recommend
+from qatplan.planning.recommend import (
+    RUN_COLUMNS,
+    Recommendation,
+    default_bits,
+    recommend,
+)
 from qatplan.report.material import Material
 from qatplan.units import format_bytes, format_count
 

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import math
 
-from qatplan.report.markup import Markup, bullets, escape, join, paragraph, section, table, unique_names
+from qatplan.report.markup import (
+    Markup,
+    bullets,
+    escape,
+    join,
+    paragraph,
+    section,
+    table,
+    unique_names,
+)
 from qatplan.report.material import Material
-from qatplan.report.numbers import percent, plain, span
-from qatplan.run_summary import Count, Range, Summary, summarise
+from qatplan.runs.summary import (
+    Count,
+    Range,
+    Summary,
+    summarise,
+)
 from qatplan.units import format_count, format_duration
+from qatplan.wording.numbers import percent, plain, span
 
 _LISTED = 20
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qatplan import run_folder
 from qatplan.errors import DataError, UsageError
 from qatplan.quant import registry
-from qatplan.storage import Location
+from qatplan.runs import folder as run_folder
+from qatplan.storage.base import Location
+from qatplan.sweep.engines.local import LocalEngine
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Graph, Segment
-from qatplan.sweep.local_engine import LocalEngine
 from qatplan.sweep.run import planned, require_training
 from qatplan.sweep.specification import Specification
 from qatplan.sweep.tokens import local_tokens, prepare_tokens
@@ -47,9 +47,10 @@ def export(specification: Specification, out: Location, run: str, target: Path, 
     exported model's loss is not the recorded one.
     """
     require_training()
-    from qatplan.training import checkpoint, model_file
-    from qatplan.training.corpus import open_corpus
-    from qatplan.training.exported import exported
+    from qatplan.training import checkpoint
+    from qatplan.training.corpus.corpus import open_corpus
+    from qatplan.training.export import model_file
+    from qatplan.training.export.exported import exported
     from qatplan.training.runtime import Runtime
 
     folder = SweepFolder(out)

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from qatplan import run_folder
 from qatplan.errors import DataError, UsageError
-from qatplan.run_folder import Checked
-from qatplan.storage import Entry, Location, open_storage
+from qatplan.runs import folder as run_folder
+from qatplan.runs.folder import Checked
+from qatplan.storage.base import Entry, Location
+from qatplan.storage.open import open_storage
 from qatplan.sweep.graph import Graph
 from qatplan.sweep.specification import Grid, Specification, Training
-from qatplan.training.corpus import Source
+from qatplan.training.corpus.corpus import Source
 from qatplan.training.segment import numerics
 
 STATE_BYTES_PER_PARAMETER = 12

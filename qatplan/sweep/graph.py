@@ -14,9 +14,15 @@ from typing import Literal
 from qatplan.errors import UsageError
 from qatplan.quant.registry import GroupSize
 from qatplan.sweep.specification import Grid, Specification
-from qatplan.training.corpus import CorpusInfo
+from qatplan.training.corpus.corpus import CorpusInfo
 from qatplan.training.recipes import RECIPES
-from qatplan.training.segment import Activation, OptimizerState, Quantization, SegmentConfig, Switch
+from qatplan.training.segment import (
+    Activation,
+    OptimizerState,
+    Quantization,
+    SegmentConfig,
+    Switch,
+)
 from qatplan.training.shape import Shape, shape_of_width
 
 COMPILE_SECONDS = 60.0

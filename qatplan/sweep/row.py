@@ -12,7 +12,7 @@ import torch
 from qatplan import runs
 from qatplan.sweep.graph import Segment
 from qatplan.training.checkpoint import State
-from qatplan.training.corpus import blocks_per_epoch
+from qatplan.training.corpus.corpus import blocks_per_epoch
 from qatplan.training.recipes import described
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import Quantization, SegmentConfig

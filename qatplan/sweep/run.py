@@ -11,22 +11,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from qatplan import runs
-from qatplan.errors import DataError, MissingExtra, SweepIncomplete, UsageError
-from qatplan.storage import Location, absolute
-from qatplan.sweep.engine import Engine, Event, Job, run
+from qatplan.errors import (
+    DataError,
+    MissingExtra,
+    SweepIncomplete,
+    UsageError,
+)
+from qatplan.storage.base import Location, absolute
+from qatplan.sweep.engines.engine import (
+    Engine,
+    Event,
+    Job,
+    run,
+)
+from qatplan.sweep.engines.interrupts import one_interrupt
+from qatplan.sweep.engines.local import LocalEngine, default_workers
 from qatplan.sweep.folder import SweepFolder, check_space
-from qatplan.sweep.graph import Graph, Machine, build, evaluation_tokens, timed_tokens
-from qatplan.sweep.interrupts import one_interrupt
-from qatplan.sweep.json_lines import JsonLines
-from qatplan.sweep.local_engine import LocalEngine, default_workers
+from qatplan.sweep.graph import (
+    Graph,
+    Machine,
+    build,
+    evaluation_tokens,
+    timed_tokens,
+)
 from qatplan.sweep.plan import Plan
-from qatplan.sweep.progress import Progress, Watcher
+from qatplan.sweep.progress.json_lines import JsonLines
+from qatplan.sweep.progress.progress import Progress, Watcher
+from qatplan.sweep.progress.status_file import StatusFile
+from qatplan.sweep.progress.tensorboard import TensorBoardLog
+from qatplan.sweep.progress.terminal import view_for
 from qatplan.sweep.specification import Specification
-from qatplan.sweep.status import StatusFile
-from qatplan.sweep.tensorboard_log import TensorBoardLog
 from qatplan.sweep.tokens import prepare_tokens
-from qatplan.sweep.view import view_for
-from qatplan.training.corpus import CorpusInfo, prepare
+from qatplan.training.corpus.corpus import CorpusInfo, prepare
 from qatplan.training.segment import SegmentConfig
 
 if TYPE_CHECKING:
@@ -259,8 +275,8 @@ def _say_epochs(graph: Graph, info: CorpusInfo, say: Callable[[str], None]) -> N
 
 def _timed_rates(examples: dict[int, SegmentConfig], corpus_folder: Path) -> dict[int, float]:
     """Tokens per second of each width: one thread, eager, `TIMED_STEPS` steps after those to warm up."""
-    from qatplan.training.corpus import open_corpus
-    from qatplan.training.recording import WARM_UP_STEPS
+    from qatplan.training.corpus.corpus import open_corpus
+    from qatplan.training.model.cuda_graph import WARM_UP_STEPS
     from qatplan.training.runtime import Runtime
     from qatplan.training.trainer import start_state, train
 

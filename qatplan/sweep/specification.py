@@ -11,7 +11,7 @@ from typing import Any
 from qatplan.errors import DataError, UsageError
 from qatplan.quant import registry
 from qatplan.quant.registry import ActivationGranularity, GroupSize
-from qatplan.sweep.reading import (
+from qatplan.sweep.toml_readers import (
     Reader,
     read_boolean,
     read_choice,
@@ -23,10 +23,16 @@ from qatplan.sweep.reading import (
     read_width,
     refuse_unknown,
 )
-from qatplan.training.corpus import Source
+from qatplan.training.corpus.corpus import Source
+from qatplan.training.corpus.documents import PACKAGED
 from qatplan.training.recipes import POST_TRAINING
-from qatplan.training.segment import ACTIVATION_GRANULARITIES, OPTIMIZERS, PRECISIONS, UPDATES, OptimizerState
-from qatplan.training.texts import PACKAGED
+from qatplan.training.segment import (
+    ACTIVATION_GRANULARITIES,
+    OPTIMIZERS,
+    PRECISIONS,
+    UPDATES,
+    OptimizerState,
+)
 
 SCHEDULES = ("classic", "fused", "fused-late")
 OPTIMIZER_STATES: tuple[OptimizerState, ...] = ("kept", "reset")

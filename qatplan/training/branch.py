@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from qatplan.training.checkpoint import State
+from qatplan.training.model.quantized import QuantizedModel, quantizer_of
 from qatplan.training.optimizer import Optimizer
-from qatplan.training.quantized import QuantizedModel, quantizer_of
 from qatplan.training.runtime import Runtime
 from qatplan.training.schedule import learning_rate_at
 from qatplan.training.segment import SegmentConfig

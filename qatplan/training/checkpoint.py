@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from qatplan.errors import DataError
-from qatplan.storage import Entry
+from qatplan.storage.base import Entry
 
 MAGIC = b"qatplan state 1 "
 

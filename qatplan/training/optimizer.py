@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qatplan.training.recording import send
+from qatplan.training.model.cuda_graph import send
 
 BETAS = (0.9, 0.95)
 MOMENTUM = 0.9

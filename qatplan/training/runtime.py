@@ -10,16 +10,26 @@ import torch
 from torch import Tensor
 
 from qatplan.errors import UsageError
-from qatplan.training.compilation import compiled
-from qatplan.training.corpus import Corpus, batch, prefetch, validation_blocks
-from qatplan.training.model import ONE_MODEL, Forward, make_forward, unchanged
-from qatplan.training.operations import compiled_operations
-from qatplan.training.precision import in_bfloat16, in_float32
-from qatplan.training.quantized import activation_feed, activation_quantizer
-from qatplan.training.recording import make_reproducible
+from qatplan.training.corpus.corpus import (
+    Corpus,
+    batch,
+    prefetch,
+    validation_blocks,
+)
+from qatplan.training.model.compilation import compiled
+from qatplan.training.model.cuda_graph import make_reproducible
+from qatplan.training.model.decoder import (
+    ONE_MODEL,
+    Forward,
+    make_forward,
+    unchanged,
+)
+from qatplan.training.model.operations import compiled_operations
+from qatplan.training.model.precision import in_bfloat16, in_float32
+from qatplan.training.model.quantized import activation_feed, activation_quantizer
+from qatplan.training.model.stacked import stacked_feed, stacked_products
 from qatplan.training.segment import Activation, SegmentConfig
 from qatplan.training.shape import Shape
-from qatplan.training.stacked import stacked_feed, stacked_products
 
 
 class Runtime:

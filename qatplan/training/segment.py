@@ -110,7 +110,7 @@ class SegmentConfig:
     quantization: Quantization | None = None
     switch: Switch | None = None
     precision: str = "float32"
-    """In which the matrices are multiplied (`qatplan.training.precision`)."""
+    """In which the matrices are multiplied (`qatplan.training.model.precision`)."""
 
     @property
     def tokens(self) -> int:
@@ -146,7 +146,7 @@ class SegmentConfig:
 
     @property
     def stack(self) -> tuple[Any, ...] | None:
-        """What segments must have in common to be trained as one stack (`qatplan.training.together`).
+        """What segments must have in common to be trained as one stack (`qatplan.training.stack`).
 
         Trunk pieces stay among themselves, for others wait for their ends. None for a rounding, which trains nothing.
         """

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from qatplan.training.checkpoint import State
-from qatplan.training.model import Decoder
-from qatplan.training.post_training import quantize_after_training
-from qatplan.training.quantized import QuantizedModel
+from qatplan.training.model.decoder import Decoder
+from qatplan.training.model.quantized import QuantizedModel
+from qatplan.training.post_training.methods import quantize_after_training
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import SegmentConfig
-from qatplan.training.together import train_together
+from qatplan.training.stack import train_together
 
 
 @dataclass(frozen=True, kw_only=True)

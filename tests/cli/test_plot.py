@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "figures"))
-from figure_sweeps import TRUTH, simulated_rows
+from support.figure_sweeps import TRUTH, simulated_rows
 
 from qatplan import runs
 from qatplan.cli.app import main

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
-from report_sweeps import fit_of, write_runs
+from support.report_sweeps import fit_of, write_runs
 
 from qatplan.cli.app import main
 from qatplan.laws import Chinchilla, FittedLaw, Status

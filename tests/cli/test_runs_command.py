@@ -10,7 +10,7 @@ import pytest
 
 from qatplan import runs
 from qatplan.cli.app import main
-from qatplan.run_summary import Count, summarise
+from qatplan.runs.summary import Count, summarise
 
 FULL_PRECISION = {"bits": None, "d_fp": 2000, "d_qat": 0, "schedule": "full-precision"}
 

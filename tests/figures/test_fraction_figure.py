@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from figure_sweeps import TRUTH
+from support.figure_sweeps import TRUTH
 
 from qatplan.errors import DataError
-from qatplan.figures.fraction import MeasuredOptimum, apart, draw, fraction_figure
-from qatplan.figures.prediction import Predictor
+from qatplan.figures.fraction import (
+    MeasuredOptimum,
+    apart,
+    draw,
+    fraction_figure,
+)
 from qatplan.figures.style import render
 from qatplan.laws.optimum import optimal_fraction
+from qatplan.laws.predictor import Predictor
 from qatplan.laws.qat_fraction import QatFraction
 
 

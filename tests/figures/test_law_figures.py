@@ -6,18 +6,24 @@ import math
 
 import numpy as np
 import pytest
-from figure_sweeps import TRUTH, simulated_rows
+from support.figure_sweeps import TRUTH, simulated_rows
 
 from qatplan import runs
 from qatplan.errors import DataError, UsageError
-from qatplan.figures import contours, frontier, parameters, residuals, training_curves
+from qatplan.figures import (
+    contours,
+    frontier,
+    parameters,
+    residuals,
+    training_curves,
+)
 from qatplan.figures.measured import Run, runs_of
-from qatplan.figures.prediction import Predictor
 from qatplan.figures.style import render
 from qatplan.laws.chinchilla import Chinchilla
 from qatplan.laws.fitted import FittedLaw
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.optimum import optimal_fraction
+from qatplan.laws.predictor import Predictor
 
 LAW = Predictor(law=TRUTH)
 DRAWN = Predictor(law=TRUTH, draws=TRUTH.coordinates() + 0.01 * np.random.default_rng(3).standard_normal((40, 16)))

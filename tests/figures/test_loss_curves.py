@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from figure_sweeps import FRACTIONS, TRUTH, simulated_rows
+from support.figure_sweeps import FRACTIONS, TRUTH, simulated_rows
 
 from qatplan import runs
 from qatplan.errors import DataError
 from qatplan.figures.loss_curves import Point, loss_curves, measured_curves
 from qatplan.figures.loss_curves_drawing import draw, loss_limits
 from qatplan.figures.measured import Run, runs_of
-from qatplan.figures.prediction import Predictor
 from qatplan.figures.style import render
 from qatplan.laws.inputs import Inputs
+from qatplan.laws.predictor import Predictor
 
 
 def a_run(fraction: float, loss: float | None, **more: object) -> Run:

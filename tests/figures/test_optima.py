@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from figure_sweeps import TRUTH, simulated_rows
+from support.figure_sweeps import TRUTH, simulated_rows
 
 from qatplan import runs
 from qatplan.figures.optima import measured, recorded
-from qatplan.fitting.fraction import fit_fraction
+from qatplan.fitting.fraction_law import fit_fraction
+from qatplan.fitting.options import FitOptions
 from qatplan.laws.optimum import optimal_fraction
 
 ROWS = simulated_rows(sizes=(96_000,), bits=(2.0, 4.0), noise=2e-4)
@@ -53,7 +54,7 @@ def test_curves_of_two_fractions_and_tables_without_bits_give_none() -> None:
 
 def test_a_fit_of_the_fraction_law_records_the_same_optima() -> None:
     table = runs.table(ROWS)
-    fit = fit_fraction(table, loss_law=False)
+    fit = fit_fraction(table, FitOptions(), loss_law=False)
     assert [(o.bits, o.d_total, o.fraction) for o in recorded(fit)] == [
         (o.bits, o.d_total, o.fraction) for o in measured(table)
     ]

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated import TRUE_CHINCHILLA, TRUE_QAT, chinchilla_points, observed, qat_points, table
+from support.simulated import TRUE_CHINCHILLA, TRUE_QAT, chinchilla_points, observed, qat_points, table
 
-from qatplan.fitting import fit
-from qatplan.fitting.problem import build
-from qatplan.fitting.solve import solve
+from qatplan.fitting.api import fit
+from qatplan.fitting.options import FitOptions
+from qatplan.fitting.solver.problem import build
+from qatplan.fitting.solver.solve import solve
 from qatplan.laws import Inputs
 
 X = chinchilla_points(60)
@@ -86,7 +87,7 @@ def test_row_order_changes_nothing_for_qat_loss() -> None:
 def test_column_order_changes_nothing() -> None:
     columns = table(X, Y)
     turned = dict(reversed(columns.items()))
-    assert fit(columns, law="chinchilla").params == fit(turned, law="chinchilla").params
+    assert fit(columns, FitOptions(law="chinchilla")).params == fit(turned, FitOptions(law="chinchilla")).params
 
 
 def test_the_rows_digest_ignores_order_and_sees_values() -> None:
@@ -95,5 +96,5 @@ def test_the_rows_digest_ignores_order_and_sees_values() -> None:
     order = np.random.default_rng(0).permutation(60)
     shuffled = table(X.take(order), Y[order], run_id=[names[i] for i in order])
     changed = table(X, Y * (1 + 1e-12), run_id=names)
-    digests = [fit(c, law="chinchilla").provenance["rows_digest"] for c in (columns, shuffled, changed)]
+    digests = [fit(c, FitOptions(law="chinchilla")).provenance["rows_digest"] for c in (columns, shuffled, changed)]
     assert digests[0] == digests[1] != digests[2]

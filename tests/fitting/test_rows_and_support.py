@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from simulated import TRUE_CHINCHILLA, TRUE_QAT, chinchilla_points, observed, qat_points, table
+from support.simulated import TRUE_CHINCHILLA, TRUE_QAT, chinchilla_points, observed, qat_points, table
 
 from qatplan import runs
 from qatplan.errors import DataError, UsageError
-from qatplan.fitting import fit
+from qatplan.fitting.api import fit
+from qatplan.fitting.options import FitOptions
 from qatplan.fitting.rows import select
-from qatplan.laws import Chinchilla, Inputs, QatLoss, Status
+from qatplan.laws import (
+    Chinchilla,
+    Inputs,
+    QatLoss,
+    Status,
+)
 
 
 def sweep_table(**replace: list[object]):  # type: ignore[no-untyped-def]
@@ -112,15 +118,15 @@ def test_nothing_left_is_an_error_that_says_why() -> None:
 
 def test_unknown_or_missing_columns_are_named() -> None:
     with pytest.raises(UsageError, match="'flops' is no column"):
-        fit({"n_total": [1.0], "loss": [1.0], "flops": [1.0]}, law="chinchilla")
+        fit({"n_total": [1.0], "loss": [1.0], "flops": [1.0]}, FitOptions(law="chinchilla"))
     with pytest.raises(UsageError, match="column n_total is missing"):
-        fit({"loss": [1.0]}, law="chinchilla")
+        fit({"loss": [1.0]}, FitOptions(law="chinchilla"))
 
 
 def test_one_bit_width_leaves_its_exponents_undetermined_and_says_so() -> None:
     x = qat_points(500)
     keep = (x.bits == 4) | ~x.quantized
-    fitted = fit(table(x.take(keep), observed(TRUE_QAT, x)[keep]), law="qat-loss")
+    fitted = fit(table(x.take(keep), observed(TRUE_QAT, x)[keep]), FitOptions(law="qat-loss"))
     assert fitted.params["kappa"] == fitted.params["chi"] == fitted.params["mu"] == 0
     said = " ".join(fitted.identifiability)
     for name in ("kappa", "chi", "mu"):
@@ -133,7 +139,7 @@ def test_one_bit_width_leaves_its_exponents_undetermined_and_says_so() -> None:
 def test_without_full_precision_rows_one_bit_width_is_undetermined() -> None:
     x = qat_points(500)
     keep = x.bits == 4
-    fitted = fit(table(x.take(keep), observed(TRUE_QAT, x)[keep]), law="qat-loss")
+    fitted = fit(table(x.take(keep), observed(TRUE_QAT, x)[keep]), FitOptions(law="qat-loss"))
     assert fitted.status is Status.UNDETERMINED
     assert any("E and theta cannot be told apart" in s for s in fitted.identifiability)
     assert any("no full-precision rows" in s for s in fitted.identifiability)
@@ -146,8 +152,8 @@ def test_terms_without_rows_are_refused_or_left_out_when_asked() -> None:
     with pytest.raises(
         DataError, match=r"no row supports the term 'irreducible quantization'.*--fix theta=0 or --restrict"
     ):
-        fit(columns, law="qat-loss")
-    fitted = fit(columns, law="qat-loss", restrict=True)
+        fit(columns, FitOptions(law="qat-loss"))
+    fitted = fit(columns, FitOptions(law="qat-loss", restrict=True))
     assert fitted.params["theta"] == fitted.params["phi"] == fitted.params["lam"] == 0
     assert sum("fitted without it" in s for s in fitted.identifiability) == 3
 
@@ -159,16 +165,16 @@ def test_qat_from_scratch_alone_is_fitted_without_the_interaction() -> None:
     law = TRUE_QAT.replace({"lam": 0.0})
     columns = table(scratch, law.predict(scratch) * np.exp(0.001 * rng.standard_normal(300)))
     with pytest.raises(DataError, match="D_fp = 0"):
-        fit(columns, law="qat-loss")
+        fit(columns, FitOptions(law="qat-loss"))
     for options in ({"fix": {"lam": 0.0}}, {"restrict": True}):
-        fitted = fit(columns, law="qat-loss", **options)  # type: ignore[arg-type]
+        fitted = fit(columns, FitOptions(law="qat-loss", **options))  # type: ignore[arg-type]
         assert fitted.rows == 300
         assert fitted.params["lam"] == 0
 
 
 def test_held_parameters_keep_their_values_exactly() -> None:
     x = chinchilla_points()
-    fitted = fit(table(x, observed(TRUE_CHINCHILLA, x)), law="chinchilla", fix={"alpha": 0.34, "E": 1.8})
+    fitted = fit(table(x, observed(TRUE_CHINCHILLA, x)), FitOptions(law="chinchilla", fix={"alpha": 0.34, "E": 1.8}))
     assert fitted.params["alpha"] == 0.34
     assert fitted.params["E"] == 1.8
 
@@ -176,14 +182,14 @@ def test_held_parameters_keep_their_values_exactly() -> None:
 def test_too_few_rows_are_refused() -> None:
     x = chinchilla_points(4)
     with pytest.raises(DataError, match="4 rows cannot determine the 5 parameters"):
-        fit(table(x, observed(TRUE_CHINCHILLA, x)), law="chinchilla")
+        fit(table(x, observed(TRUE_CHINCHILLA, x)), FitOptions(law="chinchilla"))
 
 
 def test_poorly_told_parameters_are_named_with_what_would_help() -> None:
     """Bits 4 and 6 only, at high noise: the decay per bit rests on two widths."""
     x = qat_points(400, seed=1)
     keep = ~x.quantized | (x.bits >= 4)
-    fitted = fit(table(x.take(keep), observed(TRUE_QAT, x, 0.01)[keep]), law="qat-loss")
+    fitted = fit(table(x.take(keep), observed(TRUE_QAT, x, 0.01)[keep]), FitOptions(law="qat-loss"))
     said = " ".join([*fitted.identifiability, *fitted.flags])
     assert "bit width" in said
     assert "trade off" in said or "hardly determined" in said or "driven to 0" in said
@@ -193,14 +199,17 @@ def test_repeated_seeds_give_the_noise_and_lack_of_fit_is_said() -> None:
     x = chinchilla_points(100)
     twice = x.take(np.repeat(np.arange(100), 2))
     y = observed(TRUE_CHINCHILLA, twice, 0.002) * np.exp(0.02 * np.sin(3 * np.log(twice.n)))
-    fitted = fit(table(twice, y, seed=np.tile([0.0, 1.0], 100)), law="chinchilla")
+    fitted = fit(table(twice, y, seed=np.tile([0.0, 1.0], 100)), FitOptions(law="chinchilla"))
     assert fitted.seed_noise == pytest.approx(0.002, rel=0.3)
     assert any("lack of fit" in f for f in fitted.flags)
-    good = fit(table(twice, observed(TRUE_CHINCHILLA, twice, 0.002), seed=np.tile([0.0, 1.0], 100)), law="chinchilla")
+    good = fit(
+        table(twice, observed(TRUE_CHINCHILLA, twice, 0.002), seed=np.tile([0.0, 1.0], 100)),
+        FitOptions(law="chinchilla"),
+    )
     assert not any("lack of fit" in f for f in good.flags)
 
 
 def test_a_delta_far_below_the_scatter_is_flagged() -> None:
     x = chinchilla_points(100)
-    fitted = fit(table(x, observed(TRUE_CHINCHILLA, x, 0.05)), law="chinchilla", huber=1e-4)
+    fitted = fit(table(x, observed(TRUE_CHINCHILLA, x, 0.05)), FitOptions(law="chinchilla", huber=1e-4))
     assert any("huber delta 0.0001" in f for f in fitted.flags)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from qatplan import runs
 from qatplan.errors import DataError, UsageError
-from qatplan.importing import Imported, import_runs
+from qatplan.importing.importer import Imported, import_runs
 
 QUEST = Path(__file__).parents[3] / "shared" / "data" / "external" / "quest_runs.csv"
 MAPPING = {"n_params": "n", "d_total": "tokens", "bits": "bits", "loss": "loss"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from law_examples import POINTS, QAT
+from support.law_examples import POINTS, QAT
 
 from qatplan.errors import DataError, NotTrustworthy, UsageError
 from qatplan.laws import FittedLaw, Inputs, Status

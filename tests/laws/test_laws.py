@@ -7,10 +7,16 @@ import random
 
 import numpy as np
 import pytest
-from law_examples import POINTS, QAT, example
+from support.law_examples import POINTS, QAT, example
 
 from qatplan.errors import UsageError
-from qatplan.laws import NAMES, Chinchilla, Inputs, QatFraction, get
+from qatplan.laws import (
+    NAMES,
+    Chinchilla,
+    Inputs,
+    QatFraction,
+    get,
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,11 +7,18 @@ import math
 
 import numpy as np
 import pytest
-from law_examples import QAT
 from scipy.optimize import brentq, minimize_scalar
+from support.law_examples import QAT
 
 from qatplan.errors import UsageError
-from qatplan.laws import Chinchilla, Inputs, QatFraction, QatLoss, get, optimal_fraction
+from qatplan.laws import (
+    Chinchilla,
+    Inputs,
+    QatFraction,
+    QatLoss,
+    get,
+    optimal_fraction,
+)
 from qatplan.laws.optimum import predict_rows
 
 

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from qatplan.errors import UsageError
-from qatplan.laws import Chen2025, Chinchilla, ChinchillaPerBits, Effective, Inputs, Ouyang, Precision
+from qatplan.laws import (
+    Chen2025,
+    Chinchilla,
+    ChinchillaPerBits,
+    Effective,
+    Inputs,
+    Ouyang,
+    Precision,
+)
 
 
 @pytest.mark.parametrize(("precision", "error"), [("W4A4", 0.057), ("W4A16", 0.021), ("W16A4", 0.040)])

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from qatplan.laws import FittedLaw, QatLoss
-from qatplan.planning import memo
 from qatplan.planning.comparisons import full_precision
 from qatplan.planning.matching import matching_interval
 from qatplan.planning.objective import Objective
 from qatplan.planning.problem import Problem
-from qatplan.planning.recommendation import recommend
+from qatplan.planning.recommend import recommend
 from qatplan.planning.solve import solve
+from qatplan.wording import plan as memo
 
 Build = Callable[..., FittedLaw]
 SIZE = Problem(bits=(8.0,), params=1e9, tokens=2e10)

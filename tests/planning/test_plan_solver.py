@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw, QatLoss
-from qatplan.planning.costs import Rates, device
+from qatplan.models.costs import Rates, device
+from qatplan.models.layout import of_architecture
+from qatplan.models.memory import estimate
+from qatplan.models.presets import preset
 from qatplan.planning.given_model import WORTHWHILE, balanced_qat_tokens, worthwhile_qat_tokens
-from qatplan.planning.layout import of_architecture
-from qatplan.planning.memory import estimate
 from qatplan.planning.objective import Objective
-from qatplan.planning.presets import preset
 from qatplan.planning.problem import Problem
 from qatplan.planning.solve import solve
 

@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 
 from qatplan.errors import UsageError
-from qatplan.laws import FittedLaw, Inputs, QatFraction, QatLoss
-from qatplan.planning import memo
+from qatplan.laws import (
+    FittedLaw,
+    Inputs,
+    QatFraction,
+    QatLoss,
+)
 from qatplan.planning.fraction_only import advise
 from qatplan.planning.prediction import predict
 from qatplan.planning.problem import Problem
 from qatplan.planning.trust import PlanStatus
+from qatplan.wording import plan
 
 Build = Callable[..., FittedLaw]
 
@@ -28,7 +33,7 @@ def test_published_fraction_law(s_total: float, fraction: float) -> None:
     assert advice.as_dict()["choice"]["loss"] is None
     assert advice.status is PlanStatus.FRACTION_ONLY
     assert any(flag.startswith("losses-need-a-sweep") for flag in advice.flags)
-    assert "need a sweep" in memo.fraction_advice(advice)
+    assert "need a sweep" in plan.fraction_advice(advice)
 
 
 def test_too_few_tokens_per_byte_are_refused() -> None:
@@ -86,7 +91,7 @@ def test_prediction_is_the_law_s(fitted: Build, law: QatLoss) -> None:
     assert said.optimal_loss < said.loss
     assert said.tokens_per_parameter_byte == pytest.approx(3e11 / (1.5e9 / 2))
     assert said.status is PlanStatus.GOOD
-    text = memo.prediction(said)
+    text = plan.prediction(said)
     assert "the best fraction would be" in text
     assert "nats per token" in text
 
@@ -117,7 +122,7 @@ def test_prediction_by_the_fraction_law_and_by_nonembedding_fits(fitted: Build) 
     said = predict(fitted(law=QatFraction()), params=1e9, tokens=5e10, bits=4.0)
     assert said.loss is None
     assert said.fraction == pytest.approx(0.232, abs=5e-4)
-    assert "gives none" in memo.prediction(said)
+    assert "gives none" in plan.prediction(said)
     other = predict(fitted(n_convention="nonembedding"), params=1e9, tokens=5e10, bits=4.0)
     assert other.params_in_law < 1e9
     assert "inferred from the number of parameters" in other.assumptions[0]

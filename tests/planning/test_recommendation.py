@@ -11,15 +11,24 @@ from scipy.optimize import minimize_scalar
 
 from qatplan.cli.output import plain
 from qatplan.errors import UsageError
-from qatplan.laws import Chinchilla, FittedLaw, Inputs, QatFraction, QatLoss, Status, get, optimal_fraction
-from qatplan.planning import memo
+from qatplan.laws import (
+    Chinchilla,
+    FittedLaw,
+    Inputs,
+    QatFraction,
+    QatLoss,
+    Status,
+    get,
+    optimal_fraction,
+)
 from qatplan.planning.comparisons import continuation, full_precision, rules
+from qatplan.planning.intervals import assess
 from qatplan.planning.objective import Objective
 from qatplan.planning.problem import Problem
-from qatplan.planning.recommendation import default_bits, recommend
+from qatplan.planning.recommend import default_bits, recommend
 from qatplan.planning.solve import solve
 from qatplan.planning.trust import PlanStatus
-from qatplan.planning.uncertainty import assess
+from qatplan.wording import plan as memo
 
 Build = Callable[..., FittedLaw]
 MEMORY = Problem(bits=(2.0, 3.0, 4.0, 8.0), memory=4 * 2**30, tokens=1e12)

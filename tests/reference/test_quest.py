@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qatplan.fitting import compare, fit
+from qatplan.fitting.api import fit
+from qatplan.fitting.compare import compare
+from qatplan.fitting.options import FitOptions
 
 TABLE = Path(__file__).parents[3] / "shared" / "data" / "external" / "quest_runs.csv"
 
@@ -31,7 +33,7 @@ def columns() -> dict[str, object]:
 
 
 def test_effective_parameters_fit_and_the_irreducible_loss_is_not_claimed() -> None:
-    fitted = fit(columns(), law="effective", interval="profile")
+    fitted = fit(columns(), FitOptions(law="effective", interval="profile"))
     assert fitted.rows == 104
     assert fitted.status == "good"
     assert any("E was driven to 0" in f for f in fitted.flags)
@@ -43,7 +45,7 @@ def test_effective_parameters_fit_and_the_irreducible_loss_is_not_claimed() -> N
 
 
 def test_qat_loss_restricted_to_what_the_runs_can_say() -> None:
-    fitted = fit(columns(), law="qat-loss", restrict=True)
+    fitted = fit(columns(), FitOptions(law="qat-loss", restrict=True))
     assert fitted.rows == 104
     assert fitted.params["lam"] == 0
     said = " ".join([*fitted.identifiability, *fitted.flags])

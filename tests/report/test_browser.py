@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from report_sweeps import fit_of, write_runs
+from support.report_sweeps import fit_of, write_runs
 
 from qatplan.report.build import build
 

@@ -7,11 +7,21 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from report_sweeps import HOSTILE, fit_of, write_runs
+from support.report_sweeps import HOSTILE, fit_of, write_runs
 
 from qatplan.errors import UsageError
-from qatplan.laws import Chinchilla, FittedLaw, QatFraction, Status
-from qatplan.report.build import CONTENTS, Report, build, is_report
+from qatplan.laws import (
+    Chinchilla,
+    FittedLaw,
+    QatFraction,
+    Status,
+)
+from qatplan.report.build import (
+    CONTENTS,
+    Report,
+    build,
+    is_report,
+)
 from qatplan.report.question import Ask
 
 VOID = {"meta", "br", "link"}
@@ -119,7 +129,7 @@ def test_the_fits_numbers_are_on_the_page(made: Report, page: Reader) -> None:
 
 
 def test_the_plan_is_the_planners(made: Report, page: Reader) -> None:
-    from qatplan.planning.recommendation import Recommendation, recommend
+    from qatplan.planning.recommend import Recommendation, recommend
 
     advice = made.plan.advice
     assert isinstance(advice, Recommendation)

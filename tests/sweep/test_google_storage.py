@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
-from object_store import google_bucket
 from rich.console import Console
+from support.object_store import google_bucket
 
-from qatplan import lease, runs
+from qatplan import runs
 from qatplan.errors import UsageError
-from qatplan.storage import open_storage
+from qatplan.storage import lease
+from qatplan.storage.open import open_storage
 from qatplan.sweep.run import sweep
 from qatplan.sweep.specification import read
 

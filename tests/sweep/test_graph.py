@@ -9,35 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.graphs import CORPUS, GRID, MACHINE, graph
 
 from qatplan.errors import UsageError
 from qatplan.quant import registry
 from qatplan.sweep.folder import SweepFolder
-from qatplan.sweep.graph import Graph, Machine, build
+from qatplan.sweep.graph import Machine, build
 from qatplan.sweep.specification import parse
-from qatplan.training.corpus import CorpusInfo
 from qatplan.training.shape import shape_of_width
-
-CORPUS = CorpusInfo(
-    label="t", digest="d", vocabulary=256, train_tokens=10**8, validation_tokens=10**6, bytes_per_token=1.0,
-    item_type="uint8",
-)  # fmt: skip
-MACHINE = Machine(device="cpu", can_compile=True)
-
-
-def graph(*grids: dict[str, Any], training: dict[str, Any] | None = None) -> Graph:
-    content = {"corpus": {"name": "sotu"}, "training": training or {}, "grid": list(grids)}
-    return build(parse(content, Path()), CORPUS, MACHINE)
-
-
-GRID: dict[str, Any] = {
-    "widths": [16, 24],
-    "tokens": ["1M", "2M"],
-    "bits": [2, 4],
-    "fractions": [0, 0.1, 0.4, 1],
-    "schedules": ["classic", "fused"],
-    "seeds": [0, 1],
-}
 
 
 def test_runs_are_those_of_the_specification() -> None:

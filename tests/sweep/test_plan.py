@@ -11,12 +11,25 @@ from typing import final
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_graph import GRID, graph
+from support.graphs import GRID, graph
 
-from qatplan.sweep.engine import Engine, Event, Job, Order, run
+from qatplan.sweep.engines.engine import (
+    Engine,
+    Event,
+    Job,
+    Order,
+    run,
+)
+from qatplan.sweep.engines.memory import (
+    PROCESS_BYTES,
+    RESERVE,
+    Budget,
+    available_bytes,
+    segment_bytes,
+    system_bytes,
+)
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Machine, Segment
-from qatplan.sweep.memory import PROCESS_BYTES, RESERVE, Budget, available_bytes, segment_bytes, system_bytes
 from qatplan.sweep.plan import ATTEMPTS, LOSSES, Plan
 
 

@@ -10,15 +10,15 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from rich.console import Console
-from test_graph import graph
+from support.graphs import graph
 
 from qatplan import runs
 from qatplan.errors import UsageError
-from qatplan.sweep.engine import Event
+from qatplan.sweep.engines.engine import Event
 from qatplan.sweep.graph import evaluation_tokens, timed_tokens
+from qatplan.sweep.progress.state import Tally
 from qatplan.sweep.run import sweep
 from qatplan.sweep.specification import parse, read
-from qatplan.sweep.tally import Tally
 from qatplan.training.recipes import POST_TRAINING, RECIPES
 
 GRID: dict[str, Any] = {

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from object_store import bucket
 from rich.console import Console
+from support.object_store import bucket
 
-from qatplan import lease, runs
+from qatplan import runs
 from qatplan.cli.app import main
 from qatplan.errors import UsageError
-from qatplan.storage import open_storage
+from qatplan.storage import lease
+from qatplan.storage.open import open_storage
 from qatplan.sweep.run import sweep
 from qatplan.sweep.specification import read
 

@@ -15,20 +15,25 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from test_engine import is_worker, processes_of
+from support.sweeps import is_worker, processes_of
 
 from qatplan import runs
 from qatplan.cli.app import main
-from qatplan.storage import Entry
-from qatplan.sweep.engine import Attempt, Order
+from qatplan.storage.base import Entry
+from qatplan.sweep.engines.engine import Attempt, Order
+from qatplan.sweep.engines.local import LocalEngine
+from qatplan.sweep.engines.worker import Work, execute, execute_stack
 from qatplan.sweep.folder import SweepFolder
-from qatplan.sweep.graph import Graph, Machine, Segment, build
-from qatplan.sweep.local_engine import LocalEngine
+from qatplan.sweep.graph import (
+    Graph,
+    Machine,
+    Segment,
+    build,
+)
 from qatplan.sweep.run import sweep
 from qatplan.sweep.specification import Specification, read
 from qatplan.sweep.tokens import prepare_tokens
-from qatplan.sweep.worker import Work, execute, execute_stack
-from qatplan.training.corpus import open_corpus
+from qatplan.training.corpus.corpus import open_corpus
 from qatplan.training.runtime import Runtime
 
 SPECIFICATION = """

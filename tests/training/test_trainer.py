@@ -13,19 +13,30 @@ from qatplan.errors import DataError
 from qatplan.quant import registry
 from qatplan.quant.paretoq import paretoq
 from qatplan.quant.weight import rounded as rounded_weight
-from qatplan.storage import Entry, LocalStorage
+from qatplan.storage.base import Entry
+from qatplan.storage.local import LocalStorage
 from qatplan.training import checkpoint
 from qatplan.training.branch import CURVE_STEPS
 from qatplan.training.checkpoint import State
-from qatplan.training.compilation import compiled
-from qatplan.training.corpus import Source, open_corpus, prepare
-from qatplan.training.model import Decoder, make_forward
-from qatplan.training.operations import compiled_operations
-from qatplan.training.quantized import QuantizedModel
+from qatplan.training.corpus.corpus import Source, open_corpus, prepare
+from qatplan.training.model.compilation import compiled
+from qatplan.training.model.decoder import Decoder, make_forward
+from qatplan.training.model.operations import compiled_operations
+from qatplan.training.model.quantized import QuantizedModel
 from qatplan.training.runtime import Runtime, can_compile
-from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch
+from qatplan.training.segment import (
+    Activation,
+    Quantization,
+    SegmentConfig,
+    Switch,
+)
 from qatplan.training.shape import Shape, shape_of_width
-from qatplan.training.trainer import evaluate, evaluated_tensors, start_state, train
+from qatplan.training.trainer import (
+    evaluate,
+    evaluated_tensors,
+    start_state,
+    train,
+)
 
 QUANTIZATION = Quantization(quantizer="paretoq", bits=2, group_size=None, embedding_bits=4)
 SWITCH = Switch(

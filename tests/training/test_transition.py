@@ -14,16 +14,22 @@ import torch
 from qatplan import runs
 from qatplan.quant import registry
 from qatplan.quant.weight import QuantizedWeight
-from qatplan.storage import Entry, LocalStorage
-from qatplan.sweep.engine import Order
+from qatplan.storage.base import Entry
+from qatplan.storage.local import LocalStorage
+from qatplan.sweep.engines.engine import Order
+from qatplan.sweep.engines.worker import Work, execute
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Segment
-from qatplan.sweep.worker import Work, execute
 from qatplan.training import checkpoint
 from qatplan.training.checkpoint import State
-from qatplan.training.corpus import Source, open_corpus, prepare
+from qatplan.training.corpus.corpus import Source, open_corpus, prepare
 from qatplan.training.runtime import Runtime
-from qatplan.training.segment import OPTIMIZERS, Quantization, SegmentConfig, Switch
+from qatplan.training.segment import (
+    OPTIMIZERS,
+    Quantization,
+    SegmentConfig,
+    Switch,
+)
 from qatplan.training.shape import shape_of_width
 from qatplan.training.trainer import start_state, train
 from qatplan.training.transition import MEMORY, TransitionRate

@@ -1,0 +1,62 @@
+"""What a user may ask of a fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from qatplan.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """How a law is fitted; UsageError for a value that no fit can have."""
+
+    law: str = "qat-loss"
+    huber: float = 1e-3
+    """Delta of the Huber terms on log residuals."""
+    seed: int = 0
+    bootstrap: int = 0
+    """Draws, 0 for none."""
+    interval: str = "bootstrap"
+    """`bootstrap` or `profile`: what the parameters' intervals come from; profile needs no draws."""
+    level: float = 0.95
+    """Of all intervals."""
+    holdout: str | None = None
+    """`largest-n`, `largest-d` or `top-compute:0.2`: what the law is asked to predict without having seen it."""
+    leave_one_size_out: bool = False
+    """Predict each size from the others."""
+    n: str = "total"
+    """Count of parameters: `total` or `nonembedding`."""
+    rows: str | None = None
+    """An expression that chooses rows."""
+    keep_tuning: bool = False
+    """Fit all learning rates tried at a point, not the best alone."""
+    fix: Mapping[str, float] = field(default_factory=dict)
+    """Parameters held at natural values; an amplitude at 0 removes its term. With the fraction law: parameters of the
+    loss law that is fitted beside it."""
+    restrict: bool = False
+    """Leave out terms that no row supports."""
+    starts: int | None = None
+    """Starting points of the search; None is the law's own number."""
+    resample: Literal["case", "residual"] | None = None
+    """What a bootstrap draw resamples; None chooses by the number of rows."""
+    workers: int = 1
+    """Processes that share the draws."""
+
+    def __post_init__(self) -> None:
+        if not (self.huber > 0 and math.isfinite(self.huber)):
+            raise UsageError(f"huber is {self.huber:g}; allowed is a positive number, usually 1e-3")
+        if self.bootstrap < 0:
+            raise UsageError(f"bootstrap is {self.bootstrap}; allowed is 0 (no draws) or more")
+        if self.interval not in ("bootstrap", "profile"):
+            raise UsageError(f"interval is {self.interval!r}; allowed are bootstrap and profile")
+        if not 0 < self.level < 1:
+            raise UsageError(f"level is {self.level:g}; allowed is between 0 and 1")
+        least = math.ceil(round(2.0 / (1.0 - self.level), 6)) - 1
+        if 0 < self.bootstrap < least:
+            raise UsageError(
+                f"bootstrap is {self.bootstrap}; an interval of {100 * self.level:g} % takes at least {least} draws"
+            )

@@ -1,0 +1,1 @@
+"""One batched trust-region Newton solver for all laws."""

@@ -1,0 +1,178 @@
+"""A damped Newton method inside box bounds that minimises many independent objectives side by side.
+
+All K members (starts of a multi-start, or draws of a bootstrap) advance together, so one iteration is a few large
+array operations instead of K small ones. Negative curvature is used by its absolute value (a saddle then repels), and
+each member has its own damping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qatplan.fitting.solver.objective import Weighted, derivatives, value
+from qatplan.laws.inputs import Floats
+
+_FLOOR = 1e-11  # curvatures below this share of the largest are treated as this share: the rows hardly see them
+_CELLS = 100_000  # members x rows worked on at once: what stays in the processor's cache
+PATIENCE = 1000
+"""Newton steps that a member may take. Around ten are usual. Where few rows lie within delta (few rows, or a delta far
+below their scatter) the objective is nearly piecewise linear, and hundreds are needed; stopping earlier would leave
+bootstrap draws and profiles too close to where they began, and their intervals too narrow."""
+EXACT = 1e-9  # log residuals below this are rounding; objectives below their Huber terms count as 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Minima:
+    """Where K minimisations ended."""
+
+    u: Floats
+    value: Floats
+    gradient: Floats
+    """(K, p) projected: 0 where a bound holds the coordinate."""
+    hessian: Floats
+    decrement: Floats
+    """Decrease that a last Newton step would still promise, relative to the objective."""
+    iterations: NDArray[np.intp]
+
+
+def minimise(
+    task: Weighted,
+    u: Floats,
+    *,
+    deltas: Sequence[float],
+    tolerance: float = 1e-12,
+    iterations: int = PATIENCE,
+    loose: float = 1e-3,
+    loose_iterations: int = 30,
+    damping: float = 1e-3,
+    workers: int = 1,
+) -> Minima:
+    """Minimise each member from its row of u (K, p), with Huber deltas in turn; only the last is solved tightly.
+
+    Large deltas first make a smooth least-squares problem of it, whose solution is near that of the next. The
+    tolerance is on the decrement relative to the objective; `damping` is what the steps begin with, as a share of the
+    largest curvature: small near an optimum, where full steps can be trusted. `workers` threads share the members; the
+    result does not depend on their number.
+    """
+    chunk = max(1, _CELLS // max(1, len(task.problem.log_y)))
+
+    def work(begin: int) -> tuple[Floats, Floats, Floats, Floats, Floats, NDArray[np.intp]]:
+        rows = np.arange(begin, min(begin + chunk, len(u)))
+        at, used = u[rows], np.zeros(len(rows), dtype=np.intp)
+        for i, delta in enumerate(deltas):
+            last = i == len(deltas) - 1
+            at, spent = _descend(
+                task,
+                rows,
+                at,
+                delta,
+                gauss_newton=not last,
+                tolerance=tolerance if last else loose,
+                iterations=iterations if last else loose_iterations,
+                damping=damping,
+            )
+            used += spent
+        f, g, h = derivatives(task, rows, at, deltas[-1])
+        g, h, _ = _project(task, at, g, h)
+        _, promised = _step(g, h, np.zeros(len(rows)))
+        return at, f, g, h, promised / np.maximum(f, _negligible(task)), used
+
+    begins = range(0, len(u), chunk)
+    if workers > 1 and len(begins) > 1:
+        with ThreadPoolExecutor(workers) as pool:
+            parts = list(pool.map(work, begins))
+    else:
+        parts = [work(begin) for begin in begins]
+    return Minima(
+        u=np.concatenate([p[0] for p in parts]),
+        value=np.concatenate([p[1] for p in parts]),
+        gradient=np.concatenate([p[2] for p in parts]),
+        hessian=np.concatenate([p[3] for p in parts]),
+        decrement=np.concatenate([p[4] for p in parts]),
+        iterations=np.concatenate([p[5] for p in parts]),
+    )
+
+
+def _descend(
+    task: Weighted,
+    rows: NDArray[np.intp],
+    u: Floats,
+    delta: float,
+    *,
+    gauss_newton: bool,
+    tolerance: float,
+    iterations: int,
+    damping: float,
+) -> tuple[Floats, NDArray[np.intp]]:
+    u = np.clip(u, task.problem.lower, task.problem.upper)
+    used = np.zeros(len(u), dtype=np.intp)
+    active = np.arange(len(u))
+    f, g, h = derivatives(task, rows, u, delta, gauss_newton=gauss_newton)
+    damped = np.full(len(u), damping)
+    stale = np.zeros(len(u), dtype=np.bool_)
+    floor = _negligible(task)
+    for _ in range(iterations):
+        if not active.size:
+            break
+        if np.any(stale[active]):
+            todo = active[stale[active]]
+            f[todo], g[todo], h[todo] = derivatives(task, rows[todo], u[todo], delta, gauss_newton=gauss_newton)
+            stale[todo] = False
+        projected, free_h, _ = _project(task, u[active], g[active], h[active])
+        step, promised = _step(projected, free_h, damped[active])
+        trial = np.clip(u[active] + step, task.problem.lower, task.problem.upper)
+        trial_f = value(task, rows[active], trial, delta)
+        gain = f[active] - trial_f
+        good = gain > 1e-4 * promised
+        good |= (gain >= 0) & (promised <= 1e-15 * np.maximum(f[active], floor))
+        used[active] += 1
+        accepted = active[good]
+        u[accepted] = trial[good]
+        f[accepted] = trial_f[good]
+        stale[accepted] = True
+        ratio = gain / np.maximum(promised, 1e-300)
+        shrink = np.where(ratio > 0.75, 0.1, np.where(ratio > 0.25, 0.4, 2.0))
+        damped[active] = np.clip(np.where(good, damped[active] * shrink, damped[active] * 8.0), 1e-14, 1e8)
+        small = promised <= tolerance * np.maximum(f[active], floor)
+        # A tiny promise under heavy damping means nothing, so convergence needs the damping to be light.
+        done = (small & (damped[active] <= 1e-2)) | (damped[active] >= 1e7)
+        active = active[~done]
+    return u, used
+
+
+def _negligible(task: Weighted) -> float:
+    """Objective of residuals that are rounding only; relative comparisons stop there."""
+    total = float(task.weights.sum()) / (1 if task.weights.ndim == 1 else len(task.weights))
+    return max(0.5 * EXACT**2 * total, 1e-300)
+
+
+def _project(task: Weighted, u: Floats, g: Floats, h: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Take coordinates out that sit on a bound and would leave the box: zero gradient, unit curvature, no coupling."""
+    lower, upper = task.problem.lower, task.problem.upper
+    fixed = ((u <= lower) & (g > 0)) | ((u >= upper) & (g < 0))
+    if task.pinned is not None:
+        fixed[:, task.pinned] = True
+    if not np.any(fixed):
+        return g, h, fixed
+    g = np.where(fixed, 0.0, g)
+    h = np.where(fixed[:, :, None] | fixed[:, None, :], 0.0, h)
+    k, i = np.nonzero(fixed)
+    largest = np.maximum(np.max(np.abs(np.diagonal(h, axis1=1, axis2=2)), axis=1), 1e-300)
+    h[k, i, i] = largest[k]
+    return g, h, fixed
+
+
+def _step(g: Floats, h: Floats, damping: Floats) -> tuple[Floats, Floats]:
+    """Newton step with absolute, floored and damped curvatures, and the decrease that the quadratic model promises."""
+    curvature, vectors = np.linalg.eigh(h)
+    size = np.abs(curvature)
+    largest = np.maximum(size.max(axis=1, keepdims=True), 1e-300)
+    size = np.maximum(size, _FLOOR * largest) + damping[:, None] * largest
+    along = np.einsum("kij,ki->kj", vectors, g)
+    step = -np.einsum("kij,kj->ki", vectors, along / size)
+    return step, 0.5 * np.sum(along**2 / size, axis=1)

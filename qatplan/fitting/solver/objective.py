@@ -1,0 +1,215 @@
+"""Value, gradient and hessian of a fit's objective for many coordinate vectors at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qatplan.fitting.solver.problem import Bend, Block, Problem
+from qatplan.laws.inputs import Floats
+from qatplan.laws.law import log_kept
+
+_ROWS_AT_ONCE = 16384
+"""Rows are worked through in slices, so memory beyond the design itself stays small for any number of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighted:
+    """What is minimised: sum over rows of weight * Huber_delta(log prediction - log y)."""
+
+    problem: Problem
+    weights: Floats
+    """(rows,) for all vectors, or (K, rows) for each its own."""
+    log_y: Floats
+    """(rows,), or (K, rows) where each vector has its own (resampled) observations."""
+    pinned: int | None = None
+    """Position of a coordinate that stays where each vector has it, for profiles."""
+
+
+def residuals(problem: Problem, u: Floats, log_y: Floats | None = None) -> Floats:
+    """(K, rows) log prediction minus log observation at u (K, p)."""
+    observed = problem.log_y if log_y is None else log_y
+    _, log_prediction = _shares(problem, u, slice(None))
+    return log_prediction - observed
+
+
+def huber(residual: Floats, delta: float) -> Floats:
+    """r^2/2 for |r| <= delta, delta (|r| - delta/2) beyond."""
+    size = np.abs(residual)
+    clipped = np.minimum(size, delta)
+    result: Floats = clipped * (size - 0.5 * clipped)
+    return result
+
+
+def value(task: Weighted, rows: NDArray[np.intp], u: Floats, delta: float) -> Floats:
+    """(len(rows),) objectives of the vectors u, which belong to the members `rows` of the task."""
+    total = np.zeros(len(u))
+    for part in _slices(task.problem):
+        _, log_prediction = _shares(task.problem, u, part)
+        total += np.sum(
+            _pick(task.weights, rows, part) * huber(log_prediction - _pick(task.log_y, rows, part), delta), 1
+        )
+    return total
+
+
+def derivatives(
+    task: Weighted, rows: NDArray[np.intp], u: Floats, delta: float, *, gauss_newton: bool = False
+) -> tuple[Floats, Floats, Floats]:
+    """Objective (k,), gradient (k, p) and hessian (k, p, p).
+
+    `gauss_newton` replaces the hessian by the positive one of iteratively reweighted least squares, which serves far
+    from the optimum.
+    """
+    problem = task.problem
+    k, p = u.shape
+    objective, gradient, hessian = np.zeros(k), np.zeros((k, p)), np.zeros((k, p, p))
+    for part in _slices(problem):
+        shares, log_prediction = _shares(problem, u, part)
+        r = log_prediction - _pick(task.log_y, rows, part)
+        w = _pick(task.weights, rows, part)
+        size = np.abs(r)
+        objective += np.sum(w * huber(r, delta), axis=1)
+        first = w * np.clip(r, -delta, delta)
+        if gauss_newton:
+            curve, bend_weight = w * (delta / np.maximum(size, delta)), None
+        else:
+            second = w * (size <= delta)
+            curve, bend_weight = second - first, first
+        if any(b.bend is not None for b in problem.blocks):
+            _add_bent(problem, u, part, shares, first, curve, bend_weight, gradient, hessian)
+        else:
+            _add_straight(problem, part, shares, first, curve, bend_weight, gradient, hessian)
+    return objective, gradient, hessian
+
+
+def jacobian(problem: Problem, u: Floats) -> Floats:
+    """(rows, p) derivative of the log predictions at one vector u (p,)."""
+    result: Floats = jacobians(problem, u[None, :])[0]
+    return result
+
+
+def jacobians(problem: Problem, u: Floats) -> Floats:
+    """The same at several vectors u (K, p), (K, rows, p)."""
+    shares, _ = _shares(problem, u, slice(None))
+    result = np.zeros((len(u), len(problem.log_y), problem.size))
+    for block, share in zip(problem.blocks, shares, strict=True):
+        result[:, :, block.index] += share[:, :, None] * _design(block, u, slice(None))
+    return result
+
+
+def shares(problem: Problem, u: Floats) -> list[Floats]:
+    """Per term its share (rows,) of the prediction at one vector u (p,)."""
+    parts, _ = _shares(problem, u[None, :], slice(None))
+    return [part[0] for part in parts]
+
+
+def _slices(problem: Problem) -> list[slice]:
+    n = len(problem.log_y)
+    return [slice(i, min(i + _ROWS_AT_ONCE, n)) for i in range(0, n, _ROWS_AT_ONCE)]
+
+
+def _pick(values: Floats, rows: NDArray[np.intp], part: slice) -> Floats:
+    return values[None, part] if values.ndim == 1 else values[rows, part]
+
+
+def _shares(problem: Problem, u: Floats, part: slice) -> tuple[list[Floats], Floats]:
+    """Per term its share of the prediction (K, rows), and the log prediction (K, rows)."""
+    parts = []
+    for b in problem.blocks:
+        z = u[:, b.index] @ b.design[part].T + b.offset[part]
+        if b.bend is not None:
+            z -= (u[:, b.index[b.bend.exponent], None] / b.bend.scale) * log_kept(
+                u[:, b.index[b.bend.rate], None] * b.bend.bits[part]
+            )
+        np.exp(np.minimum(z, 500.0, out=z), out=z)
+        z *= b.present[part]
+        parts.append(z)
+    total = parts[0].copy()
+    for z in parts[1:]:
+        total += z
+    total = np.maximum(total, 1e-300)
+    for z in parts:
+        z /= total
+    return parts, np.log(total)
+
+
+def _add_straight(
+    problem: Problem,
+    part: slice,
+    shares: list[Floats],
+    first: Floats,
+    curve: Floats,
+    bend_weight: Floats | None,
+    gradient: Floats,
+    hessian: Floats,
+) -> None:
+    for s, block in enumerate(problem.blocks):
+        weighted = first * shares[s]
+        gradient[:, block.index] += weighted @ block.design[part]
+        left = curve * shares[s]
+        for t in range(s, len(problem.blocks)):
+            products = problem.products.get((s, t))
+            if products is None:
+                continue
+            weight = left * shares[t]
+            if s == t and bend_weight is not None:
+                weight += weighted
+            other = problem.blocks[t]
+            cell = (weight @ products[part]).reshape(-1, len(block.index), len(other.index))
+            hessian[:, block.index[:, None], other.index[None, :]] += cell
+            if s != t:
+                hessian[:, other.index[:, None], block.index[None, :]] += cell.transpose(0, 2, 1)
+
+
+def _design(block: Block, u: Floats, part: slice) -> Floats:
+    """(K, rows, q) columns of a block at u, including those that depend on u."""
+    design = np.broadcast_to(block.design[part], (len(u), *block.design[part].shape)).copy()
+    if block.bend is not None:
+        kept, slope, _ = _bend(block.bend, block, u, part)
+        exponent = u[:, block.index[block.bend.exponent], None] / block.bend.scale
+        design[:, :, block.bend.exponent] -= kept / block.bend.scale
+        design[:, :, block.bend.rate] = -exponent * slope
+    return design
+
+
+def _bend(bend: Bend, block: Block, u: Floats, part: slice) -> tuple[Floats, Floats, Floats]:
+    """log(1 - exp(-rate bits)) and its first two derivatives in the rate, each (K, rows); 0 at infinite bits."""
+    bits = np.where(np.isfinite(bend.bits[part]), bend.bits[part], 0.0)
+    known = bits > 0
+    strength = u[:, block.index[bend.rate], None] * np.where(known, bits, 1.0)
+    slope = np.where(known, bits / np.expm1(strength), 0.0)
+    return np.where(known, log_kept(strength), 0.0), slope, -slope * (slope + np.where(known, bits, 0.0))
+
+
+def _add_bent(
+    problem: Problem,
+    u: Floats,
+    part: slice,
+    shares: list[Floats],
+    first: Floats,
+    curve: Floats,
+    bend_weight: Floats | None,
+    gradient: Floats,
+    hessian: Floats,
+) -> None:
+    """The same sums with the columns written out, for laws with a saturating factor."""
+    jac = np.zeros((*first.shape, problem.size))
+    for block, share in zip(problem.blocks, shares, strict=True):
+        design = _design(block, u, part)
+        jac[:, :, block.index] += share[:, :, None] * design
+        if bend_weight is None:
+            continue
+        weight = bend_weight * share
+        rows, columns = block.index[:, None], block.index[None, :]
+        hessian[:, rows, columns] += np.einsum("kn,kni,knj->kij", weight, design, design, optimize=True)
+        if block.bend is not None:
+            _, slope, slope2 = _bend(block.bend, block, u, part)
+            e, r = block.index[block.bend.exponent], block.index[block.bend.rate]
+            mixed = -np.sum(weight * slope, axis=1) / block.bend.scale
+            hessian[:, e, r] += mixed
+            hessian[:, r, e] += mixed
+            hessian[:, r, r] -= np.sum(weight * slope2, axis=1) * u[:, e] / block.bend.scale
+    gradient += np.einsum("kn,knp->kp", first, jac, optimize=True)
+    hessian += np.einsum("kn,kni,knj->kij", curve, jac, jac, optimize=True)

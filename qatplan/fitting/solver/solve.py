@@ -1,0 +1,238 @@
+"""The global fit: many starts, all polished, and a certificate that says how far the result can be believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qatplan.fitting.solver.newton import EXACT, Minima, minimise
+from qatplan.fitting.solver.objective import Weighted, jacobian, shares
+from qatplan.fitting.solver.problem import Problem
+from qatplan.fitting.solver.starts import design
+from qatplan.laws.fitted import Status
+from qatplan.laws.inputs import Floats
+
+AGREE = 1e-4
+"""Starts agree when their objectives are within this share of the best one."""
+ENOUGH = 3
+"""So many starts must agree; with fewer, more are tried."""
+_FIRST, _MOST = 16, 128
+_MANY_ROWS, _SAMPLE = 5000, 2500
+_CONVERGED = 1e-9
+_SINGULAR = 1e-13
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solution:
+    """The best minimum found and what is known about it."""
+
+    problem: Problem
+    u: Floats
+    objective: float
+    starts: int
+    starts_agreeing: int
+    decrement: float
+    """Relative decrease of the objective that one more Newton step would promise."""
+    scaled_gradient: float
+    """Largest projected gradient in scaled coordinates, relative to the objective."""
+    condition: float
+    """Condition number of the information matrix in scaled coordinates, at-bound coordinates left out."""
+    information: Floats
+    """(p, p) sum of outer products of log-prediction gradients in scaled coordinates, weighted by rows."""
+    at_bounds: tuple[str, ...]
+    status: Status
+
+    def theta(self) -> Floats:
+        """The law's full coordinate vector."""
+        return self.problem.theta(self.u)
+
+    def certificate(self) -> dict[str, Any]:
+        """The facts, by name, for the fit file."""
+        return {
+            "starts": self.starts,
+            "starts_agreeing": self.starts_agreeing,
+            "agreement": f"objective within {AGREE:g} of the best, relative",
+            "share_agreeing": self.starts_agreeing / self.starts,
+            "scaled_gradient": self.scaled_gradient,
+            "newton_decrement": self.decrement,
+            "condition_number": self.condition,
+            "parameters_at_bounds": list(self.at_bounds),
+        }
+
+
+def solve(
+    problem: Problem,
+    *,
+    delta: float,
+    seed: int,
+    weights: Floats | None = None,
+    near: Floats | None = None,
+    starts: int | None = None,
+) -> Solution:
+    """Minimise globally. `near` (k, p) adds scaled vectors that are tried besides the design.
+
+    Starts come in rounds until at least three agree on the best objective, at most 128 of them; `starts` fixes their
+    number instead. Deterministic for a seed.
+    """
+    w = np.ones(len(problem.log_y)) if weights is None else weights
+    task = Weighted(problem=problem, weights=w, log_y=problem.log_y)
+    begin = design(task, starts or _MOST, seed)
+    if near is not None:
+        begin = np.concatenate([np.clip(near, problem.lower, problem.upper), begin])
+    search = _search_all if len(problem.log_y) <= _MANY_ROWS else _search_thinned
+    rounds = [len(begin)] if starts else [r for r in (_FIRST, 2 * _FIRST, 4 * _FIRST, len(begin)) if r <= len(begin)]
+    found: Minima | None = None
+    tried = agreeing = 0
+    for upto in rounds:
+        found = _joined(found, search(task, begin[tried:upto], delta))
+        tried = upto
+        agreeing = int(np.sum(found.value <= _limit(task, found, AGREE)))
+        if agreeing >= ENOUGH:
+            break
+    assert found is not None
+    best = int(np.argmin(found.value))
+    return _describe(task, found, best, tried, agreeing)
+
+
+def deltas(delta: float) -> list[float]:
+    """Huber deltas in turn: smooth first, then as asked."""
+    return [d for d in (0.1, 0.01) if d > 3 * delta] + [delta]
+
+
+def _limit(task: Weighted, found: Minima, share: float) -> float:
+    return float(found.value.min()) * (1 + share) + 0.5 * EXACT**2 * float(task.weights.sum())
+
+
+def _search_all(task: Weighted, begin: Floats, delta: float) -> Minima:
+    """All starts on all rows; those that are unfinished but competitive get more iterations."""
+    found = minimise(task, begin, deltas=deltas(delta), iterations=60)
+    for again_round in range(8):
+        # A start that has not converged and is near the best may still overtake it; the margin tightens.
+        margin = 0.1 if again_round < 3 else 1e-3
+        open_ends = np.flatnonzero((found.decrement > _CONVERGED) & (found.value <= _limit(task, found, margin)))
+        if not open_ends.size:
+            break
+        again = minimise(task, found.u[open_ends], deltas=[delta], iterations=120)
+        found = _replaced(found, open_ends, again)
+    return found
+
+
+def _search_thinned(task: Weighted, begin: Floats, delta: float) -> Minima:
+    """With very many rows: all starts on an even sample of rows, then every distinct end on all rows."""
+    problem = task.problem
+    rng = np.random.default_rng(len(problem.log_y))
+    rows = rng.choice(len(problem.log_y), _SAMPLE, replace=False)
+    small = _restricted(task, rows)
+    rough = _search_all(small, begin, delta)
+    order = np.argsort(rough.value)
+    leaders: list[int] = []
+    follows = np.zeros(len(begin), dtype=np.intp)
+    for i in order:
+        same = [j for j in leaders if abs(rough.value[i] - rough.value[j]) <= 1e-6 * rough.value[j]]
+        if not same:
+            leaders.append(int(i))
+        follows[i] = leaders.index(same[0]) if same else len(leaders) - 1
+    # Ends more than twice as bad on the sample cannot win on all rows; they stay what they are: starts that disagree.
+    promising = [i for i in leaders if rough.value[i] <= 2.0 * rough.value[order[0]]]
+    polished = minimise(task, rough.u[promising], deltas=[delta], iterations=120)
+    value, u = np.full(len(begin), np.inf), rough.u.copy()
+    gradient, hessian = rough.gradient.copy(), rough.hessian.copy()
+    decrement, spent = np.full(len(begin), np.inf), rough.iterations.copy()
+    for i in range(len(begin)):
+        leader = leaders[follows[i]]
+        if leader in promising:
+            j = promising.index(leader)
+            value[i], u[i], gradient[i], hessian[i] = (
+                polished.value[j],
+                polished.u[j],
+                polished.gradient[j],
+                polished.hessian[j],
+            )
+            decrement[i] = polished.decrement[j]
+            spent[i] += polished.iterations[j]
+    return Minima(u=u, value=value, gradient=gradient, hessian=hessian, decrement=decrement, iterations=spent)
+
+
+def _restricted(task: Weighted, rows: Any) -> Weighted:
+    """The same task on some of its rows."""
+    problem = task.problem
+    blocks = tuple(
+        replace(
+            b,
+            design=b.design[rows],
+            present=b.present[rows],
+            offset=b.offset[rows],
+            bend=None if b.bend is None else replace(b.bend, bits=b.bend.bits[rows]),
+        )
+        for b in problem.blocks
+    )
+    products = {key: value[rows] for key, value in problem.products.items()}
+    small = replace(problem, blocks=blocks, products=products, log_y=problem.log_y[rows])
+    return Weighted(problem=small, weights=task.weights[rows], log_y=small.log_y)
+
+
+def _joined(first: Minima | None, second: Minima) -> Minima:
+    if first is None:
+        return second
+    return Minima(
+        u=np.concatenate([first.u, second.u]),
+        value=np.concatenate([first.value, second.value]),
+        gradient=np.concatenate([first.gradient, second.gradient]),
+        hessian=np.concatenate([first.hessian, second.hessian]),
+        decrement=np.concatenate([first.decrement, second.decrement]),
+        iterations=np.concatenate([first.iterations, second.iterations]),
+    )
+
+
+def _replaced(found: Minima, at: Any, by: Minima) -> Minima:
+    for name in ("u", "value", "gradient", "hessian", "decrement"):
+        getattr(found, name)[at] = getattr(by, name)
+    found.iterations[at] += by.iterations
+    return found
+
+
+def _vanished(problem: Problem, u: Floats) -> NDArray[np.bool_]:
+    """True for amplitudes whose term is below a thousandth of every prediction: on their way to 0, if not there."""
+    gone = np.zeros(problem.size, dtype=np.bool_)
+    for block, share in zip(problem.blocks, shares(problem, u), strict=True):
+        if block.amplitude is not None and float(share.max(initial=0.0)) < 1e-3:
+            gone[block.index[block.amplitude]] = True
+    return gone
+
+
+def _describe(task: Weighted, found: Minima, best: int, tried: int, agreeing: int) -> Solution:
+    problem, u = task.problem, found.u[best]
+    objective = float(found.value[best])
+    at_bound = (u <= problem.lower + 1e-9) | (u >= problem.upper - 1e-9)
+    at_bound |= _vanished(problem, u)
+    slopes = jacobian(problem, u)
+    information = (slopes * task.weights[:, None]).T @ slopes
+    inside = np.flatnonzero(~at_bound)
+    spectrum = np.linalg.eigvalsh(information[np.ix_(inside, inside)]) if inside.size else np.ones(1)
+    ratio = float(spectrum[0] / spectrum[-1]) if spectrum[-1] > 0 else 0.0
+    decrement = float(found.decrement[best])
+    if ratio < _SINGULAR:
+        status = Status.UNDETERMINED
+    elif decrement > _CONVERGED:
+        status = Status.NOT_CONVERGED
+    elif agreeing < min(ENOUGH, tried):
+        status = Status.STARTS_DISAGREE
+    else:
+        status = Status.GOOD
+    floor = 0.5 * EXACT**2 * float(task.weights.sum())
+    return Solution(
+        problem=problem,
+        u=u,
+        objective=objective,
+        starts=tried,
+        starts_agreeing=agreeing,
+        decrement=decrement,
+        scaled_gradient=float(np.max(np.abs(found.gradient[best]), initial=0.0) / max(objective, floor)),
+        condition=1.0 / ratio if ratio > 0 else float("inf"),
+        information=information,
+        at_bounds=tuple(p.name for p, hit in zip(problem.free, at_bound, strict=True) if hit),
+        status=status,
+    )

@@ -1,0 +1,181 @@
+"""What a plan costs to train: FLOPs by phase with attention, device time, and energy or money where rates are given."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+from qatplan.errors import UsageError
+from qatplan.models.layout import Layout
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Device:
+    """Peak dense throughput of one accelerator, in FLOP/s by number format, and its power in watts."""
+
+    name: str
+    peak: dict[str, float]
+    watts: float
+    source: str
+
+
+_NVIDIA: Final = "https://www.nvidia.com/en-us/data-center"
+# Dense peaks: vendors' sheets quote twice as much for 2:4 sparsity, which training does not use.
+DEVICES: Final[dict[str, Device]] = {
+    device.name: device
+    for device in (
+        Device(
+            name="a100",
+            peak={"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12},
+            watts=400.0,
+            source=f"{_NVIDIA}/a100/ (SXM, 80 GB)",
+        ),
+        Device(
+            name="h100",
+            peak={"bf16": 989e12, "fp8": 1979e12, "tf32": 494.5e12, "fp32": 67e12},
+            watts=700.0,
+            source=f"{_NVIDIA}/h100/ (SXM)",
+        ),
+        Device(
+            name="h100-pcie",
+            peak={"bf16": 756e12, "fp8": 1513e12, "tf32": 378e12, "fp32": 51e12},
+            watts=350.0,
+            source=f"{_NVIDIA}/h100/ (PCIe)",
+        ),
+        Device(
+            name="h200",
+            peak={"bf16": 989e12, "fp8": 1979e12, "tf32": 494.5e12, "fp32": 67e12},
+            watts=700.0,
+            source=f"{_NVIDIA}/h200/ (SXM)",
+        ),
+        Device(
+            name="b200",
+            peak={"bf16": 2250e12, "fp8": 4500e12, "tf32": 1125e12},
+            watts=1000.0,
+            source="https://nvdam.widen.net/s/wwnsxrhm2w/blackwell-datasheet-3384703",
+        ),
+        Device(
+            name="l40s",
+            peak={"bf16": 362e12, "fp8": 733e12, "tf32": 183e12, "fp32": 91.6e12},
+            watts=350.0,
+            source="https://resources.nvidia.com/en-us-l40s/l40s-datasheet-28413",
+        ),
+        Device(name="l4", peak={"bf16": 121e12, "fp8": 242e12, "tf32": 60e12, "fp32": 30.3e12}, watts=72.0,
+               source=f"{_NVIDIA}/l4/"),
+        Device(
+            name="mi300x",
+            peak={"bf16": 1307e12, "fp8": 2615e12, "tf32": 653.7e12, "fp32": 163.4e12},
+            watts=750.0,
+            source="https://www.amd.com/en/products/accelerators/instinct/mi300/mi300x.html",
+        ),
+    )
+}  # fmt: skip
+
+DEFAULT_DEVICE: Final = "h100"
+DEFAULT_UTILISATION: Final = 0.4
+DEFAULT_SEQUENCE: Final = 4096
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rates:
+    """How fast and at what price a device works off FLOPs."""
+
+    device: Device
+    dtype: str = "bf16"
+    utilisation: float = DEFAULT_UTILISATION
+    """Share of the peak that training reaches (model FLOPs utilisation)."""
+    qat_slowdown: float = 1.0
+    """Time of a QAT token over the time of a full-precision token, measured on the user's own runs."""
+    price_per_hour: float | None = None
+    """Money per device hour."""
+
+    def __post_init__(self) -> None:
+        if self.dtype not in self.device.peak:
+            known = ", ".join(self.device.peak)
+            raise UsageError(f"{self.device.name} has no peak for {self.dtype!r}; known: {known}.")
+        if not 0 < self.utilisation <= 1:
+            raise UsageError(f"mfu is {self.utilisation:g}, but it must lie between 0 and 1.")
+        if not (math.isfinite(self.qat_slowdown) and self.qat_slowdown >= 0.1):
+            raise UsageError(f"qat slowdown is {self.qat_slowdown:g}, but it must be a factor of at least 0.1.")
+        if self.price_per_hour is not None and not (math.isfinite(self.price_per_hour) and self.price_per_hour >= 0):
+            raise UsageError(f"price per hour is {self.price_per_hour:g}, but it must be 0 or more.")
+
+    @property
+    def flops_per_hour(self) -> float:
+        """FLOPs of training worked off in one device hour."""
+        return self.device.peak[self.dtype] * self.utilisation * 3600.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """Cost of one training run; FLOPs, device hours, and money and energy where known."""
+
+    flops_fp: float
+    flops_qat: float
+    attention_share: float
+    """Share of the FLOPs spent on attention scores, which 6ND leaves out."""
+    gpu_hours: float
+    energy_kwh: float
+    """At the device's rated power, cooling and hosts not counted."""
+    money: float | None
+
+    @property
+    def flops(self) -> float:
+        """FLOPs of both phases."""
+        return self.flops_fp + self.flops_qat
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "flops": self.flops,
+            "flops_fp": self.flops_fp,
+            "flops_qat": self.flops_qat,
+            "attention_share": self.attention_share,
+            "gpu_hours": self.gpu_hours,
+            "energy_kwh": self.energy_kwh,
+            "money": self.money,
+        }
+
+
+def device(name: str) -> Device:
+    """The device of that name (case does not matter). Raises UsageError with the names there are."""
+    found = DEVICES.get(name.strip().lower())
+    if found is None:
+        raise UsageError(f"device {name!r} is not known; it must be one of {', '.join(DEVICES)}.")
+    return found
+
+
+def flops_per_token(layout: Layout, *, sequence: int = DEFAULT_SEQUENCE) -> tuple[float, float]:
+    """Training FLOPs per token: (matrix multiplications, attention scores).
+
+    Forward 2 per active matrix weight; attention 4 * heads * head size per position seen, and causal positions see half
+    the sequence on average; the backward pass costs twice the forward. Recomputation is not counted.
+    """
+    if sequence < 1:
+        raise UsageError(f"sequence is {sequence}, but it must be at least 1 token.")
+    seen = (sequence + 1) / 2.0
+    window = min(layout.window, float(sequence)) if layout.window else 0.0
+    # The first `window` positions see (window + 1) / 2 tokens on average, all later ones the whole window.
+    seen_local = window * (1.0 - (window - 1.0) / (2.0 * sequence)) if window else 0.0
+    attention = 4.0 * (layout.attention_width * seen + layout.attention_width_local * seen_local)
+    return 6.0 * layout.active_matrix_weights, 3.0 * attention
+
+
+def cost(layout: Layout, *, d_fp: float, d_qat: float, rates: Rates, sequence: int = DEFAULT_SEQUENCE) -> Cost:
+    """Cost of training `d_fp` tokens in full precision, then `d_qat` with quantized weights.
+
+    The FLOPs of a QAT token are those of any token (rounding is not a multiplication); what QAT costs beyond them is
+    time, the measured `rates.qat_slowdown`.
+    """
+    matrices, attention = flops_per_token(layout, sequence=sequence)
+    per_token = matrices + attention
+    hours = per_token * (d_fp + rates.qat_slowdown * d_qat) / rates.flops_per_hour
+    return Cost(
+        flops_fp=per_token * d_fp,
+        flops_qat=per_token * d_qat,
+        attention_share=attention / per_token,
+        gpu_hours=hours,
+        energy_kwh=hours * rates.device.watts / 1000.0,
+        money=None if rates.price_per_hour is None else hours * rates.price_per_hour,
+    )

@@ -1,0 +1,205 @@
+"""Which ggml type llama.cpp gives to each tensor in the mixtures people download, such as Q4_K_M.
+
+The rules are those of `llama_tensor_get_type` in llama.cpp's src/llama-quant.cpp (read at commit 007dbbf), for
+architectures other than Falcon and for files made without an importance matrix, except the i-quants of 3 bits and
+less, which cannot be made without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from qatplan.errors import UsageError
+from qatplan.models.architecture import Architecture, Tensor
+from qatplan.models.formats import BLOCKS, Block
+
+# Mixture name -> the type it starts from.
+_BASE: Final[dict[str, str]] = {
+    "F32": "F32",
+    "F16": "F16",
+    "BF16": "BF16",
+    "Q4_0": "Q4_0",
+    "Q4_1": "Q4_1",
+    "Q5_0": "Q5_0",
+    "Q5_1": "Q5_1",
+    "Q8_0": "Q8_0",
+    "Q2_K": "Q2_K",
+    "Q2_K_S": "Q2_K",
+    "Q3_K_S": "Q3_K",
+    "Q3_K_M": "Q3_K",
+    "Q3_K_L": "Q3_K",
+    "Q4_K_S": "Q4_K",
+    "Q4_K_M": "Q4_K",
+    "Q5_K_S": "Q5_K",
+    "Q5_K_M": "Q5_K",
+    "Q6_K": "Q6_K",
+    "IQ1_S": "IQ1_S",
+    "IQ1_M": "IQ1_M",
+    "IQ2_XXS": "IQ2_XXS",
+    "IQ2_XS": "IQ2_XS",
+    "IQ2_S": "IQ2_XS",
+    "IQ2_M": "IQ2_S",
+    "IQ3_XXS": "IQ3_XXS",
+    "IQ3_XS": "IQ3_S",
+    "IQ3_S": "IQ3_S",
+    "IQ3_M": "IQ3_S",
+    "IQ4_NL": "IQ4_NL",
+    "IQ4_XS": "IQ4_XS",
+    "TQ1_0": "TQ1_0",
+    "TQ2_0": "TQ2_0",
+    "MXFP4_MOE": "MXFP4",
+}
+_ALIASES: Final = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
+NAMES: Final[tuple[str, ...]] = (*_BASE, *_ALIASES)
+"""Mixture names; a name without a suffix means the M mixture, as in llama.cpp."""
+
+_TWO_BIT_AND_LESS: Final = frozenset({"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M"})
+# Where the width is no multiple of the block, llama.cpp falls back to a type with blocks of 32.
+_FALLBACK: Final[dict[str, str]] = {
+    **dict.fromkeys(("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS"), "IQ4_NL"),
+    **dict.fromkeys(("Q2_K", "Q3_K", "TQ1_0", "TQ2_0"), "Q4_0"),
+    "Q4_K": "Q5_0",
+    "Q5_K": "Q5_1",
+    "Q6_K": "Q8_0",
+}
+
+
+def mixture(name: str) -> str | None:
+    """The mixture's canonical name, or None when it is none of llama.cpp's."""
+    upper = name.strip().upper()
+    upper = _ALIASES.get(upper, upper)
+    return upper if upper in _BASE else None
+
+
+def assign(architecture: Architecture, name: str) -> Iterator[tuple[Tensor, Block]]:
+    """Every tensor with the block type it gets in the named mixture.
+
+    Raises UsageError for an unknown name.
+    """
+    canonical = mixture(name)
+    if canonical is None:
+        raise UsageError(f"format {name!r} is not one of llama.cpp's mixtures: {', '.join(NAMES)}.")
+    for tensor in architecture.tensors():
+        yield tensor, BLOCKS[_type_of(tensor, architecture, canonical)]
+
+
+def _type_of(tensor: Tensor, architecture: Architecture, name: str) -> str:
+    base = _BASE[name]
+    if tensor.kind in ("norm", "bias", "router"):
+        return "F32"
+    if base in ("F32", "F16", "BF16"):
+        return base
+    chosen = _chosen(tensor, architecture, name, base)
+    if tensor.cols % BLOCKS[chosen].weights:
+        chosen = _FALLBACK.get(chosen, "F16")
+        if tensor.cols % BLOCKS[chosen].weights:
+            return "F16"
+    return chosen
+
+
+def _chosen(tensor: Tensor, architecture: Architecture, name: str, base: str) -> str:
+    """The type before the fallback for widths that do not divide."""
+    kind, layer, layers = tensor.kind, tensor.layer, architecture.layers
+    if kind == "head" or (kind == "embedding" and architecture.tied):
+        return _output_type(tensor, name, base)
+    if name == "MXFP4_MOE":
+        return "MXFP4" if tensor.count > 1 else "Q8_0"
+    if kind == "embedding":
+        return _embedding_type(name, base)
+    shared = architecture.heads // architecture.kv_heads >= 4
+    if kind == "value":
+        return _value_type(layer, layers, shared, architecture, name, base)
+    eight_experts = architecture.experts == 8
+    if kind == "key" and eight_experts:
+        return "Q4_K" if name in _TWO_BIT_AND_LESS else "Q8_0"
+    if kind in ("query", "key"):
+        return {"IQ3_XS": "IQ3_XXS", "IQ3_XXS": "IQ2_S"}.get(name, base)
+    if kind == "attention-output":
+        return _attention_output_type(eight_experts, name, base)
+    if kind == "down":
+        return _down_type(layer, layers, eight_experts, name, base)
+    if name == "IQ3_XS" and layers // 8 <= layer < 7 * layers // 8:
+        return "IQ3_XXS"
+    return base
+
+
+def more_bits(layer: int, layers: int) -> bool:
+    """The layers to which the M mixtures give more bits: the first and last eighth, and every third between."""
+    return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
+
+
+def _output_type(tensor: Tensor, name: str, base: str) -> str:
+    if name == "MXFP4_MOE" or tensor.cols % BLOCKS[base].weights:
+        return "Q8_0"
+    if name in _TWO_BIT_AND_LESS or name == "IQ3_XXS":
+        return "Q5_K"
+    return base if base == "Q8_0" else "Q6_K"
+
+
+def _embedding_type(name: str, base: str) -> str:
+    if name in ("IQ2_XXS", "IQ2_XS", "IQ1_S", "IQ1_M"):
+        return "Q2_K"
+    if name in ("IQ2_S", "IQ2_M", "IQ3_XXS"):
+        return "IQ3_S"
+    return "Q4_K" if name in ("TQ1_0", "TQ2_0") else base
+
+
+def _value_type(layer: int, layers: int, shared: bool, architecture: Architecture, name: str, base: str) -> str:
+    """`shared` is true when at least four query heads share each value head."""
+    if name in _TWO_BIT_AND_LESS:
+        if shared or architecture.experts >= 4:
+            return "Q4_K"
+        return "IQ3_S" if name in ("IQ2_S", "IQ2_M") else "Q2_K"
+    chosen = base
+    if name == "Q2_K":
+        chosen = "Q4_K" if shared else "Q3_K"
+    elif (name in ("Q2_K_S", "IQ3_XXS", "IQ3_XS", "IQ3_S") and shared) or name == "IQ3_M":
+        chosen = "Q4_K"
+    elif name == "Q3_K_M":
+        chosen = "Q5_K" if layer < 2 else "Q4_K"
+    elif name == "Q3_K_L" or (name in ("IQ4_NL", "IQ4_XS") and shared) or (name == "Q4_K_S" and layer < 4):
+        chosen = "Q5_K"
+    elif name in ("Q4_K_M", "Q5_K_M") and more_bits(layer, layers):
+        chosen = "Q6_K"
+    # llama.cpp calls a Llama of 80 layers its 70B type, whose value matrices are an eighth of the query's.
+    if layers == 80 and architecture.heads != architecture.kv_heads and chosen in ("Q3_K", "Q4_K"):
+        chosen = "Q5_K"
+    return "Q8_0" if architecture.experts == 8 else chosen
+
+
+def _attention_output_type(eight_experts: bool, name: str, base: str) -> str:
+    if eight_experts:
+        five = {"Q2_K", "IQ3_XS", "IQ3_XXS", "Q3_K_S", "Q3_K_M", "IQ4_NL", "Q4_K_S", "Q4_K_M", "IQ3_S", "IQ3_M"}
+        return "Q5_K" if name in five | {"IQ4_XS"} | _TWO_BIT_AND_LESS else base
+    rules = {
+        **dict.fromkeys(("IQ1_S", "IQ1_M"), "IQ2_XXS"),
+        **dict.fromkeys(("IQ2_S", "IQ2_M", "IQ3_XXS"), "IQ3_S"),
+        "Q2_K": "Q3_K",
+        **dict.fromkeys(("Q3_K_M", "IQ3_M"), "Q4_K"),
+        "Q3_K_L": "Q5_K",
+    }
+    return rules.get(name, base)
+
+
+def _down_type(layer: int, layers: int, eight_experts: bool, name: str, base: str) -> str:
+    first = layer < layers // 8
+    if name in _TWO_BIT_AND_LESS:
+        if not first:
+            return base
+        return "IQ3_S" if name in ("IQ2_S", "IQ2_M") else "Q2_K"
+    if name == "Q2_K":
+        return "Q3_K"
+    if name == "Q2_K_S":
+        return "Q4_K" if first else base
+    if name == "Q3_K_M":
+        return "Q5_K" if layer < layers // 16 else "Q4_K"
+    if name == "IQ3_M":
+        return "Q4_K" if first or (eight_experts and more_bits(layer, layers)) else base
+    if name == "Q3_K_L":
+        return "Q5_K"
+    if name in ("Q4_K_M", "Q5_K_M"):
+        return "Q6_K" if more_bits(layer, layers) else base
+    if first and name in ("IQ4_NL", "IQ4_XS", "Q4_K_S"):
+        return "Q5_K"
+    return base

@@ -1,0 +1,123 @@
+"""Read a model's shape from a Hugging Face `config.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qatplan.errors import UsageError
+from qatplan.models.architecture import Architecture
+
+# What the configuration does not say because the model's code has it fixed.
+_FAMILY_FACTS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {},
+    "smollm3": {},
+    "qwen2": {"attention_bias": "qkv"},
+    "qwen3": {"query_key_norm": "head"},
+    "qwen3_moe": {"query_key_norm": "head"},
+    "mixtral": {},
+    "olmo": {"norms_per_layer": 0},
+    "olmo2": {"query_key_norm": "full"},
+    "olmoe": {"query_key_norm": "full"},
+    "gemma2": {"norms_per_layer": 4},
+    "gemma3_text": {"norms_per_layer": 4, "query_key_norm": "head"},
+    "gemma3": {"norms_per_layer": 4, "query_key_norm": "head"},
+    "gpt_oss": {"attention_bias": "all", "attention_sinks": True, "expert_bias": True},
+}
+
+# What a file may leave out because transformers' configuration class has it as a default (Gemma3TextConfig in
+# models/gemma3/configuration_gemma3.py): the files of the larger Gemma 3 models do.
+_GEMMA_3_DEFAULTS: dict[str, Any] = {
+    "vocab_size": 262_208,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "sliding_window": 4096,
+    "sliding_window_pattern": 6,
+}
+_DEFAULTS: dict[str, dict[str, Any]] = {"gemma3": _GEMMA_3_DEFAULTS, "gemma3_text": _GEMMA_3_DEFAULTS}
+
+# Families whose configuration class ties the head unless the file says otherwise (transformers' own default is tied).
+_UNTIED_BY_DEFAULT = frozenset(
+    {"llama", "mistral", "mixtral", "olmo", "olmo2", "olmoe", "qwen2", "qwen3", "qwen3_moe", "gpt_oss"}
+)
+
+
+def from_config(config: Mapping[str, Any], *, name: str) -> Architecture:
+    """Read a Hugging Face `config.json` (already parsed).
+
+    Field names are those of `transformers`' configuration classes; a multimodal file's `text_config` is used. Raises
+    UsageError that names a missing or unusable field, or a model type whose tensors we do not know.
+    """
+    family = str(config.get("model_type", ""))
+    if isinstance(config.get("text_config"), Mapping):
+        inner = config["text_config"]
+        config = {**inner, "tie_word_embeddings": config.get("tie_word_embeddings", inner.get("tie_word_embeddings"))}
+        family = str(config.get("model_type", family))
+    if family not in _FAMILY_FACTS:
+        raise UsageError(
+            f"{name}: model_type is {family or 'missing'!r}, but it must be one of {', '.join(sorted(_FAMILY_FACTS))}; "
+            "other models can be described by --layers, --width and the other shape options."
+        )
+    config = {**_DEFAULTS.get(family, {}), **config}
+    facts = dict(_FAMILY_FACTS[family])
+    if family != "gpt_oss" and config.get("attention_bias") is True:
+        facts["attention_bias"] = "all"
+    layers, width, heads = (_whole(config, key, name) for key in _STACK_KEYS)
+    experts = _first(config, ("num_local_experts", "num_experts"), 1, name)
+    expert_width = config.get("moe_intermediate_size") if experts > 1 else None
+    local, window = _local_layers(config, layers, family, name)
+    tied = config.get("tie_word_embeddings")
+    return Architecture(
+        name=name,
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=_first(config, ("num_key_value_heads",), heads, name),
+        head_size=_first(config, ("head_dim",), width // heads, name),
+        feed_forward=_whole(config, "moe_intermediate_size" if expert_width else "intermediate_size", name),
+        vocabulary=_whole(config, "vocab_size", name),
+        tied=family not in _UNTIED_BY_DEFAULT if tied is None else bool(tied),
+        experts=experts,
+        experts_active=_first(config, ("num_experts_per_tok", "experts_per_token"), 1, name) if experts > 1 else 1,
+        local_layers=local,
+        window=window,
+        source=f"config.json of {name}",
+        **facts,
+    )
+
+
+_STACK_KEYS = ("num_hidden_layers", "hidden_size", "num_attention_heads")
+
+
+def _whole(config: Mapping[str, Any], key: str, name: str) -> int:
+    """A required whole number of at least 1."""
+    value = config.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UsageError(f"{name}: {key} is {value!r}, but it must be a whole number of at least 1.")
+    return value
+
+
+def _first(config: Mapping[str, Any], keys: tuple[str, ...], default: int, name: str) -> int:
+    """The first of the keys that is given, else the default."""
+    for key in keys:
+        if config.get(key) is not None:
+            return _whole(config, key, name)
+    return default
+
+
+def _local_layers(config: Mapping[str, Any], layers: int, family: str, name: str) -> tuple[int, int]:
+    """Number of sliding-window layers and their window in tokens, (0, 0) without any."""
+    window = config.get("sliding_window")
+    if not window or config.get("use_sliding_window") is False:
+        return 0, 0
+    if isinstance(kinds := config.get("layer_types"), list):
+        local = sum(kind == "sliding_attention" for kind in kinds)
+    elif config.get("sliding_window_pattern"):
+        local = layers - layers // _whole(config, "sliding_window_pattern", name)
+    elif family in ("gemma2", "gpt_oss"):
+        local = layers - layers // 2  # alternating, local first
+    else:
+        local = layers
+    return (local, _whole(config, "sliding_window", name)) if local else (0, 0)

@@ -1,0 +1,46 @@
+"""THE table: one training run per row, and everything one may do with it.
+
+The columns are described in `FIELDS` and pinned by `SCHEMA`; files are Parquet with verified checksums.
+"""
+
+from qatplan.runs.checks import Problem, validate
+from qatplan.runs.complete import complete
+from qatplan.runs.expressions import select
+from qatplan.runs.files import encode, load, write
+from qatplan.runs.schema import (
+    ALIASES,
+    DIVERGED,
+    FIELDS,
+    FINISHED,
+    MEASURED,
+    SCHEDULES,
+    SCHEMA,
+    STATUSES,
+    Field,
+)
+from qatplan.runs.table import FileProblem, columns, digest, inspect, read, table
+
+__all__ = [
+    "ALIASES",
+    "DIVERGED",
+    "FIELDS",
+    "FINISHED",
+    "MEASURED",
+    "SCHEDULES",
+    "SCHEMA",
+    "STATUSES",
+    "Field",
+    "FileProblem",
+    "Problem",
+    "columns",
+    "complete",
+    "digest",
+    "encode",
+    "inspect",
+    "load",
+    "read",
+    "select",
+    "table",
+    "validate",
+    "write",
+]

@@ -1,0 +1,150 @@
+"""A sweep's folder in an object store (s3://, gs://), through `pyarrow.fs`.
+
+An upload appears when it is complete and not before, so publishing is one upload. A store has no lock that ends with
+its holder; `qatplan.storage.lease` stands in for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from qatplan.errors import DataError, UsageError
+from qatplan.storage.base import Storage, join
+from qatplan.storage.lease import Lease
+
+
+class ObjectStorage(Storage):
+    """A prefix of a bucket; credentials, region and endpoint come from where `pyarrow.fs` finds them."""
+
+    def __init__(self, url: str) -> None:
+        self.location = url
+        self._opened: tuple[Any, str] | None = None
+
+    def _open(self) -> tuple[Any, str]:
+        """The file system and the folder's path in it, connected to on first use."""
+        if self._opened is None:
+            import pyarrow as pa
+            from pyarrow import fs
+
+            try:
+                system, path = fs.FileSystem.from_uri(self.location)
+            except (pa.ArrowException, OSError, ValueError) as error:
+                raise DataError(f"{self.location} cannot be reached: {_first_line(error)}.") from error
+            self._opened = system, path.rstrip("/")
+        return self._opened
+
+    def _at(self, key: str) -> tuple[Any, str]:
+        system, path = self._open()
+        return system, f"{path}/{key}" if key else path
+
+    def check(self) -> None:
+        from pyarrow import fs
+
+        system, path = self._open()
+        bucket = path.split("/", 1)[0]
+        if "/" not in path:
+            example = join(self.location, "sweep")
+            raise UsageError(f"--out {self.location} names a bucket; a folder in it is needed, such as {example}.")
+        try:
+            found = system.get_file_info(bucket)
+        except OSError as error:
+            raise DataError(f"{self.location} cannot be reached: {_first_line(error)}.") from error
+        if found.type == fs.FileType.NotFound:
+            raise DataError(f"{self.location} cannot be used: there is no bucket {bucket}; create it first.")
+
+    def read(self, key: str) -> bytes:
+        system, path = self._at(key)
+        try:
+            with system.open_input_file(path) as stream:
+                content: bytes = stream.readall()
+                return content
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise DataError(f"{join(self.location, key)} cannot be read: {_first_line(error)}.") from error
+
+    def write(self, key: str, content: bytes) -> None:
+        system, path = self._at(key)
+
+        def upload() -> None:
+            stream = system.open_output_stream(path)
+            stream.write(content)
+            stream.close()
+
+        try:
+            # In a thread of its own, because Ctrl-C between opening and writing would publish an empty object.
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(upload).result()
+        except OSError as error:
+            raise DataError(f"{join(self.location, key)} cannot be written: {_first_line(error)}.") from error
+
+    def exists(self, key: str) -> bool:
+        from pyarrow import fs
+
+        system, path = self._at(key)
+        with self._speaking(key):
+            return bool(system.get_file_info(path).type == fs.FileType.File)
+
+    def names(self, folder: str = "") -> dict[str, int | None]:
+        from pyarrow import fs
+
+        system, path = self._at(folder)
+        with self._speaking(folder):
+            found = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        # A store may keep an empty object as the mark of a folder: it has no name below the folder.
+        return {
+            info.base_name: info.size if info.type == fs.FileType.File else None for info in found if info.base_name
+        }
+
+    def remove(self, key: str) -> None:
+        system, path = self._at(key)
+        with self._speaking(key), suppress(FileNotFoundError):
+            system.delete_file(path)
+
+    def rename(self, key: str, new: str) -> None:
+        # A copy and then a deletion: a crash in between leaves both, which is no loss.
+        if self.exists(key):
+            system, path = self._at(key)
+            with self._speaking(key):
+                system.move(path, self._at(new)[1])
+
+    def remove_temporary(self) -> None:
+        """Nothing is ever there half-written; a store's own rule for unfinished uploads clears what a kill left."""
+
+    def free_bytes(self) -> int | None:
+        return None
+
+    @contextmanager
+    def hold(self) -> Iterator[Callable[[], None]]:
+        lease = Lease(self, self.age_seconds)
+        lease.take()
+        try:
+            yield lease.check
+        finally:
+            lease.give_back()
+
+    @contextmanager
+    def _speaking(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise DataError(f"{join(self.location, key)} cannot be reached: {_first_line(error)}.") from error
+
+    def age_seconds(self, key: str, clock: str) -> float | None:
+        """How much older the file is than `clock`, a file just written: by the store's own time, whatever ours is.
+
+        None if the file is not there.
+        """
+        system, path = self._at(key)
+        with self._speaking(key):
+            old, new = system.get_file_info([path, self._at(clock)[1]])
+        if old.mtime is None or new.mtime is None:
+            return None
+        return float((new.mtime - old.mtime).total_seconds())
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

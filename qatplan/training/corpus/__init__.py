@@ -1,0 +1,1 @@
+"""Text to tokens: packaged documents or files of the user."""

@@ -1,0 +1,94 @@
+"""A trained model as integers: packed codes and scales per matrix, and all that is needed to run it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from qatplan.errors import UsageError
+from qatplan.quant.mixed import MixedWeight, store_mixed
+from qatplan.quant.stored import StoredWeight, store
+from qatplan.quant.weight import RoundedWeight
+from qatplan.training.checkpoint import State
+from qatplan.training.model.quantized import (
+    QuantizedModel,
+    activation_quantizer,
+    input_block,
+    is_quantized,
+    quantizer_of,
+)
+from qatplan.training.post_training.methods import quantize_after_training
+from qatplan.training.runtime import Runtime
+from qatplan.training.segment import SegmentConfig
+from qatplan.training.trainer import Evaluation, loss_of
+
+Weight = StoredWeight | MixedWeight | Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedModel:
+    """A quantized model without anything of its training."""
+
+    config: SegmentConfig
+    """Of the run, without its `switch`."""
+    weights: dict[str, Weight]
+    """By name, in the order the model takes them; norms are plain float32 tensors."""
+    ranges: dict[str, Tensor]
+    """Range parameters of quantized activations by `site:name`, each (1, 1), in the order the model takes them."""
+
+    def tensors(self) -> list[Tensor]:
+        """What the model's forward function takes (`qatplan.training.model.decoder.make_forward`)."""
+        quantization = self.config.quantization
+        assert quantization is not None
+        activation = None if quantization.activation is None else activation_quantizer(quantization.activation)
+        weights = [
+            weight if isinstance(weight, Tensor) else weight.weight(input_block(name, weight.shape[1], activation))
+            for name, weight in self.weights.items()
+        ]
+        return weights + list(self.ranges.values())
+
+    def evaluate(self, runtime: Runtime) -> Evaluation:
+        """Loss on the validation set of the run."""
+        return loss_of(self.config, [tensor.to(runtime.device) for tensor in self.tensors()], runtime)
+
+
+@torch.no_grad()
+def exported(config: SegmentConfig, state: State, runtime: Runtime) -> ExportedModel:
+    """The integers behind the end of a `qat` or `round` segment; UsageError for one in full precision."""
+    quantization = config.quantization
+    if quantization is None:
+        raise UsageError("a full-precision run has no integer codes to export.")
+    plain = {name: tensor.to(runtime.device).float() for name, tensor in state.weights.items()}
+    weights: dict[str, Weight] = {name: weight for name, weight in plain.items() if not is_quantized(name)}
+    model = QuantizedModel(plain, quantization, rounded=config.kind == "round")
+    if config.kind == "round":
+        found = quantize_after_training(config, plain, runtime)
+        weights |= {name: _stored(found[name], quantizer_of(name, quantization).levels) for name in found}
+        values = {name: found[name].values() if name in found else weight for name, weight in plain.items()}
+        model.calibrate(values, config.shape, *runtime.batch(config, config.end))
+    else:
+        model.restore(config.shape, state.range_starts, state.ranges)
+        for name, weight in model.weights.items():
+            codes, grid = weight.codes(plain[name])
+            weights[name] = store(codes, grid, shape=_shape(plain[name]), levels=weight.quantizer.levels)
+    ranges = {
+        f"{site}:{name}": value.detach()
+        for site, learned in model.inputs.items()
+        for name, value in zip(learned.starts, learned.current(), strict=True)
+    }
+    # How it was trained is no part of the model.
+    config = replace(config, switch=None)
+    return ExportedModel(config=config, weights={name: weights[name] for name in plain}, ranges=ranges)
+
+
+def _stored(rounded: RoundedWeight, levels: int) -> Weight:
+    shape = (int(rounded.shape[0]), int(rounded.shape[1]))
+    if rounded.bits.numel() > 1:
+        return store_mixed(rounded.codes, rounded.grid, rounded.bits, shape=shape)
+    return store(rounded.codes, rounded.grid, shape=shape, levels=levels)
+
+
+def _shape(weight: Tensor) -> tuple[int, int]:
+    return int(weight.shape[0]), int(weight.shape[1])

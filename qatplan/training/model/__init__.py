@@ -1,0 +1,1 @@
+"""The decoder, plain, quantized and stacked, and how its steps are compiled or captured."""

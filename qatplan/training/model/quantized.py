@@ -1,0 +1,139 @@
+"""The quantizers of one model in training: one per matrix, one per linear layer's input, and their learned ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from qatplan.quant import registry
+from qatplan.quant.activation import ActivationQuantizer
+from qatplan.quant.hadamard import rotate
+from qatplan.quant.quantizer import Quantizer
+from qatplan.quant.ranges import LearnedRanges
+from qatplan.quant.weight import QuantizedWeight
+from qatplan.training.model.decoder import SITES, Feed, make_forward
+from qatplan.training.segment import Activation, Quantization
+from qatplan.training.shape import Shape
+
+NEVER_QUANTIZED = ("norm", "attention_norm", "feed_forward_norm")
+
+
+def is_quantized(name: str) -> bool:
+    """Whether the weight called `name` is quantized at all: every matrix is, norms are not."""
+    return name.split(".")[-1] not in NEVER_QUANTIZED
+
+
+def quantizer_of(name: str, quantization: Quantization) -> Quantizer:
+    """The quantizer of the weight called `name`; the tied embedding has bits of its own."""
+    bits = quantization.embedding_bits if name == "embedding" else quantization.bits
+    return registry.create(quantization.quantizer, bits)
+
+
+def activation_quantizer(activation: Activation) -> ActivationQuantizer:
+    """The quantizer of a segment's activations."""
+    return ActivationQuantizer(registry.create(activation.quantizer, activation.bits), activation.granularity)
+
+
+def activation_feed(quantizer: ActivationQuantizer) -> Feed:
+    """What quantizes the input of each linear layer; its ranges are the last tensors the model is given."""
+    count = len(quantizer.quantizer.parameters)
+
+    def quantize(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
+        return quantizer.fake(x, ranges[site * count : (site + 1) * count])
+
+    return quantize
+
+
+def input_block(name: str, features: int, activation: ActivationQuantizer | None) -> int:
+    """By which Hadamard blocks the input of the weight called `name` is rotated, and so must be the weight."""
+    return 1 if activation is None or name.split(".")[-1] not in SITES else activation.block(features)
+
+
+class QuantizedModel:
+    """Turns the weights in training into what the model computes with."""
+
+    def __init__(self, weights: Mapping[str, Tensor], quantization: Quantization, *, rounded: bool = False) -> None:
+        self.weights = {
+            name: QuantizedWeight(weight, quantizer_of(name, quantization), quantization.group_size)
+            for name, weight in weights.items()
+            if is_quantized(name) and not rounded
+        }
+        """By name; empty where the weights come `rounded` already."""
+        self.activation = None if quantization.activation is None else activation_quantizer(quantization.activation)
+        self.inputs: dict[str, LearnedRanges] = {}
+        """Ranges of the linear layers' inputs, by site; empty without quantized activations."""
+
+    def tensors(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
+        """What `make_forward` takes: the weights on their grids, each rotated as its input is, and the input ranges."""
+        return self.rotated(weights) + self.input_ranges()
+
+    def rotated(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
+        """The weights, on their grids unless they came rounded, each rotated as its input is."""
+        blocks = {name: input_block(name, weight.shape[-1], self.activation) for name, weight in weights.items()}
+        return [
+            self.weights[name].fake(weight, blocks[name])
+            if name in self.weights
+            else rotate(weight.view_as(weight), blocks[name])
+            for name, weight in weights.items()
+        ]
+
+    def input_ranges(self) -> list[Tensor]:
+        """The ranges of the activations in the order the model takes them, differentiable in what is learned."""
+        return [value for ranges in self.inputs.values() for value in ranges.current()]
+
+    @torch.no_grad()
+    def calibrate(self, weights: Mapping[str, Tensor], shape: Shape, tokens: Tensor, targets: Tensor) -> None:
+        """Start the activations' ranges from one batch; nothing to do without quantized activations."""
+        if self.activation is None:
+            return
+        quantizer = self.activation
+        found: list[tuple[Tensor, ...]] = []
+
+        def record(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
+            found.append(quantizer.start(x))
+            return quantizer.fake(x, found[-1])
+
+        forward = make_forward(shape, tokens.shape[1], tokens.device, record)
+        forward(self.tensors(weights), tokens, targets)
+        self.inputs = {
+            name: LearnedRanges(quantizer.quantizer, starts)
+            for name, starts in zip(site_names(shape), found, strict=True)
+        }
+
+    def learned(self) -> dict[str, nn.Parameter]:
+        """Every learned range parameter by name: `blocks.0.down:scale`, `blocks.0.down.input:scale`."""
+        return {f"{tensor}:{name}": value for tensor, r in self._ranges() for name, value in r.learned.items()}
+
+    def freeze_weights(self) -> None:
+        """Keep the ranges of the weights where they are; those of activations go on being learned."""
+        for weight in self.weights.values():
+            for value in weight.ranges.learned.values():
+                value.requires_grad_(False)
+
+    def starts(self) -> dict[str, Tensor]:
+        """Where each of them started, in its own unit."""
+        return {f"{tensor}:{name}": value for tensor, r in self._ranges() for name, value in r.starts.items()}
+
+    def restore(self, shape: Shape, starts: Mapping[str, Tensor], learned: Mapping[str, Tensor]) -> None:
+        """Take over the ranges of a saved state."""
+        if self.activation is not None:
+            names = self.activation.quantizer.parameters
+            self.inputs = {
+                site: LearnedRanges(self.activation.quantizer, [starts[f"{site}:{name}"].clone() for name in names])
+                for site in site_names(shape)
+            }
+        for tensor, ranges in self._ranges():
+            own = {name: f"{tensor}:{name}" for name in ranges.learned}
+            ranges.restore(
+                {name: starts[key] for name, key in own.items()}, {name: learned[key] for name, key in own.items()}
+            )
+
+    def _ranges(self) -> list[tuple[str, LearnedRanges]]:
+        return [*((name, weight.ranges) for name, weight in self.weights.items()), *self.inputs.items()]
+
+
+def site_names(shape: Shape) -> list[str]:
+    """The places where activations are quantized, in the order the model meets them."""
+    return [f"blocks.{layer}.{tensor}.input" for layer in range(shape.layers) for tensor in SITES]

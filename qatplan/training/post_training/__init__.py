@@ -1,0 +1,1 @@
+"""Quantizing after training: rounding, learned rounding, mixed widths."""

@@ -1,0 +1,105 @@
+"""AdaRound on a decoder, layer by layer: how a layer rounds is learned so that its output stays what it was.
+
+The layers are taken in order. A layer gets as input the stream that the layers quantized before it make, and as target
+what the full-precision model has at that place, so it can make up for what went wrong before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor
+
+from qatplan.quant.adaround import LearnedRounding, undecided
+from qatplan.training.model.decoder import BLOCK_TENSORS, Block
+from qatplan.training.recipes import Reconstruction
+
+CARRIED = 8
+"""Sequences that pass a layer at once where nothing is learned, which bounds the memory it takes."""
+
+Layer = Callable[[list[Tensor], Tensor], Tensor]
+"""(the layer's tensors in the order of `BLOCK_TENSORS`, stream) -> stream."""
+
+
+def learn_rounding(
+    weights: Mapping[str, Tensor],
+    roundings: Mapping[str, LearnedRounding],
+    embedding: Tensor,
+    *,
+    tokens: Tensor,
+    full: Block,
+    quantized: Block,
+    ranges: Sequence[Tensor],
+    recipe: Reconstruction,
+    seed: int,
+    watch: Callable[[], None],
+) -> None:
+    """Learn all `roundings` (by name of the weight) from `tokens` (sequences, sequence).
+
+    `weights` are in the order of `Decoder.named_weights`, `embedding` is the quantized one, `full` and `quantized` are
+    the layer without and with quantized activations (of `ranges`). `watch` is called before each step.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    target = functional.embedding(tokens, weights["embedding"])
+    stream = functional.embedding(tokens, embedding)
+    for layer in range((len(weights) - 2) // len(BLOCK_TENSORS)):
+        names = [f"blocks.{layer}.{name}" for name in BLOCK_TENSORS]
+        exact = {name: weights[name] for name in names}
+        parts = {name: roundings[name] for name in names if name in roundings}
+
+        def plain(tensors: list[Tensor], x: Tensor, layer: int = layer) -> Tensor:
+            return full(tensors, x, layer, ())
+
+        def rounded(tensors: list[Tensor], x: Tensor, layer: int = layer) -> Tensor:
+            return quantized(tensors, x, layer, ranges)
+
+        target = _carried(plain, list(exact.values()), target)
+        _learn(rounded, exact, parts, stream, target, recipe, generator, watch)
+        decided = [parts[name].hard().view_as(weight) if name in parts else weight for name, weight in exact.items()]
+        stream = _carried(rounded, decided, stream)
+
+
+@torch.enable_grad()  # type: ignore[untyped-decorator]
+def _learn(
+    layer: Layer,
+    exact: Mapping[str, Tensor],
+    roundings: Mapping[str, LearnedRounding],
+    stream: Tensor,
+    target: Tensor,
+    recipe: Reconstruction,
+    generator: torch.Generator,
+    watch: Callable[[], None],
+) -> None:
+    optimizer = torch.optim.Adam([r.choice for r in roundings.values()], lr=recipe.learning_rate)
+    sequences = max(1, min(len(stream), recipe.batch_tokens // stream.shape[1]))
+    for step in range(recipe.iterations):
+        watch()
+        picked = torch.randperm(len(stream), generator=generator)[:sequences].to(stream.device)
+        upward = {name: rounding.upward() for name, rounding in roundings.items()}
+        tensors = [
+            roundings[name].soft(upward[name]).view_as(weight) if name in upward else weight
+            for name, weight in exact.items()
+        ]
+        loss = (layer(tensors, stream[picked]) - target[picked]).square().sum(dim=-1).mean()
+        exponent = exponent_at(recipe, step)
+        if exponent is not None:
+            loss = loss + recipe.regulariser * torch.stack([undecided(h, exponent) for h in upward.values()]).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+def exponent_at(recipe: Reconstruction, step: int) -> float | None:
+    """b of the regulariser at a step, None while it is off."""
+    free = recipe.free * recipe.iterations
+    if step < free:
+        return None
+    way = (step - free) / (recipe.iterations - free)
+    return recipe.first_exponent + way * (recipe.last_exponent - recipe.first_exponent)
+
+
+@torch.no_grad()
+def _carried(layer: Layer, tensors: list[Tensor], stream: Tensor) -> Tensor:
+    return torch.cat([layer(tensors, part) for part in stream.split(CARRIED)])

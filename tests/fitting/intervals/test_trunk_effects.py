@@ -1,0 +1,166 @@
+"""Luck of trunks and own noise: told apart in simulations of known truth, and drawn as what each is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest, kurtosis
+from support.simulated import TRUE_CHINCHILLA, observed, rows, table
+
+from qatplan.fitting.intervals.bootstrap import draw
+from qatplan.fitting.intervals.trunk_effects import noise_like, take_apart
+from qatplan.fitting.rows import Rows, select
+from qatplan.fitting.solver.problem import build
+from qatplan.fitting.solver.solve import solve
+from qatplan.laws import Chinchilla, Inputs
+
+OWN, LUCK = 0.001, 0.003
+SIZES, SEEDS, BUDGETS = 5, 2, 8
+TRUNKS = SIZES * SEEDS
+
+
+def design() -> tuple[Inputs, np.ndarray]:
+    """Five sizes, two trunks of each, eight budgets; and the trunk of each run."""
+    size, seed, budget = (part.ravel() for part in np.indices((SIZES, SEEDS, BUDGETS)))
+    n = np.geomspace(1e8, 1e10, SIZES)[size]
+    return Inputs.of(n=n, d_total=n * np.geomspace(5, 500, BUDGETS)[budget]), size * SEEDS + seed
+
+
+def sweep() -> tuple[Rows, np.ndarray]:
+    """Rows of the design without noise, and slopes of a law that has a constant, a size and a token term."""
+    x, trunk = design()
+    data = select(
+        table(x, TRUE_CHINCHILLA.predict(x), trunk_id=[f"t{t}" for t in trunk]), "chinchilla", shape=Chinchilla
+    )
+    return data, np.column_stack([np.ones(len(x)), np.log(x.n), np.log(x.d_total)])
+
+
+def test_own_noise_and_luck_have_the_size_they_were_simulated_with() -> None:
+    data, slopes = sweep()
+    basis = np.linalg.qr(slopes)[0]
+    own, luck = [], []
+    for k in range(400):
+        rng = np.random.default_rng(k)
+        noise = OWN * rng.standard_normal(len(data)) + LUCK * rng.standard_normal(TRUNKS)[data.cluster]
+        parts = take_apart(noise - basis @ (basis.T @ noise), data, slopes)
+        own.append(np.mean(parts.own**2))
+        luck.append(parts.luck**2)
+    for found, truth in ((own, OWN), (luck, LUCK)):
+        error = np.std(found) / np.sqrt(len(found))
+        assert abs(np.mean(found) - truth**2) < 4 * error
+        assert error < 0.05 * truth**2
+
+
+def test_degrees_of_freedom_are_those_that_the_estimate_scatters_with() -> None:
+    """The variance of a scaled chi square is 2 / freedom of its squared mean; own noise adds next to nothing here."""
+    data, slopes = sweep()
+    found, freedom = [], 0.0
+    for k in range(600):
+        rng = np.random.default_rng(k)
+        noise = rng.standard_normal(TRUNKS)[data.cluster] + 1e-4 * rng.standard_normal(len(data))
+        parts = take_apart(noise, data, slopes)
+        found.append(parts.luck**2)
+        freedom = parts.freedom
+    # Constant and size are absorbed; the token term is told within trunks.
+    assert freedom == pytest.approx(TRUNKS - 2, abs=0.2)
+    assert 2 * np.mean(found) ** 2 / np.var(found) == pytest.approx(freedom, rel=0.15)
+
+
+def test_a_pattern_of_luck_that_the_law_can_follow_is_absorbed_and_others_are_visible() -> None:
+    data, slopes = sweep()
+    noise = np.random.default_rng(0).standard_normal(TRUNKS)[data.cluster]
+    parts = take_apart(noise + OWN * np.random.default_rng(1).standard_normal(len(data)), data, slopes)
+    size = np.log(data.x.n[np.unique(data.cluster, return_index=True)[1]])
+    np.testing.assert_allclose(parts.visible @ np.ones(TRUNKS), 0, atol=0.02)
+    np.testing.assert_allclose(parts.visible @ (size - size.mean()), 0, atol=0.02 * np.ptp(size))
+    difference = np.zeros(TRUNKS)
+    difference[:2] = 1, -1
+    np.testing.assert_allclose(parts.visible @ difference, difference, atol=0.02)
+
+
+def test_runs_without_a_common_trunk_have_own_noise_alone() -> None:
+    data, slopes = sweep()
+    alone = replace(data, cluster=np.arange(len(data)), clustered=False)
+    parts = take_apart(OWN * np.random.default_rng(0).standard_normal(len(data)), alone, slopes)
+    assert parts.luck == 0
+    assert np.std(parts.own) == pytest.approx(OWN, rel=0.2)
+    assert np.std(noise_like(parts, alone, 500, np.random.default_rng(0))) == pytest.approx(np.std(parts.own), rel=0.02)
+
+
+def test_residuals_of_rows_that_the_fit_follows_are_brought_back_to_the_size_of_their_errors() -> None:
+    data, slopes = sweep()
+    alone = replace(data, cluster=np.arange(len(data)), clustered=False)
+    followed, lost = np.zeros(len(data)), np.zeros(len(data))
+    followed[:2], lost[5] = (1, 0.6), 1
+    basis = np.linalg.qr(np.column_stack([slopes, followed, lost]))[0]
+    squares = np.zeros(len(data))
+    for k in range(1000):
+        error = OWN * np.random.default_rng(k).standard_normal(len(data))
+        squares += take_apart(error - basis @ (basis.T @ error), alone, basis).own ** 2 / 1000
+    assert np.isnan(squares[5])
+    squares = np.delete(squares, 5)
+    # 80 chi squares of 1000 degrees of freedom; uncorrected, the first would be 0.28 of the errors' variance.
+    np.testing.assert_allclose(squares / OWN**2, 1, atol=0.2)
+    drawn = noise_like(take_apart(error, alone, basis), alone, 100, np.random.default_rng(0))
+    assert np.all(np.isfinite(drawn))
+
+
+def test_drawn_noise_is_shared_by_the_runs_of_a_trunk_and_absorbed_luck_alone_has_heavy_tails() -> None:
+    data, slopes = sweep()
+    rng = np.random.default_rng(3)
+    parts = take_apart(
+        OWN * rng.standard_normal(len(data)) + LUCK * rng.standard_normal(TRUNKS)[data.cluster], data, slopes
+    )
+    noise = noise_like(parts, data, 20_000, rng)
+    trunk = np.stack([noise[:, data.cluster == t].mean(axis=1) for t in range(TRUNKS)], axis=1)
+    seen = trunk @ np.array([1, -1, *np.zeros(TRUNKS - 2)]) / np.sqrt(2)
+    absorbed = trunk @ np.ones(TRUNKS) / np.sqrt(TRUNKS)
+    own = parts.own.var() / BUDGETS
+    assert np.var(seen) == pytest.approx(parts.luck**2 + own, rel=0.05)
+    # The variance of a t distribution is freedom / (freedom - 2).
+    stretched = parts.luck**2 * parts.freedom / (parts.freedom - 2)
+    assert np.var(absorbed) == pytest.approx(stretched + own, rel=0.1)
+    assert abs(kurtosis(seen)) < 0.2
+    assert kurtosis(absorbed) > 0.6
+    within = noise - trunk[:, data.cluster]
+    assert np.var(within) == pytest.approx(parts.own.var() * (1 - 1 / BUDGETS), rel=0.05)
+
+
+def test_the_mean_of_a_pool_of_residuals_is_no_noise_that_its_runs_share() -> None:
+    data, slopes = sweep()
+    alone = replace(data, cluster=np.arange(len(data)), clustered=False)
+    parts = replace(take_apart(OWN * np.random.default_rng(0).standard_normal(len(data)), alone, slopes), luck=0.0)
+    parts = replace(parts, own=parts.own + OWN)
+    mean = noise_like(parts, alone, 20_000, np.random.default_rng(1)).mean(axis=1)
+    assert np.mean(mean) == pytest.approx(0, abs=0.01 * OWN)
+    assert np.var(mean) == pytest.approx(np.mean(parts.own**2) / len(data), rel=0.05)
+
+
+def test_few_rows_for_each_parameter_are_not_drawn_but_their_residuals_are() -> None:
+    x, _ = design()
+    y = observed(TRUE_CHINCHILLA, x)
+    many = Inputs.of(n=np.tile(x.n, 2), d_total=np.tile(x.d_total, 2))
+    for points, kind in ((x, "residual"), (many, "case")):
+        data = rows(TRUE_CHINCHILLA, points, np.tile(y, len(points) // len(x)))
+        solution = solve(build(TRUE_CHINCHILLA, data.x, data.y), delta=1e-3, seed=0)
+        assert draw(solution, data, count=20, seed=0, delta=1e-3).kind == kind
+
+
+def test_intervals_cover_with_few_trunks_whether_told_between_or_within_them() -> None:
+    """alpha follows the luck of trunks, beta is told within them; a binomial test at 0.1 % would notice 80 %."""
+    x, trunk = design()
+    names = [f"t{t}" for t in trunk]
+    hits = np.zeros(2, dtype=int)
+    for k in range(60):
+        luck = LUCK * np.random.default_rng([k, 4]).standard_normal(TRUNKS)[trunk]
+        y = observed(TRUE_CHINCHILLA, x, OWN, seed=k) * np.exp(luck)
+        data = select(table(x, y, trunk_id=names), "chinchilla", shape=Chinchilla)
+        solution = solve(build(TRUE_CHINCHILLA, data.x, data.y), delta=1e-3, seed=0, starts=2)
+        theta = draw(solution, data, count=200, seed=k, delta=1e-3).theta[:, [2, 4]]
+        low, high = np.quantile(theta, [0.025, 0.975], axis=0, method="weibull")
+        truth = np.array([TRUE_CHINCHILLA.alpha, TRUE_CHINCHILLA.beta])
+        hits += (low <= truth) & (truth <= high)
+    for count in hits:
+        assert binomtest(int(count), 60, 0.95).pvalue > 1e-3

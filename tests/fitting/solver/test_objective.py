@@ -1,0 +1,100 @@
+"""The objective's derivatives, for every kind of law, against differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import check_grad
+from support.simulated import TRUE_CHINCHILLA, TRUE_QAT, observed, qat_points
+
+from qatplan.fitting.solver.objective import (
+    Weighted,
+    derivatives,
+    jacobian,
+    residuals,
+    value,
+)
+from qatplan.fitting.solver.problem import build
+from qatplan.laws import (
+    Chen2025,
+    ChinchillaPerBits,
+    Effective,
+    Inputs,
+    Law,
+    Ouyang,
+    Precision,
+)
+
+ONE = np.array([0])
+GROUPS = np.resize([32.0, 64.0, 128.0, 256.0], 80)
+
+
+def cases() -> list[tuple[Law, Inputs]]:
+    x = qat_points(80)
+    mixed = Inputs.of(
+        n=np.r_[x.n, x.n[:9]],
+        d_fp=np.r_[x.d_fp, x.d_total[:9]],
+        d_qat=np.r_[x.d_qat, np.zeros(9)],
+        bits=np.r_[x.bits, np.full(9, 4.0)],
+    )
+    effective = Effective(
+        E=1.8, A=480.0, alpha=0.35, C=2000.0, beta=0.37, bit_widths=(1, 2, 4, 6), eff=(0.2, 0.4, 0.8, 0.9)
+    )
+    ends = Inputs.of(n=x.n, d_total=x.d_total, bits=np.where(x.quantized, x.bits, 3.0), fraction=0.0)
+    per_bits = ChinchillaPerBits.for_inputs(x).replace(
+        {f"{k}_{b}": v for k, v in TRUE_CHINCHILLA.params().items() for b in ("1", "2", "4", "6", "fp")}
+    )
+    grouped = Inputs.of(n=x.n, d_fp=x.d_fp, d_qat=x.d_qat, bits=np.where(x.quantized, 4.0, np.nan), group_size=GROUPS)
+    return [
+        (TRUE_QAT, x),
+        (Chen2025.published(), grouped),
+        (effective, x),
+        (Precision.published(), mixed),
+        (Ouyang.published(TRUE_CHINCHILLA), ends),
+        (per_bits, x),
+    ]
+
+
+@pytest.mark.parametrize(("law", "x"), cases(), ids=lambda c: getattr(c, "name", ""))
+def test_gradient_and_hessian(law: Law, x: Inputs) -> None:
+    y = observed(law, x, 0.02)
+    problem = build(law, x, y)
+    weights = np.random.default_rng(0).integers(1, 4, len(x)).astype(float)
+    task = Weighted(problem=problem, weights=weights, log_y=problem.log_y)
+    u, delta = problem.scaled(law.coordinates()) + 0.01, 0.02
+
+    def f(v: np.ndarray) -> float:
+        return float(value(task, ONE, v[None, :], delta)[0])
+
+    def g(v: np.ndarray) -> np.ndarray:
+        return derivatives(task, ONE, v[None, :], delta)[1][0]
+
+    objective, gradient, hessian = derivatives(task, ONE, u[None, :], delta)
+    assert objective[0] == pytest.approx(f(u), rel=1e-13)
+    assert check_grad(f, g, u) < 1e-4 * np.linalg.norm(gradient)
+    step = 1e-6
+    numeric = np.stack([(g(u + step * e) - g(u - step * e)) / (2 * step) for e in np.eye(len(u))])
+    np.testing.assert_allclose(hessian[0], numeric, atol=2e-5 * np.abs(hessian).max())
+
+
+@pytest.mark.parametrize(("law", "x"), cases(), ids=lambda c: getattr(c, "name", ""))
+def test_residuals_are_the_laws_own_prediction(law: Law, x: Inputs) -> None:
+    y = observed(law, x, 0.02)
+    problem = build(law, x, y)
+    u = problem.scaled(law.coordinates())
+    np.testing.assert_allclose(residuals(problem, u[None, :])[0], np.log(law.predict(x) / y), atol=1e-12)
+    np.testing.assert_allclose(problem.theta(u), law.coordinates(), atol=1e-9)
+    numeric = law.jacobian(x) / law.predict(x)[:, None] @ problem.to_theta
+    np.testing.assert_allclose(jacobian(problem, u), numeric, atol=1e-9)
+
+
+def test_rows_in_slices_give_the_same_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = qat_points(101)
+    y = observed(TRUE_QAT, x)
+    problem = build(TRUE_QAT, x, y)
+    task = Weighted(problem=problem, weights=np.ones(101), log_y=problem.log_y)
+    u = problem.scaled(TRUE_QAT.coordinates())[None, :]
+    whole = derivatives(task, ONE, u, 1e-3)
+    monkeypatch.setattr("qatplan.fitting.solver.objective._ROWS_AT_ONCE", 7)
+    for one, other in zip(whole, derivatives(task, ONE, u, 1e-3), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)

@@ -1,0 +1,108 @@
+"""Held-out scores, leave-one-size-out, residual tables, information criteria, and the ranking of laws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.integrate import quad
+from support.simulated import TRUE_CHINCHILLA, TRUE_QAT, chinchilla_points, observed, qat_points, rows, table
+
+from qatplan.errors import DataError, UsageError
+from qatplan.fitting.api import fit
+from qatplan.fitting.compare import compare
+from qatplan.fitting.diagnostics import held_out, information_criteria
+from qatplan.fitting.options import FitOptions
+from qatplan.laws import Inputs
+
+X = qat_points(400)
+Y = observed(TRUE_QAT, X)
+COLUMNS = table(X, Y)
+
+
+def test_held_out_rows_are_what_they_say() -> None:
+    data = rows(TRUE_QAT, X, Y)
+    assert set(data.x.n[held_out(data, "largest-n")]) == {2.2e9}
+    mask = held_out(data, "top-compute:0.25")
+    compute = data.x.n * data.x.d_total
+    assert mask.mean() == pytest.approx(0.25, abs=0.03)
+    assert compute[mask].min() >= compute[~mask].max()
+    spread = rows(TRUE_CHINCHILLA, chinchilla_points(100), observed(TRUE_CHINCHILLA, chinchilla_points(100)))
+    assert held_out(spread, "largest-d").sum() == 10
+
+
+@pytest.mark.parametrize("spec", ["biggest", "largest-n:3", "top-compute:2", "top-compute:x"])
+def test_other_specifications_are_refused(spec: str) -> None:
+    with pytest.raises(UsageError, match=r"holdout|share"):
+        held_out(rows(TRUE_QAT, X, Y), spec)
+
+
+def test_nothing_to_fit_is_refused() -> None:
+    x = Inputs.of(n=1e8, d_total=np.geomspace(1e9, 1e11, 30))
+    with pytest.raises(DataError, match="would leave no row"):
+        held_out(rows(TRUE_CHINCHILLA, x, observed(TRUE_CHINCHILLA, x)), "largest-n")
+
+
+def test_holdout_score_is_a_fit_without_those_rows() -> None:
+    fitted = fit(COLUMNS, FitOptions(law="qat-loss", holdout="largest-n"))
+    assert fitted.holdout is not None
+    without = X.n < 2.2e9
+    alone = fit(table(X.take(without), Y[without]), FitOptions(law="qat-loss"))
+    error = np.abs(alone.predict(X.take(~without)) / Y[~without] - 1)
+    assert fitted.holdout["mape"] == pytest.approx(error.mean(), rel=1e-4)
+    assert fitted.holdout["max_ape"] == pytest.approx(error.max(), rel=1e-3)
+    assert fitted.holdout["rows"] == int((~without).sum())
+
+
+def test_leave_one_size_out_and_residual_tables() -> None:
+    fitted = fit(COLUMNS, FitOptions(law="qat-loss", leave_one_size_out=True))
+    scores = fitted.criticism["leave_one_size_out"]
+    assert [s["n"] for s in scores] == sorted(set(X.n.tolist()))
+    tables = fitted.criticism["residuals"]
+    assert sum(r["rows"] for r in tables["bits"]) == 400
+    assert sum(r["rows"] for r in tables["n"]) == 400
+    assert sum(r["rows"] for r in tables["fraction"]) == int(X.quantized.sum())
+    error = np.log(fitted.predict(X) / Y)
+    assert tables["bits"][0]["mean"] == pytest.approx(error[X.bits == 1].mean(), abs=1e-9)
+
+
+def test_information_criteria_are_those_of_the_huber_density() -> None:
+    rng = np.random.default_rng(0)
+    r, delta = 0.004 * rng.standard_normal(300), 1e-3
+    size = np.abs(r)
+    terms = np.where(size <= delta, size**2 / 2, delta * (size - delta / 2))
+
+    def deviance(s: float) -> float:
+        inner, _ = quad(lambda v: np.exp(-(v**2) / 2 / s), -delta, delta)
+        outer, _ = quad(lambda v: np.exp(-delta * (v - delta / 2) / s), delta, delta + 60 * s / delta)
+        return float(2 * terms.sum() / s + 2 * 300 * np.log(inner + 2 * outer))
+
+    best = min(deviance(s) for s in np.exp(np.linspace(-16, -9, 300)))
+    aic, bic = information_criteria(float(terms.sum()), 300, 4, delta)
+    assert aic == pytest.approx(best + 10, abs=0.2)
+    assert bic - aic == pytest.approx(5 * (np.log(300) - 2), rel=1e-12)
+
+
+def test_the_true_law_wins_and_blunter_ones_follow() -> None:
+    result = compare(COLUMNS, holdout="largest-n")
+    assert result.entries[0].law == "qat-loss"
+    assert result.entries[-1].law == "chinchilla"
+    assert [e.mape for e in result.entries] == sorted(e.mape for e in result.entries if e.mape is not None)
+    assert min(result.entries, key=lambda e: e.bic or 0).law == "qat-loss"
+    assert {e.rows for e in result.entries} == {400}
+
+
+def test_a_simple_world_does_not_need_sixteen_parameters() -> None:
+    """Losses that do not depend on bits or split: the plain law must win by BIC, and the words say so."""
+    y = observed(TRUE_CHINCHILLA, X, 0.003)
+    result = compare(table(X, y), laws=("effective", "chinchilla", "chinchilla-per-bits"))
+    by_bic = min(result.entries, key=lambda e: e.bic if e.bic is not None else np.inf)
+    assert by_bic.law == "chinchilla"
+
+
+def test_laws_that_cannot_be_compared_are_refused() -> None:
+    with pytest.raises(UsageError, match="at least two"):
+        compare(COLUMNS, laws=("qat-loss",))
+    with pytest.raises(UsageError, match="predicts a fraction"):
+        compare(COLUMNS, laws=("qat-loss", "qat-fraction"))
+    with pytest.raises(UsageError, match="named twice"):
+        compare(COLUMNS, laws=("qat-loss", "qat-loss"))

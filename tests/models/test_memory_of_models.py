@@ -1,0 +1,164 @@
+"""Memory against published file sizes, exact bits per weight of formats, KV caches and workspace."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qatplan.errors import UsageError
+from qatplan.models.formats import (
+    BLOCKS,
+    NAMED,
+    own,
+    parse_uniform,
+)
+from qatplan.models.gguf import NAMES
+from qatplan.models.layout import infer, of_architecture
+from qatplan.models.memory import estimate, kv_bits, total_bytes
+from qatplan.models.presets import PRESETS, preset
+
+REFERENCE = Path(__file__).parent.parent / "reference" / "model_files.csv"
+with REFERENCE.open() as file:
+    PUBLISHED = list(csv.DictReader(line for line in file if not line.startswith("#")))
+
+
+def test_reference_has_every_published_size() -> None:
+    assert len(PUBLISHED) == 13
+
+
+@pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: f"{row['model']}-{row['format']}")
+def test_file_size_is_the_published_one(row: dict[str, str]) -> None:
+    """Tensors follow llama.cpp's choice exactly, so what is left is the header: within 0.02 % of the file."""
+    memory = estimate(preset(row["model"]), form=row["format"])
+    assert memory.parameters == int(row["parameters"])
+    assert memory.weights_bytes == pytest.approx(int(row["bytes"]), rel=2e-4)
+    # Negative control: parameters times the nominal bits is off by far more than the two percent allowed.
+    nominal = int(row["parameters"]) * float(row["format"][1]) / 8
+    assert abs(nominal / int(row["bytes"]) - 1) > 0.05
+
+
+@pytest.mark.parametrize(("name", "bytes_published"), [("gpt-oss-20b", 12.8), ("gpt-oss-120b", 60.8)])
+def test_checkpoint_of_four_bit_experts(name: str, bytes_published: float) -> None:
+    """arXiv 2508.10925, table 1: checkpoint sizes in GiB, MXFP4 for expert weights, bfloat16 for the rest."""
+    memory = estimate(preset(name), form="mxfp4-experts")
+    assert memory.weights_bytes / 2**30 == pytest.approx(bytes_published, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [
+        ("Q2_K", 2.625), ("Q3_K", 3.4375), ("IQ4_XS", 4.25), ("MXFP4", 4.25), ("Q4_0", 4.5), ("Q4_K", 4.5),
+        ("IQ4_NL", 4.5), ("NVFP4", 4.5), ("Q5_K", 5.5), ("Q6_K", 6.5625), ("Q8_0", 8.5), ("IQ1_S", 1.5625),
+        ("TQ1_0", 1.6875), ("IQ2_XXS", 2.0625), ("IQ3_XXS", 3.0625),
+    ],
+)  # fmt: skip
+def test_block_bits_per_weight(name: str, bits: float) -> None:
+    assert BLOCKS[name].bits_per_weight == bits
+
+
+@pytest.mark.parametrize(
+    ("text", "bits"),
+    [
+        ("int4", 4 + 16 / 4096), ("int4:g128", 4.125), ("int4:g128:z", 4.15625), ("gptq4", 4.15625), ("awq", 4.15625),
+        ("torchao-int4", 4.25), ("mxfp4", 4.25), ("nvfp4", 4.5), ("bf16", 16), ("int1.58:g128", 1.6 + 0.125),
+        ("int3:m", 3 + 24 / 4096), ("int3:g64:z:m", 3 + 19 / 64 + 8 / 4096),
+    ],
+)  # fmt: skip
+def test_uniform_bits_per_weight(text: str, bits: float) -> None:
+    form = parse_uniform(text)
+    assert form is not None
+    assert 8 * form.bytes_of(4096, 4096) / 4096**2 == pytest.approx(bits, rel=1e-12)
+
+
+def test_plain_floats_take_exactly_their_bits() -> None:
+    shape = preset("qwen3-0.6b")
+    assert estimate(shape, form="bf16").weights_bytes == 2 * shape.parameters().total
+    assert estimate(shape, form="f32").weights_bytes == 4 * shape.parameters().total
+
+
+def test_embeddings_keep_their_floor() -> None:
+    shape = preset("smollm2-135m")
+    table = shape.parameters().embedding
+    for bits, floor in ((1, 4), (2, 4), (4, 4), (8, 8)):
+        item = estimate(shape, form=f"int{bits}").bytes_of("embedding")
+        assert item == table * floor // 8 + 2 * shape.vocabulary
+    assert estimate(shape, form="int2:e2").bytes_of("embedding") == table * 2 // 8 + 2 * shape.vocabulary
+
+
+@pytest.mark.parametrize(
+    ("form", "per_token"), [("f16", 131_072), ("q8_0", 131_072 * 1.0625 / 2), ("q4_0", 131_072 * 0.5625 / 2)]
+)
+def test_kv_cache_of_llama(form: str, per_token: float) -> None:
+    assert estimate(preset("llama-3.1-8b"), form="Q4_0", context=8192, kv_format=form).kv_bytes == 8192 * per_token
+
+
+def test_sliding_windows_cap_their_cache() -> None:
+    shape = preset("gemma-3-1b")
+    per_layer = 2 * shape.kv_heads * shape.head_size * 2
+    assert estimate(shape, form="Q8_0", context=8192).kv_bytes == per_layer * (4 * 8192 + 22 * 512)
+    assert estimate(shape, form="Q8_0", context=100).kv_bytes == per_layer * 26 * 100
+
+
+def test_workspace_is_llama_cpp_s_compute_buffer() -> None:
+    """llama.cpp logs "compute buffer size = 258.50 MiB" for Llama 3 8B with micro-batches of 512 tokens."""
+    assert estimate(preset("llama-3-8b"), form="Q4_0").bytes_of("workspace") == 258.5 * 2**20
+
+
+def test_every_format_works_on_every_preset_and_items_add_up() -> None:
+    for shape in PRESETS.values():
+        for form in (*NAMES, *NAMED, "int3:g64"):
+            memory = estimate(shape, form=form)
+            plain = memory.as_dict()
+            assert sum(item["bytes"] for item in plain["items"]) == memory.total_bytes == plain["total_bytes"]
+            assert 1.0 < memory.bits_per_weight <= 32.0
+
+
+def test_smooth_total_is_the_itemised_total() -> None:
+    for layout in (infer(1.5e9), infer(1e5), of_architecture(preset("qwen3-8b"))):
+        for form in (own(2), own(4, group_size=64)):
+            exact = estimate(layout, form=form, context=4096, batch=2).total_bytes
+            smooth = total_bytes(layout, form, context=4096, batch=2, kv_format="f16")
+            assert 0 <= exact - smooth <= 6
+
+
+@settings(deadline=None)
+@given(st.floats(5e3, 1e12), st.floats(1.0, 1.5))
+def test_inferred_layouts_grow_smoothly(parameters: float, factor: float) -> None:
+    small, large = infer(parameters), infer(parameters * factor)
+    for layout in (small, large):
+        matrices = sum(m.rows * m.cols for m in layout.matrices)
+        assert layout.embedding + matrices == pytest.approx(layout.parameters, rel=1e-9)
+    for form in (own(1.58), own(4, group_size=128)):
+        at_small, at_large = (total_bytes(x, form, context=2048, batch=1, kv_format="f16") for x in (small, large))
+        assert at_small * (1 - 1e-12) <= at_large <= at_small * factor**1.6 * (1 + 1e-3)
+
+
+def test_inferred_shape_resembles_the_model_it_stands_for() -> None:
+    """Within 25 % of Llama 3.2 1B in memory, from the number of parameters alone."""
+    shape = preset("llama-3.2-1b")
+    known = estimate(shape, form="int4", context=4096).total_bytes
+    guessed = estimate(infer(shape.parameters().total), form="int4", context=4096).total_bytes
+    assert guessed == pytest.approx(known, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [("Q9_X", "is not known"), ("int", "cannot be read"), ("int4:q3", "'q3' is none of"), ("int0", "between 1 and 32")],
+)
+def test_unknown_formats_are_refused(form: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        estimate(preset("llama-3.2-1b"), form=form)
+
+
+def test_mixture_needs_a_shape() -> None:
+    with pytest.raises(UsageError, match="needs the model's shape"):
+        estimate(infer(1e9), form="Q4_K_M")
+
+
+@pytest.mark.parametrize("change", [{"context": 0}, {"batch": -1}, {"kv_format": "int3"}])
+def test_impossible_settings_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        estimate(preset("llama-3.2-1b"), form="Q4_0", **change)
+    assert kv_bits("F16") == 16

@@ -1,0 +1,1 @@
+"""What several test files share: simulated tables, small sweeps, servers on loopback."""

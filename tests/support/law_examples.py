@@ -1,0 +1,30 @@
+"""A law of each kind with plausible values, and points to evaluate them at."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qatplan.laws import (
+    Inputs,
+    Law,
+    QatLoss,
+    get,
+)
+
+QAT = QatLoss(
+    E=1.8, A=480.0, alpha=0.35, C=2000.0, beta=0.37, theta=0.1, kappa=1.0, phi=3.0, chi=0.5, psi=0.1, omega=0.5,
+    lam=2.0, mu=0.5, nu=0.1, xi=0.6, rho=0.2,
+)  # fmt: skip
+POINTS = Inputs.of(
+    n=[1e8, 1e9, 1e9, 3e8, 5e8], d_total=[1e10, 1e10, 3e10, 2e10, 1e11], bits=[4, 2, np.nan, 1, 4],
+    fraction=[0.3, 0.1, 0, 0.9, 0.5],
+)  # fmt: skip
+
+
+def example(name: str) -> Law:
+    """A law of the given name with plausible values."""
+    if name == "qat-loss":
+        return QAT
+    law = get(name)
+    published = getattr(law, "published", None)
+    return published() if published is not None else law.from_params({"a": 6.7297})

@@ -1,0 +1,47 @@
+"""A short version of `benchmarks/faults.py`: what is not in `test_engine.py` already, once each."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+def load() -> ModuleType:
+    path = Path(__file__).parents[3] / "benchmarks" / "faults.py"
+    spec = importlib.util.spec_from_file_location("faults", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["faults"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def faults() -> ModuleType:
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("needs /proc")
+    return load()
+
+
+@pytest.fixture(scope="module")
+def campaign(faults: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return faults.Campaign(tmp_path_factory.mktemp("faults"), seed=1, small=True)
+
+
+@pytest.mark.parametrize(("name", "count"), [("kills", 3), ("memory", 1), ("full-disk", 1), ("damage", 1)])
+def test_after_a_fault_the_table_is_the_undisturbed_one(
+    faults: ModuleType, campaign: Any, name: str, count: int
+) -> None:
+    campaign.tally = faults.Tally()
+    try:
+        faults.SCENARIOS[name](campaign, count)
+    except faults.NotPossible as reason:
+        pytest.skip(str(reason))
+    assert campaign.tally.faults >= 1
+    assert campaign.tally.compared >= 1

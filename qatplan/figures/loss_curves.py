@@ -24,6 +24,7 @@ from qatplan.laws.predictor import (
     Predictor,
     fitted_curve,
 )
+from qatplan.runs.schema import CONTROL_BITS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +187,7 @@ def _curve(members: Sequence[Run], runs: Sequence[Run], schedule: str, variant: 
 
 
 def _with_fit(curve: Curve, predictor: Predictor | None) -> Curve:
-    if predictor is None:
+    if predictor is None or curve.bits == CONTROL_BITS:
         return curve
     inner = [p.fraction for p in curve.points if 0.0 < p.fraction < 1.0]
     optimum = fitted_curve(predictor, curve.n, curve.d_total, curve.bits, np.array([0.5])).optimum
@@ -219,7 +220,7 @@ def _above_control(curve: Curve, predictor: Predictor | None) -> Curve:
 
 
 def _title(curves: Sequence[Curve]) -> str:
-    judged = [c for c in curves if c.minimum is not None]
+    judged = [c for c in curves if c.minimum is not None and c.bits != CONTROL_BITS]
     interior = sorted(c.minimum.fraction for c in judged if c.interior and c.minimum is not None)
     if not judged:
         return "Final loss against the QAT fraction (no curve has three finished fractions)"
@@ -245,6 +246,8 @@ def _notes(curves: Sequence[Curve], predictor: Predictor | None) -> tuple[str, .
         alike[c.bits, c.n, c.d_total, c.schedule].add(c.variant)
     if any(len(variants) > 1 for variants in alike.values()):
         notes[0] += " Curves that look alike differ in quantizer, group size or activations; choose with --rows."
+    if any(c.bits == CONTROL_BITS for c in curves):
+        notes[0] += " 16-bit: the second phase in full precision, which is what the schedule alone does."
     diverged = sum(p.loss is None for c in curves for p in c.points)
     if diverged:
         notes.append(f"{diverged} diverged {'run is' if diverged == 1 else 'runs are'} marked × at the top edge.")

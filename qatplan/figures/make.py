@@ -11,6 +11,7 @@ import numpy as np
 from qatplan.errors import DataError, UsageError
 from qatplan.figures.measured import Run, about
 from qatplan.laws.predictor import Predictor
+from qatplan.runs.schema import CONTROL_BITS
 from qatplan.units import format_count
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def make(
     predictor = None if fitted is None else Predictor.of(fitted)
     if kind == "loss-curves":
         return _loss_curves(chosen or (), predictor, wish)
+    # Laws are about quantization: the rest leaves out second phases in full precision.
+    chosen = [r for r in chosen or () if r.bits != CONTROL_BITS]
     if kind == "fraction":
         return _fraction(optima, fitted, predictor, wish)
     # check_sources has seen to it that there is a fit from here on.
@@ -101,7 +104,7 @@ def make(
     if kind == "residuals":
         from qatplan.figures import residuals
 
-        left = residuals.residuals(chosen or (), predictor, fitted.noise)
+        left = residuals.residuals(chosen, predictor, fitted.noise)
         return _made(residuals.draw(left), left)
     if kind == "parameters":
         from qatplan.figures import parameters
@@ -109,8 +112,8 @@ def make(
         estimates = parameters.parameters(fitted)
         return _made(parameters.draw(estimates), estimates)
     if kind == "contours":
-        return _contours(chosen or (), fitted, predictor, wish)
-    return _frontier(chosen or (), fitted, predictor, wish)
+        return _contours(chosen, fitted, predictor, wish)
+    return _frontier(chosen, fitted, predictor, wish)
 
 
 def _made(figure: Figure, series: Any) -> Made:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from qatplan.errors import DataError, UsageError
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law
+from qatplan.run_schema import CONTROL_BITS
 
 _NUMERIC = (
     "n_total", "n_nonembedding", "d_total", "d_fp", "d_qat", "bits", "group_size", "activation_bits", "seed", "loss",
-    "loss_se", "learning_rate", "qat_learning_rate", "rewarmup_tokens", "cooldown", "batch_tokens",
+    "loss_se", "learning_rate", "qat_learning_rate", "rewarmup_tokens", "cooldown", "qat_decay", "batch_tokens",
 )  # fmt: skip
 _WORDS = (
     "run_id", "trunk_id", "status", "schedule", "quantizer", "post_training", "optimizer_state", "corpus_digest",
@@ -31,7 +32,7 @@ _DEFAULT_SCHEDULES: Mapping[str, tuple[str | None, ...]] = {
     "precision": (*_QAT_SCHEDULES, _ROUNDED),
     "ouyang": (_ROUNDED, None),
 }
-_TUNED = ("learning_rate", "qat_learning_rate", "rewarmup_tokens", "cooldown", "optimizer_state")
+_TUNED = ("learning_rate", "qat_learning_rate", "rewarmup_tokens", "cooldown", "qat_decay", "optimizer_state")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +88,9 @@ def select(
 ) -> Rows:
     """The rows of a runs table (or a mapping of columns with our field names) that `law` is fitted on.
 
-    Left out, each with its reason: runs that did not finish, rows without the asked count of N, quantized rows of
-    other schedules than the law is about, rows of other post-training methods than rounding to nearest and rows of
+    Left out, each with its reason: runs that did not finish, rows without the asked count of N, controls of 16 bits
+    (a second phase in full precision, which no law is about; they stay out whatever `expression` says), quantized rows
+    of other schedules than the law is about, rows of other post-training methods than rounding to nearest and rows of
     bfloat16 beside float32 (unless `expression` chooses rows), runs whose learning rate or other tuned hyperparameter
     was beaten at the same point (unless `keep_tuning`), and rows outside the law's domain.
     `fix` holds parameters, which can widen the domain. Raises DataError where nothing is left.
@@ -96,6 +98,8 @@ def select(
     if n not in ("total", "nonembedding"):
         raise UsageError(f"n is {n!r}; allowed are total and nonembedding")
     number, word, count = _columns(table, expression)
+    # Where a table does not say, the QAT phase decayed over its whole length.
+    number["qat_decay"] = np.nan_to_num(number["qat_decay"], nan=1.0)
     left_out: list[dict[str, Any]] = []
     alive = np.ones(count, dtype=np.bool_)
     ids = [r if r is not None else f"row {i + 1}" for i, r in enumerate(word["run_id"])]
@@ -111,6 +115,7 @@ def select(
     leave(~(number["loss"] > 0), "no loss")
     size = number["n_total" if n == "total" else "n_nonembedding"]
     leave(~(size > 0), f"no count of {'all' if n == 'total' else 'non-embedding'} parameters")
+    leave(number["bits"] == CONTROL_BITS, "16 bits: a second phase in full precision, a control that no law is about")
     if expression is None:
         _leave_schedules(law, word["schedule"], ~np.isnan(number["bits"]), leave)
         _leave_methods(law, word["post_training"], leave)

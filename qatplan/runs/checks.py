@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from qatplan.runs.schema import (
+    CONTROL_BITS,
     FIELDS,
     FINISHED,
     NAMES,
@@ -104,10 +105,17 @@ def _check_relations(table: pa.Table) -> list[Problem]:
         "bits",
         "bits is null, which is full precision, yet d_qat is more than 0; give the bits per weight.",
     )
+    control = both(pc.equal(c["bits"], CONTROL_BITS), pc.greater(c["d_qat"], 0))
     rule(
-        pc.greater_equal(c["bits"], 16.0),
+        both(pc.greater_equal(c["bits"], CONTROL_BITS), pc.invert(control)),
         "bits",
-        "bits is 16 or more, which is full precision; leave bits null for such a run.",
+        "bits is 16 or more, which is full precision; leave bits null for such a run, or give 16 with d_qat more than "
+        "0 for one whose second phase was in full precision.",
+    )
+    rule(
+        both(control, pc.is_valid(c["quantizer"])),
+        "quantizer",
+        "bits is 16, a second phase in full precision, yet quantizer is set; leave it null.",
     )
     known = pc.is_in(c["status"], value_set=pa.array(STATUSES))
     rule(both(pc.is_valid(c["status"]), pc.invert(known)), "status", f"status must be one of {', '.join(STATUSES)}.")

@@ -15,6 +15,8 @@ DIVERGED = "diverged"
 STATUSES = (FINISHED, DIVERGED)
 SCHEDULES = ("full-precision", "classic", "fused", "fused-late", "post-training")
 OPTIMIZER_STATES = ("kept", "reset")
+CONTROL_BITS = 16.0
+"""`bits` of a run whose second phase was trained in full precision: the control of what the schedule alone does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +72,8 @@ FIELDS: tuple[Field, ...] = (
     _whole("layers", "decoder layers", "layers", low=1, small=True),
     _whole("d_total", "tokens trained on in all: d_fp + d_qat", "tokens", low=1, need=True),
     _whole("d_fp", "tokens trained on in full precision", "tokens", need=True),
-    _whole("d_qat", "tokens trained on with quantization in the loop", "tokens", need=True),
-    _real("bits", "bits per weight; null is full precision", "bits per weight"),
+    _whole("d_qat", "tokens of the second phase, trained on with quantization in the loop", "tokens", need=True),
+    _real("bits", "bits per weight; null is full precision, 16 a second phase without quantization", "bits per weight"),
     _real("activation_bits", "bits per activation; null is full precision", "bits per activation"),
     _whole(
         "group_size", "weights that share one scale; null is one scale per output channel", "weights", low=1, small=True
@@ -95,6 +97,7 @@ FIELDS: tuple[Field, ...] = (
     _real("transition_rate", "first target of that rate over the root of the bits", "share", zero=True),
     _whole("rewarmup_tokens", "length of the warmup that starts the QAT phase", "tokens"),
     _real("cooldown", "share of the phase's tokens over which the learning rate decays to zero", "fraction", zero=True),
+    _real("qat_decay", "the same of the QAT phase; null where unknown or there is none", "fraction"),
     _whole("batch_tokens", "tokens per optimizer step", "tokens", low=1, small=True),
     _whole("sequence", "tokens per sequence", "tokens", low=1, small=True),
     _real("scale_learning_rate", "learning rate of the quantizer's scales over the weights'", "ratio", zero=True),

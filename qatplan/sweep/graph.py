@@ -13,6 +13,7 @@ from typing import Literal
 
 from qatplan.errors import UsageError
 from qatplan.quant.registry import GroupSize
+from qatplan.run_schema import CONTROL_BITS
 from qatplan.sweep.specification import Grid, Specification
 from qatplan.training.corpus.corpus import CorpusInfo
 from qatplan.training.recipes import RECIPES
@@ -42,6 +43,9 @@ class Segment:
     schedule: str
     """full-precision, classic, fused, fused-late or post-training; trunk and cooldown pieces say full-precision."""
     cooldown: float
+    """Share of the first phase, or of D_total, over which the learning rate falls; `Training.cooldown` without one."""
+    qat_decay: float | None = None
+    """Share of the second phase over which it falls; None without one."""
 
 
 def evaluation_tokens(config: SegmentConfig) -> float:
@@ -148,17 +152,20 @@ class _SwitchChoice:
     optimizer: str
     update: str
     transition_rate: float | None
+    decay: float
 
 
 def _switches(grid: Grid, bits: float) -> Iterator[_SwitchChoice]:
+    # The control has no scales.
+    scale_rates = (1.0,) if bits == CONTROL_BITS else grid.scale_learning_rates
     choices = itertools.product(
-        grid.ratios(bits), grid.scale_learning_rates, grid.optimizer_states, grid.rewarmups, grid.optimizers,
-        _updates(grid),
+        grid.ratios(bits), scale_rates, grid.optimizer_states, grid.rewarmups, grid.optimizers, _updates(grid),
+        grid.qat_decays,
     )  # fmt: skip
-    for rate, scale_rate, state, rewarmup, optimizer, (update, transition_rate) in choices:
+    for rate, scale_rate, state, rewarmup, optimizer, (update, transition_rate), decay in choices:
         yield _SwitchChoice(
             learning_rate=rate, scale_learning_rate=scale_rate, optimizer_state=state, rewarmup=rewarmup,
-            optimizer=optimizer, update=update, transition_rate=transition_rate,
+            optimizer=optimizer, update=update, transition_rate=transition_rate, decay=decay,
         )  # fmt: skip
 
 
@@ -171,16 +178,19 @@ def _updates(grid: Grid) -> list[tuple[str, float | None]]:
     ]
 
 
-def _quantizations(grid: Grid) -> Iterator[Quantization]:
-    """Every way in which a grid quantizes weights and activations."""
+def _quantizations(grid: Grid, bits: float) -> Iterator[Quantization | None]:
+    """Every way in which a grid quantizes weights and activations at a bit width; none at the control's."""
+    if bits == CONTROL_BITS:
+        yield None
+        return
     activations = [
         None if bits is None else Activation(quantizer=quantizer, bits=bits, granularity=granularity)
         for bits, quantizer, granularity in itertools.product(
             grid.activation_bits, grid.activation_quantizers, grid.activation_granularities
         )
     ]
-    choices = itertools.product(grid.bits, grid.quantizers, grid.group_sizes, dict.fromkeys(activations))
-    for bits, quantizer, group_size, activation in choices:
+    choices = itertools.product(grid.quantizers, grid.group_sizes, dict.fromkeys(activations))
+    for quantizer, group_size, activation in choices:
         yield Quantization(
             quantizer=quantizer, bits=bits, group_size=group_size, activation=activation,
             embedding_bits=max(bits, grid.embedding_bits_floor),
@@ -203,17 +213,26 @@ class _Builder:
         if steps < 10:
             raise UsageError(f"tokens {tokens} is less than ten steps of {per_step} tokens.")
         base = self._trunk_config(width, rate, seed)
-        if grid.full_precision:
-            self._cooled(base, steps, evaluate=True)
-        for quantization in _quantizations(grid):
+        for cooldown in grid.cooldowns or (self.training.cooldown,):
+            if grid.full_precision:
+                self._cooled(base, steps, cooldown, evaluate=True)
+            for bits in grid.bits:
+                for quantization in _quantizations(grid, bits):
+                    self._second_phases(grid, base, steps, tokens, cooldown, bits, quantization)
+
+    def _second_phases(
+        self, grid: Grid, base: SegmentConfig, steps: int, tokens: int, cooldown: float, bits: float,
+        quantization: Quantization | None,
+    ) -> None:  # fmt: skip
+        if quantization is not None:
             self._check_groups(base, quantization.group_size)
-            for fraction in grid.fractions:
-                if fraction == 0:
-                    self._rounded(base, steps, quantization, grid)
-                    continue
-                qat_steps = self._qat_steps(fraction, steps, tokens)
-                for schedule, switch in itertools.product(grid.schedules, _switches(grid, quantization.bits)):
-                    self._qat(base, steps, qat_steps, schedule, quantization, switch)
+        for fraction in grid.fractions:
+            if fraction == 0:
+                self._rounded(base, steps, cooldown, quantization, grid)
+                continue
+            qat_steps = self._qat_steps(fraction, steps, tokens)
+            for schedule, switch in itertools.product(grid.schedules, _switches(grid, bits)):
+                self._qat(base, steps, qat_steps, schedule, cooldown, quantization, switch)
 
     def graph(self) -> Graph:
         segments: dict[str, Segment] = {}
@@ -260,38 +279,46 @@ class _Builder:
         self.trunks.setdefault(base.trunk_digest(), (base, set()))[1].add(end)
         return replace(base, end=end).digest(None)
 
-    def _cooled(self, base: SegmentConfig, end: int, *, evaluate: bool) -> str:
+    def _cooled(self, base: SegmentConfig, end: int, cooldown: float, *, evaluate: bool) -> str:
         """The full-precision model of `end` steps, cooled down over the last share of them."""
-        start = end - max(1, round(self.training.cooldown * end))
+        start = end - max(1, round(cooldown * end))
         parent = self._trunk(base, start)
-        return self._branch(base, parent, "full-precision", kind="cooldown", start=start, end=end, evaluate=evaluate)
+        return self._branch(base, parent, "full-precision", kind="cooldown", start=start, end=end, evaluate=evaluate,
+                            cooldown=cooldown)  # fmt: skip
 
-    def _rounded(self, base: SegmentConfig, steps: int, quantization: Quantization, grid: Grid) -> None:
-        control = self._cooled(base, steps, evaluate=grid.full_precision)
+    def _rounded(
+        self, base: SegmentConfig, steps: int, cooldown: float, quantization: Quantization | None, grid: Grid
+    ) -> None:
+        if quantization is None:
+            # Without a second phase the control is the full-precision model itself.
+            self._cooled(base, steps, cooldown, evaluate=True)
+            return
+        control = self._cooled(base, steps, cooldown, evaluate=grid.full_precision)
         for method in grid.post_training:
             self._branch(base, control, "post-training", kind="round", start=steps, end=steps, evaluate=True,
-                         quantization=replace(quantization, post_training=method))  # fmt: skip
+                         cooldown=cooldown, quantization=replace(quantization, post_training=method))  # fmt: skip
 
     def _qat(
-        self, base: SegmentConfig, steps: int, qat_steps: int, schedule: str, quantization: Quantization,
-        choice: _SwitchChoice,
+        self, base: SegmentConfig, steps: int, qat_steps: int, schedule: str, cooldown: float,
+        quantization: Quantization | None, choice: _SwitchChoice,
     ) -> None:  # fmt: skip
         start = steps - qat_steps
-        decay_start = start
+        decay, decay_start = choice.decay, steps - max(1, round(choice.decay * qat_steps))
         if start == 0:
             # Quantized from the start there is no switch: the trunk's warmup serves, and nothing is carried over.
             schedule, parent, choice = "classic", None, replace(choice, rewarmup=0.0, optimizer_state="reset")
         elif schedule == "classic":
-            parent = self._cooled(base, start, evaluate=False)
+            parent = self._cooled(base, start, cooldown, evaluate=False)
         else:
             parent = self._trunk(base, start)
             if schedule == "fused-late":
-                decay_start = steps - max(1, round(self.training.cooldown * steps))
+                decay_start = steps - max(1, round(cooldown * steps))
                 if decay_start < start:
                     raise UsageError(
-                        f"fractions {qat_steps / steps:.3g} is below training.cooldown {self.training.cooldown:g}: "
-                        "schedule fused-late starts its decay after the switch."
+                        f"fractions {qat_steps / steps:.3g} is below the cooldown {cooldown:g}: schedule fused-late "
+                        "starts its decay after the switch."
                     )
+                decay = (steps - decay_start) / qat_steps
         switch = Switch(
             learning_rate=choice.learning_rate,
             scale_learning_rate=choice.scale_learning_rate,
@@ -302,12 +329,16 @@ class _Builder:
             update=choice.update,
             transition_rate=choice.transition_rate,
         )
+        # A first phase that is absent, or not cooled down, has the sweep's cooldown in its name only.
+        cooled = schedule == "fused-late" or (schedule == "classic" and start > 0)
         self._branch(base, parent, schedule, kind="qat", start=start, end=steps, quantization=quantization,
-                     switch=switch, evaluate=True)  # fmt: skip
+                     switch=switch, evaluate=True, cooldown=cooldown if cooled else self.training.cooldown,
+                     qat_decay=decay)  # fmt: skip
 
     def _branch(
         self, base: SegmentConfig, parent: str | None, schedule: str, *, kind: Literal["cooldown", "qat", "round"],
-        start: int, end: int, evaluate: bool, quantization: Quantization | None = None, switch: Switch | None = None,
+        start: int, end: int, evaluate: bool, cooldown: float, qat_decay: float | None = None,
+        quantization: Quantization | None = None, switch: Switch | None = None,
     ) -> str:  # fmt: skip
         config = replace(base, kind=kind, start=start, end=end, evaluate=evaluate, quantization=quantization,
                          switch=switch)  # fmt: skip
@@ -316,7 +347,7 @@ class _Builder:
         if known is not None and known.config.evaluate:
             config = known.config
         self.branches[name] = Segment(
-            id=name, parent=parent, config=config, schedule=schedule, cooldown=self.training.cooldown
+            id=name, parent=parent, config=config, schedule=schedule, cooldown=cooldown, qat_decay=qat_decay
         )
         return name
 

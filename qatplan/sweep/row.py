@@ -30,6 +30,7 @@ def row(
     switch = config.switch
     per_step = config.sequences * config.sequence
     d_qat = config.tokens if config.kind == "qat" else 0
+    quantized = config.quantization is not None
     return {
         "run_id": segment.id,
         "parent_id": segment.parent,
@@ -45,6 +46,7 @@ def row(
         "d_total": config.end_tokens,
         "d_fp": config.end_tokens - d_qat,
         "d_qat": d_qat,
+        "bits": config.bits,
         **_quantization(config),
         "schedule": segment.schedule,
         "seed": config.seed,
@@ -56,9 +58,10 @@ def row(
         "transition_rate": switch.transition_rate if switch else None,
         "rewarmup_tokens": switch.rewarmup_steps * per_step if switch else None,
         "cooldown": segment.cooldown,
+        "qat_decay": segment.qat_decay,
         "batch_tokens": per_step,
         "sequence": config.sequence,
-        "scale_learning_rate": switch.scale_learning_rate if switch else None,
+        "scale_learning_rate": switch.scale_learning_rate if switch and quantized else None,
         **_result(evaluation, runtime.corpus.info.bytes_per_token),
         "curve": [{"tokens": tokens, "loss": loss} for tokens, loss in state.curve if math.isfinite(loss)],
         "transitions": _transitions(state),
@@ -81,7 +84,6 @@ def _quantization(config: SegmentConfig) -> dict[str, Any]:
         return {}
     size, activation = quantization.group_size, quantization.activation
     return {
-        "bits": quantization.bits,
         "group_size": size if isinstance(size, int) else None,
         "granularity": "channel" if size is None else "tensor" if size == "tensor" else "group",
         "embedding_bits": quantization.embedding_bits,

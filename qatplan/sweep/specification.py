@@ -11,6 +11,7 @@ from typing import Any
 from qatplan.errors import DataError, UsageError
 from qatplan.quant import registry
 from qatplan.quant.registry import ActivationGranularity, GroupSize
+from qatplan.runs.schema import CONTROL_BITS
 from qatplan.sweep.toml_readers import (
     Reader,
     read_boolean,
@@ -76,6 +77,7 @@ class Grid:
     tokens_per_parameter: tuple[float, ...] = ()
     """D_total as a multiple of N (all parameters), instead of or beside `tokens`."""
     bits: tuple[float, ...] = ()
+    """16 trains the second phase in full precision: what the schedule alone does."""
     fractions: tuple[float, ...] = ()
     """D_qat / D_total; 0 is rounding after training, 1 is quantized from the start."""
     schedules: tuple[str, ...] = ("classic",)
@@ -105,8 +107,12 @@ class Grid:
     """Where a transition rate does: its first target over sqrt(bits) (arXiv 2404.19248)."""
     rewarmups: tuple[float, ...] = (0.05,)
     """Re-warmup as a share of the QAT phase."""
+    cooldowns: tuple[float, ...] = ()
+    """Shares as `Training.cooldown`, which is the only one unless others are given."""
+    qat_decays: tuple[float, ...] = (1.0,)
+    """Share of the QAT phase, its last, over which the learning rate falls to zero (classic, fused)."""
     full_precision: bool = True
-    """Include the full-precision control of every (width, tokens, seed)."""
+    """Include the full-precision control of every (width, tokens, seed, cooldown)."""
 
     def ratios(self, bits: float) -> tuple[float, ...]:
         """The relative QAT learning rates of a bit width."""
@@ -214,6 +220,8 @@ def _grid(table: Mapping[str, Any], where: str) -> Grid:
         "activation_granularities": read_choice(ACTIVATION_GRANULARITIES),
         "post_training": read_choice(POST_TRAINING),
         "rewarmups": read_number(0, 1),
+        "cooldowns": read_number(0.01, 1),
+        "qat_decays": read_number(0.01, 1),
     }
     values: dict[str, Any] = {}
     for key, value in table.items():
@@ -230,6 +238,7 @@ def _grid(table: Mapping[str, Any], where: str) -> Grid:
         raise UsageError(f"{where}bits and fractions go together: give both, or neither for full precision alone.")
     _check_quantizers(grid, where)
     _check_mixed_widths(grid, where)
+    _check_decays(grid, where)
     return grid
 
 
@@ -240,7 +249,8 @@ def _check_quantizers(grid: Grid, where: str) -> None:
                 f"{where}quantizers {quantizer} has a range that follows the live values, but updates by a transition "
                 "rate keep the grid where it is."
             )
-    for bits in grid.bits:
+    _check_control(grid, where)
+    for bits in _quantized_bits(grid):
         for quantizer in grid.quantizers:
             _check_bits(quantizer, bits, f"{where}bits")
             _check_bits(quantizer, max(bits, grid.embedding_bits_floor), f"{where}embedding_bits_floor")
@@ -263,6 +273,30 @@ def _check_bits(quantizer: str, bits: float, where: str) -> None:
         raise UsageError(f"{where}: {bits:g} is not a bit width of quantizer {quantizer}, which has {listed}.")
 
 
+def _quantized_bits(grid: Grid) -> list[float]:
+    return [bits for bits in grid.bits if bits != CONTROL_BITS]
+
+
+def _check_control(grid: Grid, where: str) -> None:
+    if CONTROL_BITS not in grid.bits:
+        return
+    for key, values, needed in (("activation_bits", grid.activation_bits, None),
+                                ("updates", grid.updates, "learning-rate")):  # fmt: skip
+        if set(values) != {needed}:
+            raise UsageError(
+                f"{where}bits 16 trains the second phase in full precision, where {key} can only be "
+                f"{needed or 'full'}; put it in a grid of its own."
+            )
+
+
+def _check_decays(grid: Grid, where: str) -> None:
+    if "fused-late" in grid.schedules and set(grid.qat_decays) != {1.0}:
+        raise UsageError(
+            f"{where}qat_decays says where classic and fused begin to decay; fused-late begins with the cooldown, so "
+            "it needs a grid without qat_decays."
+        )
+
+
 def _check_mixed_widths(grid: Grid, where: str) -> None:
     if "importance" not in grid.post_training:
         return
@@ -271,7 +305,7 @@ def _check_mixed_widths(grid: Grid, where: str) -> None:
             f'{where}post_training importance gives each output neuron bits of its own, so group_sizes "tensor" is not '
             'one of "channel" and a number of inputs.'
         )
-    for bits in grid.bits:
+    for bits in _quantized_bits(grid):
         for quantizer in grid.quantizers:
             allowed = registry.entry(quantizer).bits
             if not {bits - 1, bits + 1} <= set(allowed):

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from qatplan.quant import registry
 from qatplan.quant.registry import ActivationGranularity, GroupSize
+from qatplan.run_schema import CONTROL_BITS
 from qatplan.training.recipes import RECIPES
 from qatplan.training.shape import Shape
 
@@ -55,7 +56,7 @@ class Quantization:
 
 @dataclass(frozen=True, kw_only=True)
 class Switch:
-    """The QAT phase of a run."""
+    """The second phase of a run: QAT, or full precision where the segment has no `Quantization`."""
 
     learning_rate: float
     """Peak learning rate relative to the trunk's."""
@@ -132,6 +133,13 @@ class SegmentConfig:
             config["start"], parent = 0, None
         content = {"config": config, "parent": parent, "numerics": self.numerics}
         return _digest(content)
+
+    @property
+    def bits(self) -> float | None:
+        """What the column `bits` says of a run that ends here."""
+        if self.quantization is not None:
+            return self.quantization.bits
+        return None if self.switch is None else CONTROL_BITS
 
     @property
     def numerics(self) -> str:

@@ -23,7 +23,8 @@ group_size: int32, embedding_bits: double, quantizer: string, granularity: strin
 activation_quantizer: string, activation_granularity: string, post_training: string, post_training_settings: string,
 schedule: string, seed: int64, learning_rate: double,
 qat_learning_rate: double, optimizer_state: string, optimizer: string,
-update: string, transition_rate: double, rewarmup_tokens: int64, cooldown: double, batch_tokens: int32,
+update: string, transition_rate: double, rewarmup_tokens: int64, cooldown: double, qat_decay: double,
+batch_tokens: int32,
 sequence: int32, scale_learning_rate: double, loss: double, loss_se: double, bits_per_byte: double,
 curve: list<item: struct<tokens: int64, loss: float>>,
 transitions: list<item: struct<tokens: int64, rate: float, target: float>>,
@@ -201,7 +202,9 @@ def test_inspect_lists_every_problem_with_its_file(tmp_path: Path) -> None:
         ({"d_qat": 41}, "d_total", "d_total is not d_fp + d_qat."),
         ({"d_fp": 2**63 - 1, "d_qat": 2**63 - 1}, "d_total", "d_total is not d_fp + d_qat."),
         ({"bits": None}, "bits", "bits is null, which is full precision, yet d_qat is more than 0"),
-        ({"bits": 16.0}, "bits", "bits is 16 or more, which is full precision"),
+        ({"bits": 16.0, "d_fp": 100, "d_qat": 0}, "bits", "bits is 16 or more, which is full precision"),
+        ({"bits": 32.0}, "bits", "bits is 16 or more, which is full precision"),
+        ({"bits": 16.0, "quantizer": "paretoq"}, "quantizer", "bits is 16, a second phase in full precision, yet"),
         ({"bits": 0.0}, "bits", "bits is 0.0; it must be more than 0."),
         ({"schedule": "post-training"}, "schedule", "schedule is post-training, yet d_qat is more than 0."),
         ({**FULL_PRECISION, "schedule": "post-training"}, "schedule", "schedule is post-training, yet bits is null."),
@@ -221,6 +224,7 @@ def test_sound_rows_have_no_problems() -> None:
     rounded = {"d_fp": 100, "d_qat": 0, "schedule": "post-training"}
     free_text = {"schedule": "their own name"}
     rows = [row(0), row(1, **FULL_PRECISION), row(2, **rounded), row(3, **free_text), row(4, n_embedding=None)]
+    rows.append(row(5, bits=16.0))
     assert runs.validate(unchecked(rows)) == []
 
 

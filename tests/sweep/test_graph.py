@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from support.graphs import CORPUS, GRID, MACHINE, graph
 
+from qatplan import runs
 from qatplan.errors import UsageError
 from qatplan.quant import registry
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Machine, build
-from qatplan.sweep.specification import parse
+from qatplan.sweep.specification import parse, read
 from qatplan.training.shape import shape_of_width
+
+DATA = Path(__file__).parents[2] / "data"
 
 
 def test_runs_are_those_of_the_specification() -> None:
@@ -132,6 +135,73 @@ def test_tokens_per_parameter_and_embedding_floor() -> None:
     assert {run.config.quantization.embedding_bits for run in bare if run.config.quantization} == {2, 6}
 
 
+def test_shipped_runs_keep_their_names_and_what_is_said_of_them() -> None:
+    """The graph of data/main is its table: a run that lost its name would be trained again by every resumed sweep."""
+    table = runs.read(DATA / "main" / "runs.parquet")
+    rows = table.select(["run_id", "parent_id", "schedule", "cooldown", "d_qat", "bits"]).to_pylist()
+    corpus = replace(CORPUS, digest=table.column("corpus_digest")[0].as_py())
+    found = build(read(DATA / "main" / "sweep.toml"), corpus, MACHINE).runs
+    described = {}
+    for run in found:
+        d_qat = run.config.tokens if run.config.kind == "qat" else 0
+        described[run.id] = (run.parent, run.schedule, run.cooldown, d_qat, run.config.bits)
+    assert len(described) == len(rows) == 549
+    assert described == {run_id: tuple(rest) for run_id, *rest in (row.values() for row in rows)}
+
+
+def test_sixteen_bits_are_a_second_phase_without_quantization() -> None:
+    grid = {
+        "widths": 16, "tokens": "1M", "bits": [4, 16], "fractions": [0, 0.1, 1], "schedules": ["classic", "fused"],
+        "quantizers": ["paretoq", "lsq"], "scale_learning_rates": [0.5, 1], "qat_learning_rates": {"16": [0.1, 0.2]},
+        "full_precision": False, "embedding_bits_floor": 0,
+    }  # fmt: skip
+    found = [run for run in graph(grid).runs if run.config.bits != 4]
+    assert all(run.config.quantization is None for run in found)
+    # Fraction 0 of it is the full-precision model itself; nothing is multiplied by quantizers and their scales.
+    assert sorted((run.schedule, run.config.bits or 0) for run in found) == [
+        *[("classic", 16)] * 4, ("full-precision", 0), *[("fused", 16)] * 2,
+    ]  # fmt: skip
+    four = {(run.config.start, run.schedule): run for run in graph(grid).runs if run.config.bits == 4}
+    for run in found:
+        if run.schedule == "classic" and run.config.start > 0:
+            assert run.parent == four[run.config.start, "classic"].parent, "the same first phase"
+
+
+def test_cooldowns_are_those_of_the_first_phase_and_of_the_control() -> None:
+    grid = {"widths": 16, "tokens": 100 * 2048, "bits": 4, "fractions": [0, 0.5, 1], "schedules": ["classic", "fused"]}
+    found = graph({**grid, "cooldowns": [0.1, 0.2, 0.5]})
+    default = {run.id for run in graph(grid).runs}
+    assert default < {run.id for run in found.runs}
+    said = sorted((run.schedule, run.cooldown, run.config.start) for run in found.runs)
+    assert said == [
+        ("classic", 0.1, 50), ("classic", 0.2, 0), ("classic", 0.2, 50), ("classic", 0.5, 50),
+        ("full-precision", 0.1, 90), ("full-precision", 0.2, 80), ("full-precision", 0.5, 50),
+        ("fused", 0.2, 50),
+        ("post-training", 0.1, 100), ("post-training", 0.2, 100), ("post-training", 0.5, 100),
+    ]  # fmt: skip
+    segments = found.segments
+    for run in found.runs:
+        if run.schedule == "classic" and run.config.start > 0:
+            assert segments[str(run.parent)].config.start == 50 - round(run.cooldown * 50)
+    late = graph({**grid, "fractions": 0.5, "schedules": "fused-late", "cooldowns": [0.1, 0.5]}).runs
+    starts = {(run.cooldown, run.qat_decay): run.config.switch.decay_start for run in late if run.config.switch}
+    assert starts == {(0.1, 0.2): 90, (0.5, 1.0): 50}
+
+
+def test_the_decay_of_the_second_phase_is_its_last_share() -> None:
+    grid = {"widths": 16, "tokens": 100 * 2048, "bits": [4, 16], "fractions": 0.4, "schedules": ["classic", "fused"]}
+    found = [run for run in graph({**grid, "qat_decays": [1, 0.25]}).runs if run.config.switch]
+    starts = sorted((run.schedule, run.config.bits, run.qat_decay, run.config.switch.decay_start) for run in found)  # type: ignore[union-attr]
+    assert starts == [
+        (schedule, bits, decay, start)
+        for schedule in ("classic", "fused")
+        for bits in (4, 16)
+        for decay, start in ((0.25, 90), (1, 60))
+    ]
+    plain = {run.id: run.qat_decay for run in graph(grid).runs if run.config.switch}
+    assert plain == {run.id: 1.0 for run in found if run.qat_decay == 1}
+
+
 @pytest.mark.parametrize(
     ("grid", "sentence"),
     [
@@ -143,7 +213,7 @@ def test_tokens_per_parameter_and_embedding_floor() -> None:
         ({"widths": 16, "tokens": "100K", "bits": 4, "fractions": 0.999}, "less than one step"),
         (
             {"widths": 16, "tokens": "100K", "bits": 4, "fractions": 0.1, "schedules": "fused-late"},
-            r"below training\.cooldown 0\.2",
+            r"below the cooldown 0\.2",
         ),
         (
             {"widths": 16, "tokens": "100K", "bits": 4, "fractions": 0.5, "group_sizes": 7},

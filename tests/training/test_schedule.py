@@ -66,6 +66,16 @@ def test_fused_late_holds_before_it_decays() -> None:
     assert rates == pytest.approx([0.005, 0.005, 0.005, 0.0025, 0.005 / 40])
 
 
+def test_a_second_phase_in_full_precision_has_the_rates_of_one_with_quantization() -> None:
+    qat = replace(TRUNK, kind="qat", start=100, end=200, quantization=QUANTIZATION, switch=switch(decay_start=150))
+    control = replace(qat, quantization=None)
+    for step in range(100, 200):
+        assert learning_rate_at(control, step) == learning_rate_at(qat, step)
+    assert (qat.bits, control.bits, TRUNK.bits) == (4, 16, None)
+    assert control.digest("p") != qat.digest("p")
+    assert from_json(to_json(control)) == control
+
+
 def test_digests_name_what_decides_numbers_and_nothing_else() -> None:
     assert TRUNK.digest(None) == replace(TRUNK, start=50).digest("anything"), "cutting a trunk renames nothing"
     assert TRUNK.digest(None) == replace(TRUNK, evaluate=True).digest(None)

@@ -70,7 +70,7 @@ def describe(segment: Segment) -> dict[str, Any]:
         "d_total": config.end_tokens,
         "tokens": config.tokens,
         "of_steps": config.end - config.start,
-        "bits": quantization.bits if quantization else None,
+        "bits": config.bits,
         "quantizer": quantization.quantizer if quantization else None,
         "schedule": segment.schedule,
     }

@@ -228,9 +228,9 @@ def label(segment: Segment) -> str:
     config = segment.config
     model = f"width {config.shape.width}, seed {config.seed}"
     end = f"{format_count(config.end_tokens)} tokens"
-    if config.quantization is None:
+    if config.bits is None:
         return f"{model}, {config.kind} to {end}"
-    bits = f"{config.quantization.bits:g} bits"
+    bits = f"{config.bits:g} bits"
     if config.kind == "round":
         return f"{model}, {bits}, rounded at {end}"
     return f"{model}, {bits}, {(config.end - config.start) / config.end:.2g} of {end}, {segment.schedule}"

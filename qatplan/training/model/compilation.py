@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from qatplan.training.model.decoder import Forward
 
 def compiled(forward: Forward, name: str) -> Forward:
     """`forward` through torch.compile; equal names stand for equal programs, in every process."""
+    _keep_locks_here()
     # float32 is meant where it is asked for.
     warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
     # Each shape and mode is one entry; a sweep has more sizes than the default limit of eight.
@@ -42,6 +44,17 @@ def compiled(forward: Forward, name: str) -> Forward:
         return losses
 
     return call
+
+
+def _keep_locks_here() -> None:
+    """Have the progress bars of torch's compiler lock among threads alone.
+
+    They are tqdm's, where it is installed, whose own lock is a semaphore of the system: one is left behind by each
+    worker that ends by being killed, as they all do, and Python warns of it.
+    """
+    bar: Any = getattr(torch.hub, "tqdm", None)
+    if hasattr(bar, "set_lock"):
+        bar.set_lock(threading.RLock())
 
 
 def cache_folder() -> Path:

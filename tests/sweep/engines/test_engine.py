@@ -36,8 +36,17 @@ schedules = ["classic", "fused"]
 widths = 16
 tokens = 25600
 trunk_learning_rates = 1e3
+[[grid]]
+widths = 16
+tokens = 25600
+bits = [4, 16]
+fractions = [0, 0.5]
+cooldowns = [0.2, 0.5]
+qat_decays = [1, 0.5]
+qat_learning_rates = { 4 = 1, 16 = 0.3 }
 """
-RUNS = 2 + 2 * 2 * (2 + 2 * 2) + 1
+# The last grid adds a control, a rounding and three runs at 4 bits, and four at 16.
+RUNS = 2 + 2 * 2 * (2 + 2 * 2) + 1 + 1 + 1 + 3 + 4
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +72,7 @@ def test_every_run_is_a_row(undisturbed: tuple[Outcome, pa.Table]) -> None:
     rows = table.to_pylist()
     schedules = [row["schedule"] for row in rows]
     assert {name: schedules.count(name) for name in set(schedules)} == {
-        "full-precision": 3, "post-training": 4, "classic": 12, "fused": 8,
+        "full-precision": 4, "post-training": 5, "classic": 19, "fused": 8,
     }  # fmt: skip
     for row in rows:
         assert row["d_total"] == row["d_fp"] + row["d_qat"]
@@ -78,9 +87,26 @@ def test_every_run_is_a_row(undisturbed: tuple[Outcome, pa.Table]) -> None:
     assert not list((outcome.folder / "segments").glob("*")), "checkpoints nobody needs are gone"
 
 
+def test_rows_say_how_both_phases_decayed(undisturbed: tuple[Outcome, pa.Table]) -> None:
+    rows = undisturbed[1].to_pylist()
+    controls = [row for row in rows if row["bits"] == 16]
+    lengths = sorted((row["cooldown"], row["qat_decay"]) for row in controls)
+    assert lengths == [(0.2, 0.5), (0.2, 1), (0.5, 0.5), (0.5, 1)]
+    for row in controls:
+        assert (row["d_qat"], row["schedule"], row["qat_learning_rate"]) == (12800, "classic", 0.3)
+        unset = ("quantizer", "granularity", "embedding_bits", "scale_learning_rate", "activation_bits")
+        assert [row[name] for name in unset] == [None] * 5
+    losses = {row["loss"] for row in controls}
+    assert len(losses) == 4, "both lengths decide"
+    best = min(row["loss"] for row in rows if row["bits"] == 4 and row["d_total"] == 25600)
+    assert max(losses) < best + 0.3
+    assert all((row["qat_decay"] is None) == (row["d_qat"] == 0) for row in rows)
+
+
 def test_quantized_runs_relate_as_they_must(undisturbed: tuple[Outcome, pa.Table]) -> None:
     table = undisturbed[1]
-    finished = table.filter(pc.equal(table["status"], "finished")).to_pylist()
+    first = pc.and_(pc.equal(table["status"], "finished"), pc.equal(table["cooldown"], 0.2))
+    finished = table.filter(pc.and_(first, pc.fill_null(pc.equal(table["qat_decay"], 1.0), True))).to_pylist()
     loss = {(row["d_total"], row["bits"], row["schedule"], row["d_qat"]): row["loss"] for row in finished}
     for d_total in {row["d_total"] for row in finished}:
         control = loss[d_total, None, "full-precision", 0]

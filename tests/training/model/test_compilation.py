@@ -47,3 +47,23 @@ def test_a_worker_that_dies_while_compiling_frees_its_turn() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "mine\n"
     with compilation._turn("width 24"):
         pass
+
+
+def test_a_worker_that_is_killed_leaves_no_semaphore(tmp_path: Path) -> None:
+    """Python warns of one that is left, at the end of the process that started the worker."""
+    (tmp_path / "killed.py").write_text(
+        "import multiprocessing, os, torch\n"
+        "from qatplan.training.compilation import compiled\n"
+        "def work():\n"
+        "    forward = compiled(lambda weights, tokens, targets: (weights[0] * tokens).sin(), 'p')\n"
+        "    forward([torch.ones(8)], *torch.ones(2, 8))\n"
+        "    print('compiled', flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "if __name__ == '__main__':\n"
+        "    worker = multiprocessing.get_context('spawn').Process(target=work)\n"
+        "    worker.start()\n"
+        "    worker.join()\n"
+    )
+    ended = subprocess.run([sys.executable, str(tmp_path / "killed.py")], capture_output=True, text=True, check=True)
+    assert ended.stdout == "compiled\n"
+    assert "leaked" not in ended.stderr

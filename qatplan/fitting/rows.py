@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qatplan.errors import DataError, UsageError
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law
-from qatplan.run_schema import CONTROL_BITS
+from qatplan.runs.schema import CONTROL_BITS
 
 _NUMERIC = (
     "n_total", "n_nonembedding", "d_total", "d_fp", "d_qat", "bits", "group_size", "activation_bits", "seed", "loss",

@@ -13,7 +13,7 @@ from typing import Literal
 
 from qatplan.errors import UsageError
 from qatplan.quant.registry import GroupSize
-from qatplan.run_schema import CONTROL_BITS
+from qatplan.runs.schema import CONTROL_BITS
 from qatplan.sweep.specification import Grid, Specification
 from qatplan.training.corpus.corpus import CorpusInfo
 from qatplan.training.recipes import RECIPES

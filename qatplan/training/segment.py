@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from qatplan.quant import registry
 from qatplan.quant.registry import ActivationGranularity, GroupSize
-from qatplan.run_schema import CONTROL_BITS
+from qatplan.runs.schema import CONTROL_BITS
 from qatplan.training.recipes import RECIPES
 from qatplan.training.shape import Shape
 

@@ -9,8 +9,11 @@ import math
 import numbers
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qatplan.wording.sections import Section
 
 
 def emit(obj: Any, text: str, as_json: bool) -> None:
@@ -21,6 +24,27 @@ def emit(obj: Any, text: str, as_json: bool) -> None:
     shown = json.dumps(plain(obj), indent=2, ensure_ascii=False, allow_nan=False) if as_json else text.rstrip("\n")
     sys.stdout.write(shown + "\n")
     sys.stdout.flush()
+
+
+def show(obj: Any, sections: Callable[[], Iterable[Section]], as_json: bool) -> None:
+    """Print `obj` as one JSON object, or its sections for people: as wide as the terminal, marked where it has colour.
+
+    `sections` is called only where they are shown.
+    """
+    if as_json:
+        emit(obj, "", True)
+        return
+    from qatplan.wording.text import WIDTH, to_text
+
+    if not sys.stdout.isatty():
+        emit(obj, to_text(sections(), WIDTH), False)
+        return
+    import shutil
+
+    width = max(40, min(shutil.get_terminal_size((WIDTH, 24)).columns, 120))
+    coloured = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    bold = (lambda text: f"\x1b[1m{text}\x1b[0m") if coloured else str
+    emit(obj, to_text(sections(), width, title=bold, strong=bold), False)
 
 
 def note(message: str) -> None:

@@ -1,0 +1,58 @@
+"""What a result says, before anybody knows where: titled sections of sentences, lists and tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list of short sentences."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table of finished cells; None is an empty one."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str | None, ...], ...]
+    caption: str = ""
+    words: tuple[int, ...] = ()
+    """Columns of words, which may be wrapped; the others hold numbers and stay whole."""
+    strong: int | None = None
+    """The row that was chosen."""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.headers):
+                raise ValueError(f"a row has {len(row)} cells under {len(self.headers)} headers")
+
+
+Block = str | Bullets | Table
+"""A paragraph, a list or a table."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A title and what stands below it. Without blocks it says nothing and is not shown."""
+
+    title: str
+    blocks: tuple[Block, ...]
+    warning: bool = False
+    """Whether a reader must not miss it."""
+
+
+def section(title: str, *blocks: Block | None, warning: bool = False) -> Section:
+    """A section of the blocks that say something."""
+    return Section(title, tuple(block for block in blocks if block is not None and _says(block)), warning)
+
+
+def bullets(*items: str | None) -> Bullets:
+    """A list of the items that say something."""
+    return Bullets(tuple(item for item in items if item))
+
+
+def _says(block: Block) -> bool:
+    return bool(block.items if isinstance(block, Bullets) else block.rows if isinstance(block, Table) else block)

@@ -38,7 +38,7 @@ def test_sections_read_as_a_person_expects() -> None:
             "     2        worse",
             "",
             "Why",
-            "  - So",
+            "  - So.",
         ]
     )
 

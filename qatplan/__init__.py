@@ -1,3 +1,50 @@
-"""qatplan: how much of a token budget goes to quantization-aware training, at which bit width, and how sure we are."""
+"""qatplan: how much of a token budget goes to quantization-aware training, at which bit width, and how sure we are.
+
+import qatplan as qp
+runs = qp.read("data/main/runs.parquet")
+fit = qp.fit(runs, law="qat-loss", bootstrap=1000)
+plan = qp.recommend(fit, memory="4GiB", tokens="1T", bits=(2, 3, 4))
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qatplan.api import (
+        compare,
+        design,
+        fit,
+        import_runs,
+        load,
+        memory,
+        predict,
+        read,
+        recommend,
+        sweep,
+    )
 
 __version__ = "0.1.0"
+__all__ = [
+    "compare",
+    "design",
+    "fit",
+    "import_runs",
+    "load",
+    "memory",
+    "predict",
+    "read",
+    "recommend",
+    "sweep",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'qatplan' has no attribute '{name}'")
+    return getattr(importlib.import_module("qatplan.api"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -18,7 +18,7 @@ from qatplan.runs.schema import (
     STATUSES,
     Field,
 )
-from qatplan.runs.table import FileProblem, columns, digest, inspect, read, table
+from qatplan.runs.table import FileProblem, columns, digest, inspect, read, sound, table
 
 __all__ = [
     "ALIASES",
@@ -40,6 +40,7 @@ __all__ = [
     "load",
     "read",
     "select",
+    "sound",
     "table",
     "validate",
     "write",

@@ -17,10 +17,9 @@ import pyarrow.compute as pc
 
 from qatplan.errors import DataError
 from qatplan.runs.checks import closest, validate
+from qatplan.runs.complete import complete
 from qatplan.runs.digest import content_digest
-from qatplan.runs.files import (
-    is_folder,
-)
+from qatplan.runs.files import conform, is_folder
 from qatplan.runs.folder import read_file, read_folder
 from qatplan.runs.schema import (
     ALIASES,
@@ -63,6 +62,26 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
         rest = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
         raise DataError(f"Row {problems[0].row}: {problems[0].sentence}{rest}", evidence=problems)
     return result
+
+
+def sound(source: Any) -> pa.Table:
+    """A checked table of SCHEMA from a pandas or Arrow table with our column names; see `read` for what is refused."""
+    raw = source if isinstance(source, pa.Table) else _arrow(source)
+    result = complete(conform(raw, "the table"))
+    problems = validate(result)
+    if problems:
+        rest = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
+        raise DataError(f"Row {problems[0].row}: {problems[0].sentence}{rest}", evidence=problems)
+    return result
+
+
+def _arrow(source: Any) -> pa.Table:
+    try:
+        if hasattr(source, "iloc"):
+            return pa.Table.from_pandas(source, preserve_index=False)
+        return pa.table(source)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise DataError(f"the table cannot be read: {str(error).splitlines()[0]}.") from error
 
 
 def read(paths: Location | Iterable[Location]) -> pa.Table:

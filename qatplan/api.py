@@ -1,0 +1,454 @@
+"""The door: one function a task, for notebooks and for the command line.
+
+Runs are given as a table, a path, several paths or a `Runs`; a fit as a `Fit` or the path of its file; counts and bytes
+as numbers or as text with units ("1.5B", "4GiB"). Errors are `qatplan.errors.QatplanError`s and carry their evidence.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
+
+from qatplan.errors import UsageError
+from qatplan.results import Comparison, Design, Fit, Imported, Memory, Plan, Prediction, Runs
+from qatplan.units import parse_bytes, parse_count
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    from rich.console import Console
+
+    from qatplan.storage.base import Location
+    from qatplan.sweep.engines.engine import Engine
+    from qatplan.sweep.run import Estimate, Outcome
+
+    RunsLike: TypeAlias = Runs | pa.Table | pd.DataFrame | Location | Iterable[Location]
+    FitLike: TypeAlias = Fit | str | os.PathLike[str]
+
+Count = float | int | str
+"""A number, or text such as 1.5B."""
+
+
+def read(source: RunsLike, *more: Location, rows: str | None = None) -> Runs:
+    """Runs from files, folders, an s3:// or gs:// address, or a pandas or Arrow table with our column names.
+
+    `rows` is an expression that chooses some. Raises DataError naming file, row and field for what cannot be used.
+
+    >>> import qatplan as qp
+    >>> len(qp.read("data/main/runs.parquet", rows="bits == 4 and seed == 0"))
+    199
+    """
+    found = _runs(source, *more)
+    return found if rows is None else found.select(rows)
+
+
+def import_runs(
+    source: str | os.PathLike[str],
+    mapping: Mapping[str, str] | None = None,
+    constants: Mapping[str, str] | None = None,
+    *,
+    diverged: bool = False,
+    keep_suspect: bool = False,
+) -> Imported:
+    """Anybody's table of runs (CSV, JSON, JSON Lines, Parquet) in our columns.
+
+    `mapping` gives a column or formula for a field, `constants` a value. Every row is used or listed with the reason.
+    """
+    from qatplan.importing.importer import import_runs as convert
+
+    return Imported(convert(str(source), mapping or {}, constants or {}, diverged=diverged, keep_suspect=keep_suspect))
+
+
+def load(path: str | os.PathLike[str]) -> Fit:
+    """A fit from its JSON file; DataError for a file that is none.
+
+    >>> import qatplan as qp
+    >>> qp.load("fits/qat-fraction.json").params["a"].__round__(2)
+    7.56
+    """
+    from qatplan.laws.fitted import FittedLaw
+
+    return Fit(FittedLaw.read(Path(path)), Path(path))
+
+
+def fit(
+    runs: RunsLike,
+    *,
+    law: str = "qat-loss",
+    rows: str | None = None,
+    bootstrap: int = 1000,
+    interval: str = "bootstrap",
+    level: float = 0.95,
+    holdout: str | None = None,
+    leave_one_size_out: bool = False,
+    n: str = "total",
+    huber: float = 1e-3,
+    fix: Mapping[str, float] | None = None,
+    restrict: bool = False,
+    keep_tuning: bool = False,
+    seed: int = 0,
+    starts: int | None = None,
+    resample: Literal["case", "residual"] | None = None,
+    workers: int | None = None,
+    command: str | None = None,
+) -> Fit:
+    """Fit a scaling law; the options are described in `qatplan.fitting.options.FitOptions`.
+
+    The fit is returned whatever its certificate says: look at `trustworthy`. `command` is recorded in it.
+    """
+    from qatplan.fitting.api import fit as fit_law
+    from qatplan.fitting.options import FitOptions
+
+    options = FitOptions(
+        law=law, rows=rows, bootstrap=bootstrap, interval=interval, level=level, holdout=holdout,
+        leave_one_size_out=leave_one_size_out, n=n, huber=huber, fix=dict(fix or {}), restrict=restrict,
+        keep_tuning=keep_tuning, seed=seed, starts=starts, resample=resample,
+        workers=min(2, os.cpu_count() or 1) if workers is None else workers,
+    )  # fmt: skip
+    found = _runs(runs)
+    return Fit(fit_law(found.table, options, sources=found.sources, command=command))
+
+
+def compare(
+    runs: RunsLike,
+    *,
+    laws: Sequence[str] = ("qat-loss", "chen2025", "effective", "chinchilla-per-bits", "chinchilla"),
+    holdout: str = "top-compute:0.2",
+    rows: str | None = None,
+    n: str = "total",
+    huber: float = 1e-3,
+    keep_tuning: bool = False,
+    seed: int = 0,
+) -> Comparison:
+    """Rank laws by how well they predict rows that they were not fitted to, all on the same rows."""
+    from qatplan.fitting.compare import compare as compare_laws
+
+    table = _runs(runs).table
+    return Comparison(
+        compare_laws(table, laws=laws, holdout=holdout, huber=huber, seed=seed, n=n, rows=rows, keep_tuning=keep_tuning)
+    )
+
+
+def memory(
+    model: str | None = None,
+    *,
+    format: str = "int4",
+    context: int = 8192,
+    batch: int = 1,
+    kv_format: str = "f16",
+    params: Count | None = None,
+    layers: int | None = None,
+    width: int | None = None,
+    heads: int | None = None,
+    kv_heads: int | None = None,
+    head_size: int | None = None,
+    feed_forward: int | None = None,
+    vocabulary: int | None = None,
+    tied: bool = True,
+    experts: int = 1,
+    experts_active: int = 1,
+) -> Memory:
+    """Bytes of a model in a quantized format: a known name, a config.json, or its shape in numbers.
+
+    >>> import qatplan as qp
+    >>> qp.memory("qwen3-8b", format="Q4_K_M", context=8192).total_bytes // 10**6
+    6555
+    """
+    from qatplan.models.lookup import architecture, described
+    from qatplan.models.memory import estimate
+
+    size = _count("params", params)
+    shape = (layers, width, heads, kv_heads, head_size, feed_forward, vocabulary, size)
+    if model is not None and any(value is not None for value in shape):
+        raise UsageError("give a model or its numbers, not both.")
+    subject = (
+        architecture(model)
+        if model is not None
+        else described(
+            layers=layers, width=width, heads=heads, kv_heads=kv_heads, head_size=head_size,
+            feed_forward=feed_forward, vocabulary=vocabulary, tied=tied, experts=experts,
+            experts_active=experts_active, params=size,
+        )
+    )  # fmt: skip
+    return Memory(estimate(subject, form=format, context=context, batch=batch, kv_format=kv_format))
+
+
+def predict(
+    fit: FitLike,
+    *,
+    params: Count,
+    tokens: Count,
+    bits: float | None = None,
+    fraction: float | None = None,
+    level: float = 0.95,
+    extrapolation_limit: float = 10.0,
+) -> Prediction:
+    """The loss of one run under a fitted law; without `bits` in full precision, without `fraction` at the law's best.
+
+    >>> import qatplan as qp
+    >>> round(qp.predict("fits/qat-loss.json", params="100K", tokens="4M", bits=4, fraction=0.1).predicted.loss, 2)
+    1.31
+    """
+    from qatplan.planning.prediction import predict as ask
+
+    return Prediction(
+        ask(
+            _fit(fit).fitted,
+            params=_needed("params", params),
+            tokens=_needed("tokens", tokens),
+            bits=bits,
+            fraction=fraction,
+            level=level,
+            limit=extrapolation_limit,
+        )
+    )
+
+
+def recommend(
+    fit: FitLike | None = None,
+    *,
+    law: str | None = None,
+    memory: Count | None = None,
+    params: Count | None = None,
+    model: str | None = None,
+    tokens: Count | None = None,
+    flops: Count | None = None,
+    gpu_hours: Count | None = None,
+    bits: float | Sequence[float] | None = None,
+    fraction: float | None = None,
+    target_loss: float | None = None,
+    fp_tokens: Count | None = None,
+    context: int = 8192,
+    batch: int = 1,
+    kv_format: str = "f16",
+    group_size: int | None = None,
+    embedding_bits: float | None = None,
+    vocabulary: Count | None = None,
+    sequence: int = 4096,
+    device: str = "h100",
+    dtype: str = "bf16",
+    mfu: float = 0.4,
+    qat_slowdown: float | None = None,
+    runs: RunsLike | None = None,
+    price_per_hour: float | None = None,
+    level: float = 0.95,
+    extrapolation_limit: float = 10.0,
+) -> Plan:
+    """Bits, parameters, tokens and the QAT fraction for budgets; each budget is an upper bound, the rest is chosen.
+
+    Without a fit, `law="qat-fraction"` answers for the fraction alone with the published law. `runs` measure what QAT
+    costs, whether fusing helps, and both ends of the split. The plan is returned even where it must not be relied upon:
+    look at `trustworthy`.
+
+    >>> import qatplan as qp
+    >>> plan = qp.recommend(law="qat-fraction", params="1.5B", tokens="300B", bits=(2, 4))
+    >>> [round(option["fraction"], 3) for option in plan.as_dict()["alternatives"]]
+    [0.365]
+    """
+    from qatplan.laws import QatFraction, get
+    from qatplan.models.costs import Rates
+    from qatplan.models.costs import device as find_device
+    from qatplan.models.layout import of_architecture
+    from qatplan.models.lookup import architecture
+    from qatplan.planning.fraction_only import advise
+    from qatplan.planning.problem import Problem
+    from qatplan.planning.recommend import default_bits
+    from qatplan.planning.recommend import recommend as ask
+
+    if fit is None and law is None:
+        raise UsageError("give a fit, or --law qat-fraction for the fraction alone.")
+    if fit is None and law is not None and get(law) is not QatFraction:
+        raise UsageError(f"law {law} needs a fit; only qat-fraction works without one: qatplan fit RUNS --law {law}.")
+    fitted = None if fit is None else _fit(fit).fitted
+    if fitted is not None and law is not None and law != fitted.law.name:
+        raise UsageError(f"{fit} holds law {fitted.law.name}, not {law}; leave --law out or give another fit.")
+    evidence: list[dict[str, Any]] = [] if runs is None else _runs(runs).table.to_pylist()
+    problem = Problem(
+        bits=_widths(bits) or default_bits(fitted),
+        params=_count("params", params),
+        layout=None if model is None else of_architecture(architecture(model)),
+        vocabulary=_count("vocabulary", vocabulary),
+        tokens=_count("tokens", tokens),
+        fraction=fraction,
+        flops=_count("flops", flops),
+        gpu_hours=_count("gpu_hours", gpu_hours),
+        memory=_bytes("memory", memory),
+        target_loss=target_loss,
+        fp_tokens=_count("fp_tokens", fp_tokens),
+        context=context,
+        batch=batch,
+        kv_format=kv_format,
+        group_size=group_size,
+        table_bits=embedding_bits,
+        sequence=sequence,
+        rates=Rates(
+            device=find_device(device),
+            dtype=dtype,
+            utilisation=mfu,
+            qat_slowdown=1.0 if qat_slowdown is None else qat_slowdown,
+            price_per_hour=price_per_hour,
+        ),
+        level=level,
+        extrapolation_limit=extrapolation_limit,
+    )
+    if fitted is None or isinstance(fitted.law, QatFraction):
+        return Plan(advise(problem, fitted))
+    return Plan(ask(fitted, problem, runs=evidence))
+
+
+def design(
+    fit: FitLike,
+    *,
+    budget: Count | None = None,
+    gpu_hours: Count | None = None,
+    runs: int = 12,
+    target: Literal["fraction", "bits"] = "fraction",
+    params: Count | None = None,
+    tokens: Count | None = None,
+    bits: float | Sequence[float] | None = None,
+    trunks: Mapping[Count, Count] | None = None,
+    device: str = "h100",
+    mfu: float = 0.4,
+    level: float = 0.95,
+) -> Design:
+    """Which runs to make next within a budget of FLOPs or device hours, and how much surer they make the plan.
+
+    `trunks` are full-precision trunks that were kept: {parameters: tokens}.
+    """
+    from qatplan.models.costs import Rates
+    from qatplan.models.costs import device as find_device
+    from qatplan.planning.next_runs.design import design as ask
+    from qatplan.planning.recommend import default_bits
+
+    if (budget is None) == (gpu_hours is None):
+        raise UsageError("give the budget either in FLOPs (--budget 1e18) or in device hours (--gpu-hours 10).")
+    flops = _count("budget", budget)
+    if flops is None:
+        hours = _count("gpu_hours", gpu_hours) or 0.0
+        flops = hours * Rates(device=find_device(device), utilisation=mfu).flops_per_hour
+    fitted = _fit(fit).fitted
+    return Design(
+        ask(
+            fitted,
+            budget=flops,
+            runs=runs,
+            target=target,
+            params=_count("params", params),
+            tokens=_count("tokens", tokens),
+            bits=_widths(bits) or default_bits(fitted),
+            trunks={_needed("trunks", size): _needed("trunks", seen) for size, seen in (trunks or {}).items()},
+            level=level,
+        )
+    )
+
+
+def sweep(
+    specification: str | os.PathLike[str],
+    *,
+    out: Location | None = None,
+    dry_run: bool = False,
+    engine: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    gpu_share: float | None = None,
+    workers: int | None = None,
+    stacked: int | None = None,
+    device: str = "auto",
+    console: Console | None = None,
+    json_lines: TextIO | None = None,
+    tensorboard: Path | None = None,
+) -> Outcome | Estimate:
+    """Train the runs of a specification into the folder `out`; called again it goes on where it was interrupted.
+
+    With `dry_run` nothing is trained, and the answer is what the sweep would take. `stacked` is how many segments a
+    worker trains at once. Progress goes to `console` (stderr unless given), events to `json_lines` and `tensorboard`.
+    """
+    from qatplan.sweep import run
+    from qatplan.sweep.specification import read as read_specification
+
+    plan = read_specification(Path(specification))
+    if dry_run:
+        return run.estimate(plan, device=device, workers=workers)
+    if out is None:
+        raise UsageError("--out is missing: name the folder of the sweep, or use --dry-run.")
+    from rich.console import Console as RichConsole
+
+    return run.sweep(
+        plan,
+        out,
+        device=device,
+        workers=workers,
+        console=console or RichConsole(stderr=True),
+        make_engine=_engine(engine, address, gpu_share, stacked),
+        json_lines=json_lines,
+        tensorboard=tensorboard,
+    )
+
+
+def _engine(
+    name: str, address: str | None, gpu_share: float | None, stacked: int | None
+) -> Callable[[int | None], Engine]:
+    """What makes the engine of a number of workers."""
+    if name == "ray":
+        from qatplan.sweep.engines.ray import RayEngine
+
+        return partial(RayEngine, address=address, gpu_share=gpu_share, together=stacked)
+    from qatplan.sweep.engines.local import LocalEngine
+
+    for option, value in (("--address", address), ("--gpu-share", gpu_share)):
+        if value is not None:
+            raise UsageError(f"{option} belongs to --engine ray.")
+    return partial(LocalEngine, together=stacked)
+
+
+def _runs(source: RunsLike, *more: Location) -> Runs:
+    """Runs from whatever stands for them."""
+    if isinstance(source, Runs):
+        return source
+    from qatplan import runs
+
+    if isinstance(source, (str, os.PathLike)):
+        paths: list[Location] = [source, *more]
+    elif _is_table(source):
+        return Runs(runs.sound(source))
+    elif isinstance(source, Iterable):
+        paths = [*source, *more]
+    else:
+        raise UsageError(
+            f"runs are a {type(source).__name__}; allowed are paths, a pandas or Arrow table, and what qp.read returns."
+        )
+    return Runs(runs.read(paths), tuple(str(path) for path in paths))
+
+
+def _is_table(source: object) -> bool:
+    return hasattr(source, "__arrow_c_stream__") or hasattr(source, "to_arrow") or hasattr(source, "iloc")
+
+
+def _fit(fit: FitLike) -> Fit:
+    return fit if isinstance(fit, Fit) else load(fit)
+
+
+def _count(name: str, value: Count | None) -> float | None:
+    return None if value is None else _needed(name, value)
+
+
+def _needed(name: str, value: Count) -> float:
+    try:
+        return float(parse_count(value))
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
+
+
+def _bytes(name: str, value: Count | None) -> float | None:
+    try:
+        return None if value is None else float(parse_bytes(value))
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from error
+
+
+def _widths(bits: float | Sequence[float] | None) -> tuple[float, ...] | None:
+    if bits is None:
+        return None
+    return tuple(float(b) for b in bits) if isinstance(bits, Sequence) else (float(bits),)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from qatplan.errors import QatplanError
-from qatplan.units import parse_bytes, parse_count, parse_duration
+from qatplan.units import parse_bytes, parse_count
 
 
 def parser(parse: Callable[[str], Any], metavar: str) -> Callable[[str], Any]:
@@ -61,7 +61,6 @@ def _location(text: str) -> str | Path:
 location_parser = parser(_location, "PATH")
 count_parser = parser(_positive, "COUNT")
 bytes_parser = parser(parse_bytes, "BYTES")
-duration_parser = parser(parse_duration, "DURATION")
 bits_parser = parser(_bits, "BITS")
 names_parser = parser(_names, "NAMES")
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qatplan.errors import UsageError
+from qatplan.errors import UsageError, closest
 from qatplan.importing.values import CellError, number
-from qatplan.runs.checks import closest
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<quoted>'[^']*'|\"[^\"]*\"|`[^`]*`)"

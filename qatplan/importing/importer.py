@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from qatplan import runs
-from qatplan.errors import UsageError
+from qatplan.errors import UsageError, closest
 from qatplan.importing.formulas import Formula, parse_formula
 from qatplan.importing.recognise import FRACTION, Recognised, recognise
 from qatplan.importing.source import Source, read_source
@@ -26,7 +26,6 @@ from qatplan.importing.values import (
     convert,
     number,
 )
-from qatplan.runs.checks import closest
 from qatplan.runs.schema import (
     ALIASES,
     BY_NAME,

@@ -21,8 +21,7 @@ from typing import Any, NamedTuple, NoReturn
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qatplan.errors import UsageError
-from qatplan.runs.checks import closest
+from qatplan.errors import UsageError, closest
 from qatplan.runs.schema import ALIASES, BY_NAME
 from qatplan.units import parse_count
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 FINISHED = "finished"
 DIVERGED = "diverged"
 STATUSES = (FINISHED, DIVERGED)
-SCHEDULES = ("full-precision", "classic", "fused", "fused-late", "post-training")
+QAT_SCHEDULES = ("classic", "fused", "fused-late")
+SCHEDULES = ("full-precision", *QAT_SCHEDULES, "post-training")
 OPTIMIZER_STATES = ("kept", "reset")
 CONTROL_BITS = 16.0
 """`bits` of a run whose second phase was trained in full precision: the control of what the schedule alone does."""

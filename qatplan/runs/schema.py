@@ -126,6 +126,8 @@ FIELDS: tuple[Field, ...] = (
 )
 
 NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
+SCALARS: tuple[str, ...] = tuple(field.name for field in FIELDS if not pa.types.is_list(field.type))
+"""Names of the columns of single values: all but what was logged along the run."""
 BY_NAME: dict[str, Field] = {field.name: field for field in FIELDS}
 MEASURED: frozenset[str] = frozenset(field.name for field in FIELDS if field.measured)
 ALIASES: dict[str, str] = {"n_params": "n_total"}

@@ -23,6 +23,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -82,7 +83,7 @@ def replay(page: Path, folder: Path) -> Iterator[tuple[Block, str]]:
     namespace: dict[str, object] = {}
     last = ""
     found = list(blocks(page))
-    for block, following in zip(found, [*found[1:], None], strict=True):
+    for block, following in zip_longest(found, found[1:]):
         shown_next = following is not None and following.mark == "output of" and following.value == block.text.strip()
         if block.mark == "file":
             (folder / block.value).write_text(block.text, encoding="utf-8")

@@ -6,13 +6,14 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable
 
+import pyarrow as pa
 import typer
 
 from qatplan.cli.app import COMMANDS, app
 from qatplan.laws import NAMES, get
 from qatplan.models.formats import BLOCKS, NAMED
 from qatplan.quant.registry import ENTRIES
-from qatplan.runs import FIELDS
+from qatplan.runs import FIELDS, Field
 
 MARKER = re.compile(r"^<!-- generated: (?P<name>[a-z-]+) -->$", re.MULTILINE)
 
@@ -49,10 +50,14 @@ def _command(name: str, command: typer.core.TyperCommand) -> str:
 def fields() -> str:
     """The columns of a runs table."""
     rows = (
-        (f"`{f.name}`", f"`{f.type}`" if len(str(f.type)) < 20 else "list", f.unit, "yes" if f.required else "", f.meaning)
-        for f in FIELDS
-    )
+        (f"`{f.name}`", _kind(f), f.unit, "yes" if f.required else "", f.meaning) for f in FIELDS
+    )  # fmt: skip
     return _table(("column", "type", "unit", "required", "meaning"), rows)
+
+
+def _kind(field: Field) -> str:
+    """The type, short: a curve is a list of structures."""
+    return "list" if isinstance(field.type, pa.ListType) else f"`{field.type}`"
 
 
 def laws() -> str:
@@ -84,10 +89,11 @@ def quantizers() -> str:
 def formats() -> str:
     """The weight formats known by name, with bits per weight of a matrix of 4096 columns, scales included."""
     named = ((f"`{u.name}`", f"{8 * u.bytes_of(4096, 4096) / 4096**2:.4g}", u.source) for u in NAMED.values())
-    blocks = ((f"`{b.name}`", f"{b.bits_per_weight:.4g}", f"{b.weights} weights in {b.bytes} bytes") for b in BLOCKS.values())
-    return _table(("format", "bits per weight", "source"), named) + "\n\n" + _table(
-        ("block type of ggml", "bits per weight", "block"), blocks
+    blocks = (
+        (f"`{b.name}`", f"{b.bits_per_weight:.4g}", f"{b.weights} weights in {b.bytes} bytes") for b in BLOCKS.values()
     )
+    first = _table(("format", "bits per weight", "source"), named)
+    return f"{first}\n\n{_table(('block type of ggml', 'bits per weight', 'block'), blocks)}"
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

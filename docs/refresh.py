@@ -84,7 +84,8 @@ def replay(page: Path, folder: Path) -> Iterator[tuple[Block, str]]:
     last = ""
     found = list(blocks(page))
     for block, following in zip_longest(found, found[1:]):
-        shown_next = following is not None and following.mark == "output of" and following.value == block.text.strip()
+        # An example whose output follows is run once, for that.
+        shown_next = following is not None and following.mark == "output of" and following.value == _joined(block.text)
         if block.mark == "file":
             (folder / block.value).write_text(block.text, encoding="utf-8")
         elif block.mark == "output of":
@@ -93,6 +94,11 @@ def replay(page: Path, folder: Path) -> Iterator[tuple[Block, str]]:
             last = _python(block, namespace, folder)
         elif block.mark is None and block.language == "bash" and not shown_next:
             _shell(block, block.text, folder)
+
+
+def _joined(text: str) -> str:
+    """A command as one line."""
+    return " ".join(text.replace("\\\n", " ").split())
 
 
 def _shell(block: Block, command: str, folder: Path) -> str:

@@ -17,12 +17,10 @@ from qatplan.importing.source import Source, read_source
 from qatplan.importing.traps import Objection, Row, all_objections, configuration
 from qatplan.importing.values import BIT_FIELDS, CellError, convert, number
 from qatplan.run_checks import closest
-from qatplan.run_schema import ALIASES, BY_NAME, CONTROL_BITS, DIVERGED, NAMES
+from qatplan.run_schema import ALIASES, BY_NAME, DIVERGED, NAMES
 
 MAPPABLE: tuple[str, ...] = (*(name for name in NAMES if name != "curve"), *ALIASES, FRACTION)
 """FIELD names of --map and --const."""
-_CONTROL = ("16", "16.0")
-"""Bits that are those of a second phase in full precision, where there are tokens of one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +168,6 @@ def _convert_row(
     elif values.get("loss") is None and not any(o.field in ("loss", "status") for o in objections):
         objections.append(Objection(row=index, field="loss", reason="loss is missing"))
     _derive(values)
-    if values.get("bits") is None and (values.get("d_qat") or 0) > 0 and str(given.get("bits")).strip() in _CONTROL:
-        values["bits"] = CONTROL_BITS
     return Row(number=index, cells=cells, values=values, given=given), objections
 
 

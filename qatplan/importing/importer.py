@@ -29,12 +29,8 @@ from qatplan.importing.values import (
 from qatplan.runs.schema import (
     ALIASES,
     BY_NAME,
-    CONTROL_BITS,
     DIVERGED,
 )
-
-_CONTROL = ("16", "16.0")
-"""Bits that are those of a second phase in full precision, where there are tokens of one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +126,6 @@ def _convert_row(index: int, cells: Mapping[str, Any], planned: Plan, diverged: 
     elif values.get("loss") is None and not any(o.field in ("loss", "status") for o in objections):
         objections.append(Objection(row=index, field="loss", reason="loss is missing"))
     _derive(values)
-    if values.get("bits") is None and (values.get("d_qat") or 0) > 0 and str(given.get("bits")).strip() in _CONTROL:
-        values["bits"] = CONTROL_BITS
     return Row(number=index, cells=cells, values=values, given=given), objections
 
 

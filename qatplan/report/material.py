@@ -81,4 +81,3 @@ def gather(fit: Path, run_paths: Sequence[Location] = ()) -> Material:
         raise DataError(f"{paths[0]} holds no runs.")
     used, exact = rows_of_fit(fitted, table)
     return Material(**{**vars(made), "table": table, "used": used, "exact": exact})
-

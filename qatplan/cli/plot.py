@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -17,15 +17,6 @@ from qatplan.cli.options import (
     location_parser,
 )
 from qatplan.cli.output import emit, note
-from qatplan.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from qatplan.figures.fraction import MeasuredOptimum
-    from qatplan.figures.make import Made, Request
-    from qatplan.laws.fitted import FittedLaw
-    from qatplan.storage.base import Location
 
 
 class Layout(StrEnum):
@@ -87,115 +78,17 @@ def plot(
 
     Example: qatplan plot loss-curves data/sweep --out loss-curves.svg
     """
-    from qatplan.figures import make, style
+    from qatplan.figures.api import draw_files
+    from qatplan.figures.make import Request
+    from qatplan.figures.style import out_path, save
 
-    make.check_kind(kind)
-    target = style.out_path(out)
-    fit_path, run_paths = _split(kind, sources, list(runs or []))
-    make.check_sources(kind, fit=fit_path is not None, runs=True)
-    fitted = None if fit_path is None else _read_fit(fit_path)
-    if fit_path is not None and fitted is not None and not run_paths and kind != "parameters":
-        run_paths = _recorded(fit_path, fitted)
-    make.check_sources(kind, fit=fitted is not None, runs=bool(run_paths))
-    table = _read_runs(run_paths, rows)
-    if kind == "residuals" and fitted is not None and table is not None:
-        table = _as_fitted(table, fitted)
-    request = make.Request(
+    target = out_path(out)
+    request = Request(
         params=params, tokens=tokens, bits=bits, layout=layout.value, relative=relative, training=training
     )
-    made = _made(kind, table, fitted, request)
-    written = style.save(made.figure, target)
-    shown: dict[str, Any] = {
-        "kind": kind,
-        "out": str(written),
-        "title": made.title,
-        "notes": made.notes,
-        "series": made.series,
-    }
+    made = draw_files(kind, sources, runs or [], rows=rows, request=request)
+    for remark in made.remarks:
+        note(remark)
+    written = str(save(made.figure, target))
+    shown = {"kind": kind, "out": written, "title": made.title, "notes": made.notes, "series": made.series}
     emit(shown, "\n".join([f"wrote {written}", made.title, *made.notes]), as_json)
-
-
-def _made(kind: str, table: pa.Table | None, fitted: FittedLaw | None, request: Request) -> Made:
-    from qatplan.figures import make
-    from qatplan.figures.measured import runs_of
-
-    convention = "total" if fitted is None else fitted.n_convention
-    return make.make(
-        kind,
-        runs=None if table is None else runs_of(table, convention),
-        fitted=fitted,
-        optima=_optima(table, fitted, convention) if kind == "fraction" else (),
-        request=request,
-    )
-
-
-def _split(kind: str, sources: list[Location], extra: list[Location]) -> tuple[Path | None, list[Location]]:
-    """(the fit, the runs) among what was named; a fit is a JSON file."""
-    fits = [p for p in sources if _is_json(p)]
-    tables = [p for p in sources if not _is_json(p)] + extra
-    if len(fits) > 1:
-        raise UsageError(f"{kind} shows one fit, and {len(fits)} JSON files were given.")
-    wrong = next((p for p in extra if _is_json(p)), None)
-    if wrong is not None:
-        raise UsageError(f"--runs {wrong} is a JSON file; runs are folders, Parquet or CSV files.")
-    return (Path(fits[0]) if fits else None), tables
-
-
-def _is_json(location: Location) -> bool:
-    return str(location).lower().endswith(".json")
-
-
-def _read_fit(path: Path) -> FittedLaw:
-    from qatplan.laws.fitted import FittedLaw
-
-    return FittedLaw.read(path)
-
-
-def _read_runs(paths: list[Location], expression: str | None) -> pa.Table | None:
-    from qatplan import runs
-
-    if not paths:
-        return None
-    table = runs.read(paths)
-    if expression is not None:
-        table = runs.select(table, expression)
-    if table.num_rows == 0:
-        raise DataError("no run is left to draw; check --rows." if expression else "the table holds no runs.")
-    return table
-
-
-def _optima(table: pa.Table | None, fitted: FittedLaw | None, convention: str) -> list[MeasuredOptimum]:
-    from qatplan.figures import optima
-
-    if table is not None:
-        return optima.measured(table, n=convention)
-    return optima.recorded(fitted) if fitted is not None else []
-
-
-def _recorded(fit_path: Path, fitted: FittedLaw) -> list[Location]:
-    """The runs a fit says it was made from, where all are still there: from here, or from the fit's own folder."""
-    from qatplan.storage.base import seen_from
-
-    found = seen_from((Path(), fit_path.parent, fit_path.parent.parent), fitted.provenance.get("sources") or [])
-    if found:
-        note(f"runs: {', '.join(str(path) for path in found)} (named by the fit; choose others with --runs)")
-    return found
-
-
-def _as_fitted(table: pa.Table, fitted: FittedLaw) -> pa.Table:
-    """The rows that the fit's law is fitted on, and a remark if they are not the ones it was fitted on."""
-    import pyarrow as arrow
-    import pyarrow.compute as pc
-
-    from qatplan.fitting.provenance import provenance
-    from qatplan.fitting.rows import select
-
-    if fitted.law.quantity != "loss":
-        return table
-    made = fitted.provenance
-    expression = made.get("row_expression")
-    chosen = select(table, fitted.law.name, shape=type(fitted.law), expression=expression, n=fitted.n_convention)
-    digest = provenance(chosen, seed=0, sources=(), command=None, rows=expression)["rows_digest"]
-    if made.get("rows_digest") not in (None, digest):
-        note("remark: these runs are not exactly those that the fit was made from")
-    return table.filter(pc.is_in(table.column("run_id"), value_set=arrow.array(chosen.run_id)))

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from qatplan.errors import UsageError
 from qatplan.figures.axes import log_axis
-from qatplan.figures.style import (
-    INK,
-    applied,
-    bits_name,
-    panel_grid,
-)
+from qatplan.figures.style import INK, bits_name, legend, panel_grid, styled
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.predictor import Band, FloatArray, Predictor
 from qatplan.units import format_count
 
 _POINTS = 121
+_BEST: dict[str, Any] = {"color": INK, "linewidth": 2.0}
+_LEVEL: dict[str, Any] = {"color": "#3a3a3a", "linewidth": 0.6}
+_BUDGET: dict[str, Any] = {"color": "#2f5d8a", "linewidth": 0.7, "linestyle": (0, (4, 3))}
+_RUN: dict[str, Any] = {
+    "color": "#a03020", "linestyle": "none", "marker": "o", "markersize": 2.8, "markerfacecolor": "white",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,21 +108,26 @@ def _notes(predictor: Predictor) -> tuple[str, ...]:
     return (text,)
 
 
+@styled
 def draw(series: Contours) -> Figure:
-    """The figure; nothing global is touched."""
-    with applied():
-        figure, grid = panel_grid(series.title, series.notes, panel=(3.9, 3.7), right=1.4, top=0.14)
-        axes = grid[0][0]
-        low, high = float(series.d_fp[0]), float(series.d_fp[-1])
-        log_axis(axes, "x", low, high, format_count, most=6)
-        log_axis(axes, "y", low, high, format_count, most=6)
-        axes.set_xlabel("Full-precision tokens D_fp")
-        axes.set_ylabel("QAT tokens D_qat")
-        _budgets(axes, low, high)
-        _loss(axes, series)
-        _path(axes, series)
-        axes.legend(handles=_handles(series), loc="upper left", bbox_to_anchor=(1.03, 1.01))
-        return figure
+    """Loss over the tokens of both phases, lines of equal budgets, and the best split of each."""
+    figure, grid = panel_grid(series.title, series.notes, panel=(3.9, 3.7), right=1.4, top=0.14)
+    axes = grid[0][0]
+    low, high = float(series.d_fp[0]), float(series.d_fp[-1])
+    log_axis(axes, "x", low, high, format_count, most=6)
+    log_axis(axes, "y", low, high, format_count, most=6)
+    axes.set_xlabel("Full-precision tokens D_fp")
+    axes.set_ylabel("QAT tokens D_qat")
+    _budgets(axes, low, high)
+    _loss(axes, series)
+    _path(axes, series)
+    entries = [
+        {**_BEST, "label": "best split"},
+        {**_LEVEL, "label": "equal loss\n(nats/token)"},
+        {**_BUDGET, "label": "equal D_total\n(tokens)"},
+    ]
+    legend(axes, [*entries, {**_RUN, "label": "measured runs"}] if series.measured else entries)
+    return figure
 
 
 def _loss(axes: Axes, series: Contours) -> None:
@@ -134,9 +140,8 @@ def _loss(axes: Axes, series: Contours) -> None:
         series.d_fp, series.d_qat, finite, levels=[-np.inf, *series.levels, np.inf],
         colors=[str(round(float(s), 4)) for s in shades], zorder=0,
     )  # fmt: skip
-    lines = axes.contour(
-        series.d_fp, series.d_qat, finite, levels=list(series.levels), colors="#3a3a3a", linewidths=0.6, zorder=1
-    )
+    style = {"colors": _LEVEL["color"], "linewidths": _LEVEL["linewidth"]}
+    lines = axes.contour(series.d_fp, series.d_qat, finite, levels=list(series.levels), **style, zorder=1)
     digits = max(2, *(len(f"{v:g}".partition(".")[2]) for v in series.levels))
     axes.clabel(lines, fmt=f"%.{digits}f", fontsize=6, inline=True, inline_spacing=2)
 
@@ -148,14 +153,14 @@ def _budgets(axes: Axes, low: float, high: float) -> None:
         if not 2.2 * low < total < 1.9 * high:
             continue
         share = 1 / (1 + np.exp(-np.linspace(-18, 18, 401)))
-        axes.plot(total * (1 - share), total * share, color="#2f5d8a", linewidth=0.7, linestyle=(0, (4, 3)), zorder=2)
+        axes.plot(total * (1 - share), total * share, **_BUDGET, zorder=2)
         # Labels sit where a line meets the lower edge, or the right edge for the largest budgets.
         below = total < high
         spot = (total - low, low) if below else (high, total - high)
         if spot[1] >= low:
             axes.annotate(
                 format_count(total), spot, xytext=(0, 2) if below else (-2, 2), textcoords="offset points", fontsize=6,
-                color="#2f5d8a", zorder=5, ha="center" if below else "right", va="bottom",
+                color=_BUDGET["color"], zorder=5, ha="center" if below else "right", va="bottom",
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.75},
             )  # fmt: skip
 
@@ -171,31 +176,7 @@ def _path(axes: Axes, series: Contours) -> None:
             np.concatenate([b * lower, (b * upper)[::-1]]),
             color=INK, alpha=0.18, linewidth=0, zorder=3,
         )  # fmt: skip
-    axes.plot(b * (1 - f.value[inside]), b * f.value[inside], color=INK, linewidth=2.0, zorder=4)
+    axes.plot(b * (1 - f.value[inside]), b * f.value[inside], **_BEST, zorder=4)
     if series.measured:
         fp, qat = np.array(series.measured).T
-        axes.plot(
-            fp, qat, linestyle="none", marker="o", markersize=2.8, markerfacecolor="white", color="#a03020", zorder=5
-        )
-
-
-def _handles(series: Contours) -> list[Line2D]:
-    handles = [
-        Line2D([], [], color=INK, linewidth=2.0, label="best split"),
-        Line2D([], [], color="#3a3a3a", linewidth=0.6, label="equal loss\n(nats/token)"),
-        Line2D([], [], color="#2f5d8a", linewidth=0.7, linestyle=(0, (4, 3)), label="equal D_total\n(tokens)"),
-    ]
-    if series.measured:
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color="#a03020",
-                marker="o",
-                markersize=2.8,
-                markerfacecolor="white",
-                linestyle="none",
-                label="measured runs",
-            )
-        )
-    return handles
+        axes.plot(fp, qat, **_RUN, zorder=5)

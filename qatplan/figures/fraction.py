@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 
 from qatplan.errors import DataError
 from qatplan.figures.axes import log_axis, padded_log
-from qatplan.figures.style import (
-    FULL_PRECISION,
-    INK,
-    applied,
-    bits_look,
-    bits_name,
-    panel_grid,
-)
+from qatplan.figures.style import FULL_PRECISION, INK, bits_look, bits_name, legend, panel_grid, styled
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.predictor import Band, FloatArray, Predictor
 from qatplan.laws.qat_fraction import PUBLISHED_A, QatFraction
 from qatplan.units import format_count
 
+_PUBLISHED: dict[str, Any] = {"color": INK, "linewidth": 1.3}
+_REFITTED: dict[str, Any] = {"color": FULL_PRECISION, "linestyle": (0, (5, 2)), "linewidth": 1.3}
 _LEAST_S = 2.0
 """Below this the published law gives fractions under 1e-4, and at 1 it ends."""
 
@@ -150,16 +145,16 @@ def _notes(optima: Sequence[MeasuredOptimum], paths: Sequence[Path], predictor: 
     return tuple(notes)
 
 
+@styled
 def draw(series: FractionFigure) -> Figure:
-    """The figure; nothing global is touched."""
-    with applied():
-        figure, grid = panel_grid(series.title, series.notes, panel=(4.3, 2.9), right=1.75, top=0.12)
-        axes = grid[0][0]
-        _axes(axes, series)
-        _laws(axes, series)
-        _optima(axes, series.optima)
-        axes.legend(handles=_handles(series), loc="upper left", bbox_to_anchor=(1.02, 1.02))
-        return figure
+    """The laws as lines, the measured optima as points."""
+    figure, grid = panel_grid(series.title, series.notes, panel=(4.3, 2.9), right=1.75, top=0.12)
+    axes = grid[0][0]
+    _axes(axes, series)
+    _laws(axes, series)
+    _optima(axes, series.optima)
+    legend(axes, _entries(series))
+    return figure
 
 
 def _axes(axes: Axes, series: FractionFigure) -> None:
@@ -176,16 +171,14 @@ def _axes(axes: Axes, series: FractionFigure) -> None:
 
 
 def _laws(axes: Axes, series: FractionFigure) -> None:
-    axes.plot(series.s_total, series.published, color=INK, linewidth=1.3, zorder=2)
+    axes.plot(series.s_total, series.published, **_PUBLISHED, zorder=2)
     if series.refitted is not None:
         _band(axes, series.s_total, series.refitted, FULL_PRECISION)
-        axes.plot(
-            series.s_total, series.refitted.value, color=FULL_PRECISION, linestyle=(0, (5, 2)), linewidth=1.3, zorder=2
-        )
+        axes.plot(series.s_total, series.refitted.value, **_REFITTED, zorder=2)
     for path in series.paths:
         look = bits_look(path.bits)
         _band(axes, path.s_total, path.fraction, look.color)
-        axes.plot(path.s_total, path.fraction.value, color=look.color, linestyle=look.line, linewidth=0.9, zorder=2)
+        axes.plot(path.s_total, path.fraction.value, **look.stroke, linewidth=0.9, zorder=2)
 
 
 def _band(axes: Axes, x: FloatArray, band: Band, color: str) -> None:
@@ -211,8 +204,8 @@ def _optima(axes: Axes, optima: Sequence[MeasuredOptimum]) -> None:
     for optimum, s_total in zip(optima, apart([o.s_total for o in optima]), strict=True):
         look = bits_look(optimum.bits)
         axes.plot([s_total] * 2, [optimum.low, optimum.high], color=look.color, linewidth=0.6, alpha=0.8, zorder=3)
-        axes.plot([s_total], [optimum.fraction], marker=look.marker, markersize=4.4, linestyle="none",
-                  color=look.color, markerfacecolor=look.color if optimum.end == 0 else "white", zorder=4,
+        face = look.color if optimum.end == 0 else "white"
+        axes.plot([s_total], [optimum.fraction], **look.points, markersize=4.4, markerfacecolor=face, zorder=4,
                   clip_on=False)  # fmt: skip
         if optimum.end:
             axes.annotate("", (s_total, optimum.fraction + 0.055 * optimum.end),
@@ -221,25 +214,13 @@ def _optima(axes: Axes, optima: Sequence[MeasuredOptimum]) -> None:
                                       "shrinkA": 0, "shrinkB": 0, "mutation_scale": 6})  # fmt: skip
 
 
-def _handles(series: FractionFigure) -> list[Line2D]:
-    handles = [Line2D([], [], color=INK, linewidth=1.3, label=f"published law, a = {PUBLISHED_A:g}")]
+def _entries(series: FractionFigure) -> list[dict[str, Any]]:
+    entries = [{**_PUBLISHED, "label": f"published law, a = {PUBLISHED_A:g}"}]
     if series.refitted_a is not None:
-        label = f"refitted law, a = {series.refitted_a:.3g}"
-        handles.append(Line2D([], [], color=FULL_PRECISION, linestyle=(0, (5, 2)), linewidth=1.3, label=label))
-    with_path = {p.bits for p in series.paths}
-    with_point = {o.bits for o in series.optima}
+        entries.append({**_REFITTED, "label": f"refitted law, a = {series.refitted_a:.3g}"})
+    with_path, with_point = {p.bits for p in series.paths}, {o.bits for o in series.optima}
     for bits in sorted(with_path | with_point):
         look = bits_look(bits)
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=look.color,
-                marker=look.marker if bits in with_point else "",
-                linestyle=look.line if bits in with_path else "none",
-                linewidth=0.9,
-                markersize=4.4,
-                label=bits_name(bits),
-            )
-        )
-    return handles
+        style = look.both if bits in with_path & with_point else look.points if bits in with_point else look.stroke
+        entries.append({**style, "linewidth": 0.9, "markersize": 4.4, "label": bits_name(bits)})
+    return entries

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from qatplan.errors import UsageError
 from qatplan.figures.axes import log_axis
-from qatplan.figures.style import (
-    FULL_PRECISION,
-    applied,
-    bits_look,
-    bits_name,
-    panel_grid,
-)
+from qatplan.figures.style import CONTROL, bits_look, bits_name, legend, panel_grid, styled
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.optimum import optimal_fraction
 from qatplan.laws.predictor import Band, FloatArray, Predictor
@@ -148,31 +142,29 @@ def _notes(predictor: Predictor) -> tuple[str, ...]:
     return tuple(notes)
 
 
+@styled
 def draw(series: Frontier) -> Figure:
-    """The figure; nothing global is touched."""
-    with applied():
-        uncertain = series.choices[0].best is not None
-        figure, grid = panel_grid(
-            series.title, series.notes, rows=3 if uncertain else 2, panel=(4.3, 2.5), right=1.45, top=0.14,
-            gaps=(0.1, 0.06), row_heights=[2.5, 0.2, 0.95] if uncertain else [2.5, 0.2],
-        )  # fmt: skip
-        spots = [row[0] for row in grid]
-        base = 2.0 if series.memory[-1] / series.memory[0] < 3000 else 10.0
-        for i, axes in enumerate(spots):
-            log_axis(axes, "x", float(series.memory[0]), float(series.memory[-1]), _short_bytes, most=8, base=base)
-            if i < len(spots) - 1:
-                axes.tick_params(axis="x", labelbottom=False)
-        spots[-1].set_xlabel("Memory of the weights, N · bits / 8")
-        _losses(spots[0], series)
-        _strip(spots[1], series)
-        if uncertain:
-            _shares(spots[2], series)
-        spots[0].legend(handles=_handles(series), loc="upper left", bbox_to_anchor=(1.02, 1.01))
-        return figure
-
-
-def _short_bytes(value: float) -> str:
-    return format_bytes(value, digits=2)
+    """Losses over the memory, the best bit width at each, and how sure that is."""
+    heights = [2.5, 0.2, 0.95] if series.choices[0].best is not None else [2.5, 0.2]
+    figure, grid = panel_grid(
+        series.title, series.notes, rows=len(heights), panel=(4.3, 2.5), right=1.45, top=0.14, gaps=(0.1, 0.06),
+        row_heights=heights,
+    )  # fmt: skip
+    spots = [row[0] for row in grid]
+    low, high = float(series.memory[0]), float(series.memory[-1])
+    for axes in spots:
+        name = partial(format_bytes, digits=2)
+        log_axis(axes, "x", low, high, name, most=8, base=2.0 if high / low < 3000 else 10.0)
+        axes.tick_params(axis="x", labelbottom=axes is spots[-1])
+    spots[-1].set_xlabel("Memory of the weights, N · bits / 8")
+    _losses(spots[0], series)
+    _strip(spots[1], series)
+    if len(spots) > 2:
+        _shares(spots[2], series)
+    entries = [{**bits_look(c.bits).both, "label": bits_name(c.bits)} for c in series.choices]
+    entries.append({**CONTROL, "label": "full precision\n(16 bits stored)"})
+    legend(spots[0], [*entries, {"color": "0.8", "linewidth": 4.5, "label": "lowest loss"}])
+    return figure
 
 
 def _losses(axes: Axes, series: Frontier) -> None:
@@ -188,16 +180,14 @@ def _losses(axes: Axes, series: Frontier) -> None:
     if series.lowest.low is not None and series.lowest.high is not None:
         axes.fill_between(series.memory, series.lowest.low, series.lowest.high, color="0.92", linewidth=0, zorder=0)
     axes.plot(series.memory, lowest, color="0.8", linewidth=4.5, zorder=1, solid_capstyle="round")
-    axes.plot(
-        series.memory, series.full_precision, color=FULL_PRECISION, linewidth=0.8, linestyle=(0, (4, 2)), zorder=2
-    )
+    axes.plot(series.memory, series.full_precision, **CONTROL, zorder=2)
     for choice in series.choices:
         look = bits_look(choice.bits)
         inside = np.where(choice.inside, choice.loss, np.nan)
-        axes.plot(series.memory, choice.loss, color=look.color, linewidth=0.5, alpha=0.6, linestyle=look.line, zorder=2)
+        axes.plot(series.memory, choice.loss, **look.stroke, linewidth=0.5, alpha=0.6, zorder=2)
         marks = np.flatnonzero(choice.inside)
-        axes.plot(series.memory, inside, color=look.color, linestyle=look.line, marker=look.marker,
-                  markevery=marks[:: max(1, len(marks) // 4)].tolist() if len(marks) else [], zorder=3)  # fmt: skip
+        every = marks[:: max(1, len(marks) // 4)].tolist()
+        axes.plot(series.memory, inside, **look.both, markevery=every, zorder=3)
 
 
 def _strip(axes: Axes, series: Frontier) -> None:
@@ -220,24 +210,5 @@ def _shares(axes: Axes, series: Frontier) -> None:
     axes.grid(axis="y")
     axes.set_ylabel("Share of draws\nin which best")
     for choice in series.choices:
-        look = bits_look(choice.bits)
         if choice.best is not None:
-            axes.plot(
-                series.memory, choice.best, color=look.color, linestyle=look.line, marker=look.marker, markevery=24
-            )
-
-
-def _handles(series: Frontier) -> list[Line2D]:
-    handles = []
-    for choice in series.choices:
-        look = bits_look(choice.bits)
-        handles.append(
-            Line2D([], [], color=look.color, linestyle=look.line, marker=look.marker, label=bits_name(choice.bits))
-        )
-    handles.append(
-        Line2D(
-            [], [], color=FULL_PRECISION, linewidth=0.8, linestyle=(0, (4, 2)), label="full precision\n(16 bits stored)"
-        )
-    )
-    handles.append(Line2D([], [], color="0.8", linewidth=4.5, label="lowest loss"))
-    return handles
+            axes.plot(series.memory, choice.best, **bits_look(choice.bits).both, markevery=24)

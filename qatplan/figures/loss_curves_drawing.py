@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from qatplan.figures.axes import FractionScale
 from qatplan.figures.loss_curves import Curve, LossCurves, Panel
 from qatplan.figures.measured import POST_TRAINING
-from qatplan.figures.style import (
-    FAINT,
-    FULL_PRECISION,
-    INK,
-    Look,
-    applied,
-    bits_name,
-    ordered_looks,
-    panel_grid,
-)
+from qatplan.figures.style import FAINT, FULL_PRECISION, INK, Look, bits_name, legend, ordered_looks, panel_grid, styled
+from qatplan.laws.predictor import FittedCurve
 from qatplan.units import format_count
 
 _CLASSIC = ("classic", "")
+_CONTROL: dict[str, Any] = {"color": FULL_PRECISION, "linewidth": 0.7, "linestyle": (0, (5, 3))}
+_LOWEST: dict[str, Any] = {
+    "marker": "o", "markersize": 7.5, "linestyle": "none", "markerfacecolor": "none", "markeredgecolor": INK,
+}  # fmt: skip
+_OPTIMUM: dict[str, Any] = {"marker": "|", "markersize": 8, "color": INK, "linestyle": "none"}
+_Keys = dict[tuple[float, float], Look]
+"""A look for every (N, D_total), shared by the panels of all bit widths."""
 
 
+@styled
 def draw(series: LossCurves) -> Figure:
-    """The figure; nothing global is touched."""
-    with applied():
-        return _draw(series)
-
-
-def _draw(series: LossCurves) -> Figure:
+    """A panel for each `Panel`, a legend for each row of them."""
     rows = _wrapped(series)
     columns = max(len(row) for row in rows)
     measured = [p.fraction for c in series.curves for p in c.points]
@@ -82,20 +76,12 @@ def _wrapped(series: LossCurves) -> list[list[Panel | None]]:
     return [list(row) for row in series.rows]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Key:
-    """What a legend line stands for: sizes and budgets share a look over bit widths."""
-
-    n: float
-    d_total: float
-
-
-def _keys(curves: Sequence[Curve]) -> dict[_Key, Look]:
-    keys = sorted({_Key(n=c.n, d_total=c.d_total) for c in curves}, key=lambda k: (k.n, k.d_total))
+def _keys(curves: Sequence[Curve]) -> _Keys:
+    keys = sorted({(c.n, c.d_total) for c in curves})
     return dict(zip(keys, ordered_looks(len(keys)), strict=True))
 
 
-def _panel(axes: Axes, panel: Panel, scale: FractionScale, keys: dict[_Key, Look], short: bool) -> None:
+def _panel(axes: Axes, panel: Panel, scale: FractionScale, keys: _Keys, short: bool) -> None:
     low, high = loss_limits(panel.curves)
     axes.set_ylim(low, high)
     scale.apply(axes, short=short)
@@ -106,7 +92,7 @@ def _panel(axes: Axes, panel: Panel, scale: FractionScale, keys: dict[_Key, Look
     seeds = {(c.n, c.d_total, c.schedule, c.variant): c.seed for c in reversed(panel.curves)}
     overflow: list[tuple[float, float]] = []
     for curve in panel.curves:
-        look = keys[_Key(n=curve.n, d_total=curve.d_total)]
+        look = keys[curve.n, curve.d_total]
         main = seeds[curve.n, curve.d_total, curve.schedule, curve.variant] == curve.seed
         overflow += _curve(axes, curve, look, scale, main)
     _controls(axes, panel, keys)
@@ -129,92 +115,61 @@ def _curve(axes: Axes, curve: Curve, look: Look, scale: FractionScale, main: boo
     rounded = np.array([p.fraction == 0.0 for p in finished], dtype=bool)
     for part, fill in ((inside & ~rounded, face), (inside & rounded, look.color)):
         # A rounded model belongs to no schedule, so it is never hollow.
-        axes.plot(x[part], y[part], linestyle="none", marker=look.marker, markersize=size, color=look.color,
-                  markerfacecolor=fill, zorder=4, clip_on=False)  # fmt: skip
-    if curve.fitted is not None:
-        if main:
-            _fitted(axes, curve, look, scale)
-    else:
+        axes.plot(x[part], y[part], **look.points, markersize=size, markerfacecolor=fill, zorder=4, clip_on=False)
+    if curve.fitted is None:
         inner = np.array([0.0 < p.fraction < 1.0 for p in finished], dtype=bool)
         weight = (1.1 if solid else 0.7) if main else 0.4
-        axes.plot(x[inner], y[inner], linestyle=look.line, color=look.color, linewidth=weight, zorder=2)
+        axes.plot(x[inner], y[inner], **look.stroke, linewidth=weight, zorder=2)
         # A hairline bridges the break to the set-apart ends: they belong to the curve, at no distance on this scale.
         for end, near in ((0, 1), (-1, -2)):
             if len(finished) > 1 and not inner[end] and inner[near]:
                 axes.plot(x[[end, near]], y[[end, near]], color=look.color, linewidth=0.45, alpha=0.7, zorder=1)
+    elif main:
+        _fitted(axes, curve.fitted, look, scale)
     minimum = curve.minimum
     if minimum is not None and main and minimum.loss is not None and minimum.loss <= top:
-        axes.plot(
-            scale.positions([minimum.fraction]),
-            [minimum.loss],
-            marker="o",
-            markersize=7.5,
-            linestyle="none",
-            markerfacecolor="none",
-            markeredgecolor=INK,
-            markeredgewidth=0.8,
-            zorder=5,
-            clip_on=False,
-        )
+        place = scale.positions([minimum.fraction])
+        axes.plot(place, [minimum.loss], **_LOWEST, markeredgewidth=0.8, zorder=5, clip_on=False)
     diverged = scale.positions([p.fraction for p in curve.points if p.loss is None])
     axes.plot(diverged, np.full(len(diverged), top), linestyle="none", marker="x", color=look.color, markersize=4.5,
               markeredgewidth=1.1, zorder=6, clip_on=False)  # fmt: skip
     return [(float(a), float(b)) for a, b in zip(x[~inside], y[~inside], strict=True)]
 
 
-def _fitted(axes: Axes, curve: Curve, look: Look, scale: FractionScale) -> None:
-    fit = curve.fitted
-    if fit is None:
-        return
+def _fitted(axes: Axes, fit: FittedCurve, look: Look, scale: FractionScale) -> None:
     x = scale.positions(fit.fraction)
-    axes.plot(x, fit.loss.value, linestyle=look.line, color=look.color, zorder=2)
+    axes.plot(x, fit.loss.value, **look.stroke, zorder=2)
     if fit.loss.low is not None and fit.loss.high is not None:
         axes.fill_between(x, fit.loss.low, fit.loss.high, color=look.color, alpha=0.18, linewidth=0, zorder=1)
     if fit.optimum is not None and fit.optimum_loss is not None and scale.low <= fit.optimum <= scale.high:
-        axes.plot(scale.positions([fit.optimum]), [fit.optimum_loss], marker="|", markersize=8, color=INK,
-                  markeredgewidth=1.0, linestyle="none", zorder=5)  # fmt: skip
+        axes.plot(scale.positions([fit.optimum]), [fit.optimum_loss], **_OPTIMUM, markeredgewidth=1.0, zorder=5)
 
 
-def _controls(axes: Axes, panel: Panel, keys: dict[_Key, Look]) -> None:
-    low = axes.get_ylim()[0]
-    shown: dict[_Key, float] = {}
-    for curve in panel.curves:
-        if curve.control is not None:
-            shown.setdefault(_Key(n=curve.n, d_total=curve.d_total), curve.control)
-    below = []
+def _controls(axes: Axes, panel: Panel, keys: _Keys) -> None:
+    low, edge = axes.get_ylim()[0], axes.get_yaxis_transform()
+    # The first curve of a size and budget has the control of its seed.
+    shown = {(c.n, c.d_total): c.control for c in reversed(panel.curves) if c.control is not None}
     for key, value in shown.items():
-        if value < low:
-            below.append(value)
-            continue
-        axes.axhline(value, color=FULL_PRECISION, linewidth=0.7, linestyle=(0, (5, 3)), zorder=1)
-        # The budget's own marker sits on its control line, so that several lines can be told apart.
-        axes.plot(
-            [1.0],
-            [value],
-            transform=axes.get_yaxis_transform(),
-            marker=keys[key].marker,
-            markersize=3,
-            color=keys[key].color,
-            markerfacecolor="white",
-            linestyle="none",
-            clip_on=False,
-            zorder=4,
-        )
-    if below:
+        if value >= low:
+            axes.axhline(value, **_CONTROL, zorder=1)
+            # The budget's own marker sits on its control line, so that several lines can be told apart.
+            axes.plot([1.0], [value], transform=edge, **keys[key].points, markersize=3, markerfacecolor="white",
+                      clip_on=False, zorder=4)  # fmt: skip
+    if below := [value for value in shown.values() if value < low]:
         span = f"{min(below):.3f}" if len(below) == 1 else f"{min(below):.3f} to {max(below):.3f}"
         axes.text(0.03, 0.015, f"full precision {span} ↓", transform=axes.transAxes, ha="left", va="bottom",
                   fontsize=6, color=FULL_PRECISION)  # fmt: skip
 
 
 def _overflow(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    if not points:
+        return
     top = axes.get_ylim()[1]
     by_place: dict[float, list[float]] = {}
     for place, loss in points:
         by_place.setdefault(round(place, 6), []).append(loss)
-    for place in by_place:
-        axes.plot([place], [top], marker="^", color=INK, markersize=3.5, linestyle="none", clip_on=False, zorder=6)
-    if not by_place:
-        return
+    axes.plot([*by_place], [top] * len(by_place), marker="^", color=INK, markersize=3.5, linestyle="none",
+              clip_on=False, zorder=6)  # fmt: skip
     # One label says how far the highest lies; the carets show where the others are.
     place = max(by_place, key=lambda spot: max(by_place[spot]))
     losses = by_place[place]
@@ -254,27 +209,28 @@ def loss_limits(curves: Sequence[Curve]) -> tuple[float, float]:
     return low - 0.06 * (high - low), high + 0.08 * (high - low)
 
 
-def _row_legend(axes: Axes, keys: dict[_Key, Look], series: LossCurves, with_guide: bool) -> None:
-    many_sizes = len({k.n for k in keys}) > 1
-    fitted = any(c.fitted is not None for c in series.curves)
-    handles: list[Line2D] = []
-    for key, look in keys.items():
-        label = f"D_total {format_count(key.d_total)}"
-        if many_sizes:
-            label = f"N {format_count(key.n)}, {label}"
-        handles.append(Line2D([], [], color=look.color, marker=look.marker, linestyle=look.line, label=label))
-    guide: list[Line2D] = []
+def _row_legend(axes: Axes, keys: _Keys, series: LossCurves, with_guide: bool) -> None:
+    many_sizes = len({n for n, _ in keys}) > 1
+    entries: list[dict[str, Any]] = []
+    for (n, d_total), look in keys.items():
+        label = f"D_total {format_count(d_total)}"
+        entries.append({**look.both, "label": f"N {format_count(n)}, {label}" if many_sizes else label})
+    legend(axes, entries + (_guide(series) if with_guide else []))
+
+
+def _guide(series: LossCurves) -> list[dict[str, Any]]:
+    """What is drawn besides the curves."""
+    guide: list[dict[str, Any]] = []
     # Models that were only rounded are a curve without a schedule, and never hollow.
     names = sorted({c.schedule for c in series.curves} - {*_CLASSIC, POST_TRAINING})
     if names:
         # Several names take a line of their own: the margin is as wide as one budget's label.
-        label = " ".join([*names, "(hollow)"]) if len(names) == 1 else f"{', '.join(names)}\n(hollow)"
-        guide.append(Line2D([], [], color=FAINT, marker="o", markerfacecolor="white", linewidth=0.7, label=label))
+        label = f"{', '.join(names)}{' ' if len(names) == 1 else chr(10)}(hollow)"
+        guide.append({"color": FAINT, "marker": "o", "markerfacecolor": "white", "linewidth": 0.7, "label": label})
     if any(c.control is not None for c in series.curves):
-        guide.append(Line2D([], [], color=FULL_PRECISION, linewidth=0.7, linestyle=(0, (5, 3)), label="full precision"))
+        guide.append({**_CONTROL, "label": "full precision"})
     if any(c.minimum is not None for c in series.curves):
-        guide.append(Line2D([], [], marker="o", markersize=7.5, markerfacecolor="none", markeredgecolor=INK,
-                            linestyle="none", label="lowest point"))  # fmt: skip
-    if fitted:
-        guide.append(Line2D([], [], marker="|", markersize=8, color=INK, linestyle="none", label="fitted optimum"))
-    axes.legend(handles=handles + (guide if with_guide else []), loc="upper left", bbox_to_anchor=(1.03, 1.02))
+        guide.append({**_LOWEST, "label": "lowest point"})
+    if any(c.fitted is not None for c in series.curves):
+        guide.append({**_OPTIMUM, "label": "fitted optimum"})
+    return guide

@@ -42,10 +42,15 @@ class Request:
     """Training tokens for the frontier and training curves; the largest budget for contours."""
     bits: tuple[float, ...] | None = None
     layout: str = "grid"
+    """How loss curves share panels: "grid" is one per size and bit width, "bits" one per bit width."""
     relative: bool = False
     """Loss above the full-precision control in place of the loss itself (loss-curves)."""
     training: bool = False
     """Loss along training in place of final losses (loss-curves)."""
+
+    def __post_init__(self) -> None:
+        if self.layout not in ("grid", "bits"):
+            raise UsageError(f"layout is {self.layout!r}; allowed are grid and bits.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,8 @@ class Made:
     title: str
     notes: tuple[str, ...]
     series: Any
+    remarks: tuple[str, ...] = ()
+    """What a person should know about the sources that were found for the figure."""
 
 
 def check_kind(kind: str) -> None:

@@ -12,13 +12,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from qatplan.errors import DataError
 from qatplan.figures.axes import nice_log_ticks
-from qatplan.figures.style import (
-    FAINT,
-    INK,
-    applied,
-    panel_grid,
-    text_width,
-)
+from qatplan.figures.style import FAINT, INK, panel_grid, styled, text_width
 
 if TYPE_CHECKING:
     from qatplan.laws.fitted import FittedLaw
@@ -56,6 +50,19 @@ class Estimate:
             return None
         return self.low / self.value, self.high / self.value
 
+    @property
+    def cut(self) -> bool:
+        """Whether the interval goes on beyond the axis."""
+        ratio = self.relative
+        return ratio is not None and (ratio[0] < 1 / _WIDEST or ratio[1] > _WIDEST)
+
+    @property
+    def text(self) -> str:
+        """Value, interval and unit, as the column at the right has them: four significant digits."""
+        interval = "" if self.low is None or self.high is None else f"  [{self.low:.4g}, {self.high:.4g}]"
+        unit = "" if self.unit in ("", "1") else f" {self.unit.replace(' * ', ' · ')}"
+        return f"{self.value:.4g}{interval}".replace("-", "−") + unit
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
@@ -74,18 +81,13 @@ def parameters(fitted: FittedLaw) -> Parameters:
         low, high = fitted.intervals.get(parameter.name, (np.nan, np.nan))
         known = bool(np.isfinite(low) and np.isfinite(high))
         edges = [e for e in (parameter.lower, parameter.upper) if np.isfinite(e)]
+        at_bound = any(abs(value - e) <= 1e-9 * max(1.0, abs(e)) for e in edges)
         estimates.append(
             Estimate(
-                name=parameter.name,
-                symbol=parameter.symbol,
-                unit=parameter.unit,
-                meaning=parameter.meaning,
-                value=value,
-                low=float(low) if known else None,
-                high=float(high) if known else None,
-                at_bound=any(abs(value - e) <= 1e-9 * max(1.0, abs(e)) for e in edges),
+                name=parameter.name, symbol=parameter.symbol, unit=parameter.unit, meaning=parameter.meaning,
+                value=value, low=float(low) if known else None, high=float(high) if known else None, at_bound=at_bound,
             )
-        )
+        )  # fmt: skip
     if not estimates:
         raise DataError(f"the law {fitted.law.name} has no parameters to draw.")
     notes = []
@@ -96,7 +98,7 @@ def parameters(fitted: FittedLaw) -> Parameters:
         notes.append("This fit records no intervals; fit again with --bootstrap to have them.")
     if any(e.at_bound for e in estimates):
         notes.append("Hollow: the estimate lies at a bound of the parameter.")
-    if any(_cut(e) for e in estimates):
+    if any(e.cut for e in estimates):
         notes.append("An arrow marks an interval that goes on beyond the axis.")
     if any(e.value <= 0 for e in estimates):
         notes.append("An estimate that is not positive has no place on this axis; its numbers stand at the right.")
@@ -113,44 +115,21 @@ def _title(name: str, estimates: list[Estimate]) -> str:
     return f"Law {name}: {len(ratios) - wide} of {len(ratios)} parameters are known within a factor of two"
 
 
-def _cut(estimate: Estimate) -> bool:
-    ratio = estimate.relative
-    return ratio is not None and (ratio[0] < 1 / _WIDEST or ratio[1] > _WIDEST)
-
-
-def number(value: float) -> str:
-    """Four significant digits, for the column at the right."""
-    return f"{value:.4g}".replace("-", "−")
-
-
-def said(estimate: Estimate) -> str:
-    """Value, interval and unit, as the column at the right has them."""
-    unit = "" if estimate.unit in ("", "1") else f" {estimate.unit.replace(' * ', ' · ')}"
-    interval = (
-        "" if estimate.low is None or estimate.high is None else f"  [{number(estimate.low)}, {number(estimate.high)}]"
-    )
-    return f"{number(estimate.value)}{interval}{unit}"
-
-
+@styled
 def draw(series: Parameters) -> Figure:
-    """The figure; nothing global is touched."""
-    with applied():
-        rows = len(series.estimates)
-        numbers = max(text_width(said(estimate), _SIZE) for estimate in series.estimates)
-        meanings = max(text_width(estimate.meaning, _MEANING_SIZE) for estimate in series.estimates)
-        figure, grid = panel_grid(
-            series.title,
-            series.notes,
-            panel=(_PANEL, 0.21 * rows + 0.1),
-            left=_LEFT * _PANEL + meanings + 0.1,
-            right=(_BESIDE - 1.0) * _PANEL + numbers + 0.1,
-            top=0.2,
-        )
-        axes = grid[0][0]
-        _axis(axes, series, rows)
-        for i, estimate in enumerate(series.estimates):
-            _row(axes, estimate, i)
-        return figure
+    """A row a parameter: what it means, its interval over the estimate, its numbers."""
+    rows = len(series.estimates)
+    numbers = max(text_width(estimate.text, _SIZE) for estimate in series.estimates)
+    meanings = max(text_width(estimate.meaning, _MEANING_SIZE) for estimate in series.estimates)
+    figure, grid = panel_grid(
+        series.title, series.notes, panel=(_PANEL, 0.21 * rows + 0.1), left=_LEFT * _PANEL + meanings + 0.1,
+        right=(_BESIDE - 1.0) * _PANEL + numbers + 0.1, top=0.2,
+    )  # fmt: skip
+    axes = grid[0][0]
+    _axis(axes, series, rows)
+    for i, estimate in enumerate(series.estimates):
+        _row(axes, estimate, i)
+    return figure
 
 
 def _axis(axes: Axes, series: Parameters, rows: int) -> None:
@@ -188,9 +167,8 @@ def _row(axes: Axes, estimate: Estimate, i: int) -> None:
         axes.plot([1.0], [i], marker="o", markersize=4, color=INK, zorder=4, linestyle="none",
                   markerfacecolor="white" if estimate.at_bound else INK)  # fmt: skip
     place = axes.get_yaxis_transform()
-    axes.text(_BESIDE, i, said(estimate), transform=place, va="center", fontsize=_SIZE)
+    axes.text(_BESIDE, i, estimate.text, transform=place, va="center", fontsize=_SIZE)
     # The meaning is set apart from the symbol, so that a reader can find a parameter by either.
     axes.text(-0.03, i, estimate.symbol, transform=place, va="center", ha="right", fontsize=7.5)
-    axes.text(
-        -_LEFT, i, estimate.meaning, transform=place, va="center", ha="right", fontsize=_MEANING_SIZE, color="#454545"
-    )
+    axes.text(-_LEFT, i, estimate.meaning, transform=place, va="center", ha="right", fontsize=_MEANING_SIZE,
+              color="#454545")  # fmt: skip

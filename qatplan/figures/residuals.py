@@ -9,20 +9,12 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from qatplan.errors import DataError
 from qatplan.figures.axes import FractionScale, log_axis, padded_log
 from qatplan.figures.measured import Run
-from qatplan.figures.style import (
-    FULL_PRECISION,
-    INK,
-    applied,
-    bits_look,
-    bits_name,
-    panel_grid,
-)
+from qatplan.figures.style import INK, bits_look, bits_name, legend, panel_grid, styled
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.predictor import Predictor
 from qatplan.units import format_count
@@ -95,29 +87,30 @@ def residuals(runs: Sequence[Run], predictor: Predictor, noise: float | None = N
     )
 
 
+@styled
 def draw(series: Residuals) -> Figure:
-    """The figure; nothing global is touched."""
-    with applied():
-        figure, grid = panel_grid(
-            series.title, series.notes, rows=2, columns=2, panel=(2.55, 1.6), gaps=(0.25, 0.55), right=1.15, top=0.14
-        )
-        limit = 1.12 * max([abs(p.percent) for p in series.points] + [2.2 * (series.noise or 0.0), 0.01])
-        spots = [axes for row in grid for axes in row]
-        for axes in spots:
-            axes.set_ylim(-limit, limit)
-            axes.grid(axis="y")
-            axes.axhline(0, color=INK, linewidth=0.7, zorder=2)
-            if series.noise is not None:
-                axes.axhspan(-2 * series.noise, 2 * series.noise, color="0.93", zorder=0, linewidth=0)
-        for row in grid:
-            row[0].set_ylabel("Residual (%)")
-            row[1].set_yticklabels([])
-        _logarithmic(spots[0], series, [p.n for p in series.points], "Parameters N")
-        _logarithmic(spots[1], series, [p.d_total for p in series.points], "Total tokens D_total")
-        _by_fraction(spots[2], series)
-        _by_bits(spots[3], series)
-        _legend(spots[1], series)
-        return figure
+    """A panel for each thing that the law should explain."""
+    figure, grid = panel_grid(
+        series.title, series.notes, rows=2, columns=2, panel=(2.55, 1.6), gaps=(0.25, 0.55), right=1.15, top=0.14
+    )
+    limit = 1.12 * max([abs(p.percent) for p in series.points] + [2.2 * (series.noise or 0.0), 0.01])
+    spots = [axes for row in grid for axes in row]
+    for axes in spots:
+        axes.set_ylim(-limit, limit)
+        axes.grid(axis="y")
+        axes.axhline(0, color=INK, linewidth=0.7, zorder=2)
+        if series.noise is not None:
+            axes.axhspan(-2 * series.noise, 2 * series.noise, color="0.93", zorder=0, linewidth=0)
+    for row in grid:
+        row[0].set_ylabel("Residual (%)")
+        row[1].set_yticklabels([])
+    _logarithmic(spots[0], series, [p.n for p in series.points], "Parameters N")
+    _logarithmic(spots[1], series, [p.d_total for p in series.points], "Total tokens D_total")
+    _by_fraction(spots[2], series)
+    _by_bits(spots[3], series)
+    looks = [(bits_look(b), bits_name(b)) for b in _bit_widths(series)]
+    legend(spots[1], [{**v.points, "markersize": 3.4, "markerfacecolor": "none", "label": k} for v, k in looks])
+    return figure
 
 
 def _scatter(axes: Axes, series: Residuals, x: Sequence[float]) -> None:
@@ -125,8 +118,8 @@ def _scatter(axes: Axes, series: Residuals, x: Sequence[float]) -> None:
     percent = np.array([p.percent for p in series.points])
     for bits in _bit_widths(series):
         look, mine = bits_look(bits), names == bits_name(bits)
-        axes.plot(place[mine], percent[mine], linestyle="none", marker=look.marker, markersize=3, color=look.color,
-                  markerfacecolor="none", markeredgewidth=0.6, zorder=3)  # fmt: skip
+        axes.plot(place[mine], percent[mine], **look.points, markersize=3, markerfacecolor="none", markeredgewidth=0.6,
+                  zorder=3)  # fmt: skip
 
 
 def _logarithmic(axes: Axes, series: Residuals, x: Sequence[float], label: str) -> None:
@@ -174,13 +167,3 @@ def _by_bits(axes: Axes, series: Residuals) -> None:
 def _bit_widths(series: Residuals) -> list[float]:
     widths = sorted({p.bits for p in series.points if not np.isnan(p.bits)})
     return widths + ([float("nan")] if any(np.isnan(p.bits) for p in series.points) else [])
-
-
-def _legend(axes: Axes, series: Residuals) -> None:
-    handles = []
-    for b in _bit_widths(series):
-        look = bits_look(b)
-        color = FULL_PRECISION if np.isnan(b) else look.color
-        handles.append(Line2D([], [], linestyle="none", marker=look.marker, markersize=3.4, color=color,
-                              markerfacecolor="none", label=bits_name(b)))  # fmt: skip
-    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.02))

@@ -9,11 +9,12 @@ from __future__ import annotations
 import io
 import os
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib
 import matplotlib.style
@@ -22,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 
 from qatplan import __version__
@@ -33,6 +35,8 @@ STYLE_FILE = Path(__file__).with_name("qatplan.mplstyle")
 FULL_PRECISION = "#4d4d4d"
 INK = "#1a1a1a"
 FAINT = "#8c8c8c"
+CONTROL: dict[str, Any] = {"color": FULL_PRECISION, "linewidth": 0.8, "linestyle": (0, (4, 2))}
+"""The line of full precision."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)), (0, (3, 1.2)), (0, (8, 2)))
@@ -47,7 +51,23 @@ class Look:
     line: Any
     """A matplotlib line style."""
 
+    @property
+    def stroke(self) -> dict[str, Any]:
+        """Its line, as matplotlib's arguments."""
+        return {"color": self.color, "linestyle": self.line}
 
+    @property
+    def points(self) -> dict[str, Any]:
+        """Its marker alone."""
+        return {"color": self.color, "linestyle": "none", "marker": self.marker}
+
+    @property
+    def both(self) -> dict[str, Any]:
+        """Its line with markers."""
+        return {**self.stroke, "marker": self.marker}
+
+
+Series = TypeVar("Series")
 # Lightness rises with the bit width (CIE L* 16, 24, 31, 42, 53, 63, 68, 73), so the order can be read in grey.
 _PLASMA_POSITION = {1.0: 0.01, 1.58: 0.12, 2.0: 0.23, 3.0: 0.39, 4.0: 0.54, 6.0: 0.67, 8.0: 0.73, 16.0: 0.79}
 _BITS_INDEX = {1.0: 0, 1.58: 6, 2.0: 1, 3.0: 2, 4.0: 3, 6.0: 4, 8.0: 5, 16.0: 7}
@@ -60,10 +80,27 @@ def applied() -> Iterator[None]:
         yield
 
 
+def styled(draw: Callable[[Series], Figure]) -> Callable[[Series], Figure]:
+    """A function that draws a series, in the private style; nothing global is touched."""
+
+    @wraps(draw)
+    def drawn(series: Series) -> Figure:
+        with applied():
+            return draw(series)
+
+    return drawn
+
+
+def legend(axes: Axes, entries: Sequence[dict[str, Any]]) -> None:
+    """A legend at the right of `axes`; an entry has the properties of a line, `label` among them."""
+    handles = [Line2D([], [], **entry) for entry in entries]
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.02))
+
+
 def bits_look(bits: float) -> Look:
     """One look per bit width, the same in every figure; not a number (full precision) is a grey dash."""
     if np.isnan(bits):
-        return Look(color=FULL_PRECISION, marker="x", line=(0, (4, 2)))
+        return Look(color=FULL_PRECISION, marker="x", line=CONTROL["linestyle"])
     position = _PLASMA_POSITION.get(bits)
     if position is None:
         known = sorted(_PLASMA_POSITION)

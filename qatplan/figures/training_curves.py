@@ -8,19 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from qatplan.errors import DataError
 from qatplan.figures.measured import Run, about, same_budgets
-from qatplan.figures.style import (
-    FULL_PRECISION,
-    INK,
-    applied,
-    bits_name,
-    ordered_looks,
-    panel_grid,
-)
+from qatplan.figures.style import CONTROL, INK, Look, bits_name, legend, ordered_looks, panel_grid, styled
 from qatplan.laws.predictor import FloatArray
 from qatplan.units import format_count
 
@@ -92,56 +84,50 @@ def _final(run: Run) -> float:
     return np.inf if run.loss is None else run.loss
 
 
+@styled
 def draw(series: TrainingCurves) -> Figure:
-    """The figure; nothing global is touched."""
-    with applied():
-        quantized = sorted({t.bits for t in series.traces if t.bits is not None})
-        widths: list[float | None] = [*quantized] or [None]
-        columns = min(3, len(widths))
-        rows = -(-len(widths) // columns)
-        figure, grid = panel_grid(
-            series.title, series.notes, rows=rows, columns=columns, panel=(3.4 if columns == 1 else 1.9, 1.7),
-            gaps=(0.18, 0.45), right=1.15,
-        )  # fmt: skip
-        fractions = sorted({t.fraction for t in series.traces if t.bits is not None})
-        looks = dict(zip(fractions, ordered_looks(len(fractions)), strict=True))
-        low, high = _limits(series.traces)
-        for k in range(rows * columns):
-            axes = grid[k // columns][k % columns]
-            if k >= len(widths):
-                axes.set_axis_off()
-                continue
-            axes.set_ylim(low, high)
-            axes.set_xlim(0, 1.02 * series.d_total)
-            axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
-            axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
-            axes.grid(axis="y")
-            axes.set_title("full precision" if widths[k] is None else bits_name(widths[k] or 0.0))
-            if k % columns == 0:
-                axes.set_ylabel("Loss (nats/token)")
-            else:
-                axes.set_yticklabels([])
-            if k + columns >= len(widths):
-                axes.set_xlabel("Tokens")
-            for trace in series.traces:
-                if trace.bits is None:
-                    axes.plot(trace.tokens, trace.loss, color=FULL_PRECISION, linewidth=0.8, linestyle=(0, (4, 2)))
-                elif trace.bits == widths[k]:
-                    _trace(axes, trace, looks[trace.fraction].color, looks[trace.fraction].line)
-        handles = [Line2D([], [], color=v.color, linestyle=v.line, label=f"f = {f:.3g}") for f, v in looks.items()]
-        handles.append(
-            Line2D([], [], color=FULL_PRECISION, linewidth=0.8, linestyle=(0, (4, 2)), label="full precision")
-        )
-        grid[0][-1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.02))
-        return figure
+    """A panel a bit width, the full-precision run in each."""
+    widths: list[float | None] = sorted({t.bits for t in series.traces if t.bits is not None}) or [None]  # type: ignore[assignment]
+    columns = min(3, len(widths))
+    figure, grid = panel_grid(
+        series.title, series.notes, rows=-(-len(widths) // columns), columns=columns,
+        panel=(3.4 if columns == 1 else 1.9, 1.7), gaps=(0.18, 0.45), right=1.15,
+    )  # fmt: skip
+    fractions = sorted({t.fraction for t in series.traces if t.bits is not None})
+    looks = dict(zip(fractions, ordered_looks(len(fractions)), strict=True))
+    limits = _limits(series.traces)
+    for k, axes in enumerate(axes for row in grid for axes in row):
+        if k >= len(widths):
+            axes.set_axis_off()
+            continue
+        axes.set_ylim(*limits)
+        axes.set_xlim(0, 1.02 * series.d_total)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        axes.grid(axis="y")
+        axes.set_title(bits_name(np.nan if widths[k] is None else widths[k]))  # type: ignore[arg-type]
+        if k % columns == 0:
+            axes.set_ylabel("Loss (nats/token)")
+        else:
+            axes.set_yticklabels([])
+        if k + columns >= len(widths):
+            axes.set_xlabel("Tokens")
+        for trace in series.traces:
+            if trace.bits is None:
+                axes.plot(trace.tokens, trace.loss, **CONTROL)
+            elif trace.bits == widths[k]:
+                _trace(axes, trace, looks[trace.fraction])
+    entries = [{**look.stroke, "label": f"f = {fraction:.3g}"} for fraction, look in looks.items()]
+    legend(grid[0][-1], [*entries, {**CONTROL, "label": "full precision"}])
+    return figure
 
 
-def _trace(axes: Axes, trace: Trace, color: str, line: object) -> None:
-    axes.plot(trace.tokens, trace.loss, color=color, linestyle=line, linewidth=0.9, clip_on=True)  # type: ignore[arg-type]
+def _trace(axes: Axes, trace: Trace, look: Look) -> None:
+    axes.plot(trace.tokens, trace.loss, **look.stroke, linewidth=0.9, clip_on=True)
     if 0 < trace.fraction < 1 and trace.tokens[0] <= trace.switch:
         at = float(np.interp(trace.switch, trace.tokens, trace.loss))
-        axes.plot([trace.switch], [at], marker="|", markersize=6, color=color, linestyle="none")
+        axes.plot([trace.switch], [at], marker="|", markersize=6, color=look.color, linestyle="none")
     if trace.diverged:
         axes.plot([trace.tokens[-1]], [min(trace.loss[-1], axes.get_ylim()[1])], marker="x", color=INK, clip_on=False)
 

@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import math
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from qatplan.cli.options import Json, location_parser, parser
-from qatplan.cli.output import emit
+from qatplan.cli.output import emit, table
+from qatplan.errors import SweepIncomplete, UsageError
+from qatplan.units import format_count, format_duration
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from qatplan.storage.base import Location
     from qatplan.sweep.engines.engine import Engine as SweepEngine
+    from qatplan.sweep.progress.state import Snapshot
+    from qatplan.sweep.progress.status_file import Status
     from qatplan.sweep.run import Estimate
+
+ENDED_INCOMPLETE = ("incomplete", "interrupted", "stopped")
+"""States of a sweep that nobody is working on and that has runs to make."""
+_MEANING = {
+    "running": "running",
+    "complete": "complete: every run is recorded",
+    "incomplete": "incomplete: some segments were given up; repeat the command to try them again",
+    "interrupted": "interrupted; repeat the command to go on",
+    "stopped": "stopped: its driver is gone; repeat the command to go on",
+    "unknown": "unknown: no driver has left a status here",
+}
 
 
 class Device(StrEnum):
@@ -89,10 +107,10 @@ def sweep(
         ),
     ] = None,
     workers: Workers = None,
-    together: Annotated[
+    stack: Annotated[
         int | None,
         typer.Option(
-            "--together",
+            "--stack",
             min=1,
             help="Segments that a worker trains in one stack; default 1 on a CPU, by memory on a GPU.",
         ),
@@ -112,8 +130,6 @@ def sweep(
 
     Example: qatplan sweep sweep.toml --out sweep --dry-run
     """
-    from qatplan.errors import UsageError
-
     if json_lines and (as_json or dry_run or status is not None):
         raise UsageError("--json-lines goes with neither --json, --dry-run nor --status.")
     if status is not None:
@@ -127,16 +143,15 @@ def sweep(
     from qatplan.storage.base import join
     from qatplan.sweep import run
     from qatplan.sweep import specification as specifications
-    from qatplan.units import format_count, format_duration
 
     plan = specifications.read(specification)
     if dry_run:
         cost = run.estimate(plan, device=device.value, workers=workers)
-        emit({**_plain(cost)}, _describe(cost), as_json)
+        emit(_plain(cost), _describe_cost(cost), as_json)
         return
     if out is None:
         raise UsageError("--out is missing: name the folder of the sweep, or use --dry-run.")
-    make_engine = _engine(engine, address, gpu_share, together)
+    make_engine = _engine(engine, address, gpu_share, stack)
     with _ended_in_order():
         outcome = run.sweep(
             plan, out, device=device.value, workers=workers, console=console(), make_engine=make_engine,
@@ -153,41 +168,33 @@ def sweep(
 
 
 def _status(folder: Location, as_json: bool) -> None:
-    from qatplan.cli.sweep_status import ENDED_INCOMPLETE, text_of
     from qatplan.sweep.progress.status_file import read
 
     found = read(folder)
-    emit(found, text_of(found), as_json)
+    emit(found, _describe_status(found), as_json)
     if found.state in ENDED_INCOMPLETE:
         raise typer.Exit(5)
 
 
 def _engine(
-    name: Engine, address: str | None, gpu_share: float | None, together: int | None
+    name: Engine, address: str | None, gpu_share: float | None, stack: int | None
 ) -> Callable[[int | None], SweepEngine]:
     """What makes the engine of a number of workers."""
-    from functools import partial
-
     if name is Engine.ray:
         from qatplan.sweep.engines.ray import RayEngine
 
-        return partial(RayEngine, address=address, gpu_share=gpu_share, together=together)
-    from qatplan.errors import UsageError
+        return partial(RayEngine, address=address, gpu_share=gpu_share, stack=stack)
     from qatplan.sweep.engines.local import LocalEngine
 
     for option, value in (("--address", address), ("--gpu-share", gpu_share)):
         if value is not None:
             raise UsageError(f"{option} belongs to --engine ray.")
-    return partial(LocalEngine, together=together)
+    return partial(LocalEngine, stack=stack)
 
 
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
     """Treat SIGTERM, which batch systems send when time is up, as Ctrl-C, and both as a sweep to be gone on with."""
-    import signal
-
-    from qatplan.errors import SweepIncomplete
-
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -205,18 +212,14 @@ def console() -> Console:
 
 
 def _plain(cost: Estimate) -> dict[str, object]:
-    from dataclasses import asdict
-
     by_kind = {kind: {"segments": n, "tokens": tokens} for kind, (n, tokens) in cost.by_kind.items()}
     return {**asdict(cost), "by_kind": by_kind, "share_of_from_scratch": cost.share}
 
 
-def _describe(cost: Estimate) -> str:
-    from qatplan.cli.output import table
-    from qatplan.units import format_count, format_duration
+def _describe_cost(cost: Estimate) -> str:
+    from qatplan.sweep.progress.state import KINDS
 
-    names = {"trunk": "trunk pieces", "cooldown": "cooldowns", "qat": "QAT phases", "round": "roundings"}
-    rows = [(names[kind], number, format_count(tokens)) for kind, (number, tokens) in cost.by_kind.items()]
+    rows = [(KINDS[kind], number, format_count(tokens)) for kind, (number, tokens) in cost.by_kind.items()]
     rows.append(("all", cost.segments, format_count(cost.tokens)))
     return (
         f"{cost.runs} runs from {cost.segments} segments\n\n{table(['segments', 'number', 'tokens'], rows)}\n\n"
@@ -227,3 +230,36 @@ def _describe(cost: Estimate) -> str:
         f"Estimated time: {format_duration(cost.seconds)} with {cost.workers} workers (a few eager steps of each size "
         "timed here; compiled sizes run faster)."
     )
+
+
+def _describe_status(status: Status) -> str:
+    snapshot = status.snapshot
+    of = "" if snapshot is None else f" of {snapshot.runs}"
+    diverged = "a row cannot be read" if status.diverged is None else f"{status.diverged} diverged"
+    lines = [f"{status.folder}: {_MEANING[status.state]}", f"{status.rows}{of} runs recorded, {diverged}"]
+    if snapshot is not None and status.seconds_since is not None:
+        since = format_duration(status.seconds_since)
+        lines.append(f"driver: process {status.pid} on {status.host}, last sign {since} ago")
+        lines += ["", *_describe_work(snapshot, running=status.state == "running")]
+    return "\n".join(lines)
+
+
+def _describe_work(snapshot: Snapshot, *, running: bool) -> list[str]:
+    from qatplan.sweep.progress.state import KINDS
+    from qatplan.sweep.progress.terminal import duration, rate, trouble_line
+
+    left = f", {duration(snapshot.seconds_left)} left" if running else ""
+    so_far = f"{rate(snapshot)}, {format_duration(snapshot.seconds)} so far{left}"
+    kinds = [
+        (KINDS[kind], count.total, count.done, count.running, count.given_up)
+        for kind, count in snapshot.kinds.items()
+        if count.total
+    ]
+    lines = [f"this command: {snapshot.done:.0%} of its work, {so_far}", ""]
+    lines.append(table(["segments", "all", "done", "running", "given up"], kinds))
+    if snapshot.running:
+        shown = [(s.segment, s.label, f"{s.steps}/{s.of_steps}", format_duration(s.seconds)) for s in snapshot.running]
+        lines += ["", "running:" if running else "was running:", table(["segment", "what", "step", "since"], shown)]
+    if snapshot.troubles:
+        lines += ["", "failed attempts:", *(trouble_line(trouble) for trouble in snapshot.troubles)]
+    return lines

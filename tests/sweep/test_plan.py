@@ -264,7 +264,7 @@ class Scripted(Engine):
     def fits(self, stack: Sequence[Segment]) -> bool:
         return True
 
-    def most_together(self, segment: Segment) -> int:
+    def stack_limit(self, segment: Segment) -> int:
         return self.together
 
     def give(self, stack: Sequence[Order]) -> None:

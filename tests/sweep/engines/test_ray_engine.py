@@ -176,7 +176,7 @@ def test_ctrl_c_and_a_killed_worker_change_nothing_and_all_is_on_loopback(
 @needs_proc
 def test_a_task_trains_a_stack(local: pa.Table, specification: Path, tmp_path: Path) -> None:
     out = tmp_path / "stacked"
-    driver = command(specification, out, "--workers", "2", "--together", "3")
+    driver = command(specification, out, "--workers", "2", "--stack", "3")
     _, errors = driver.communicate(timeout=300)
     assert driver.returncode == 0, errors
     found, expected = (table.sort_by("run_id") for table in (runs.read([out]), local))

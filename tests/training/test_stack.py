@@ -118,7 +118,7 @@ def test_a_second_phase_in_full_precision_is_a_branch_like_others(
     quantized = branch(trunk, "paretoq", 4, 62)
     control = replace(quantized, quantization=None)
     assert control.stack == quantized.stack
-    ends = dict(train_together([control, quantized], [trunk_end] * 2, runtime))
+    ends = dict(train_stack([control, quantized], [trunk_end] * 2, runtime))
     for number, config in enumerate((control, quantized)):
         alike(ends[number], train(config, trunk_end, runtime))
     assert ends[0].ranges == {}

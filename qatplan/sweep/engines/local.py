@@ -35,7 +35,7 @@ def default_workers(device: str) -> int:
 class LocalEngine(Engine):
     """At most `workers` processes (default: `default_workers`), and no more than fit in `memory` bytes.
 
-    Those that die, fail or are not heard of for `silence_seconds` are replaced. A worker trains up to `stack`
+    Those that die, fail or are not heard of for `silence_seconds` are replaced. A worker trains up to `stacked`
     segments at once as one stack; default: on a GPU by its memory, on a CPU 1.
     """
 
@@ -43,12 +43,12 @@ class LocalEngine(Engine):
         self,
         workers: int | None = None,
         *,
-        stack: int | None = None,
+        stacked: int | None = None,
         memory: int | None = None,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
         self._limit = workers
-        self._stack = stack
+        self._stacked = stacked
         self._gpu_bytes: int | None = None
         self._silence_seconds = silence_seconds
         self._budget = Budget(available_bytes() if memory is None else memory)
@@ -78,8 +78,8 @@ class LocalEngine(Engine):
 
     def stack_limit(self, segment: Segment) -> int:
         assert self._limit is not None, "started"
-        if self._stack is not None:
-            return self._stack
+        if self._stacked is not None:
+            return self._stacked
         return 1 if self._gpu_bytes is None else stack_size(segment.config, self._gpu_bytes / self._limit)
 
     def give(self, stack: Sequence[Order]) -> None:

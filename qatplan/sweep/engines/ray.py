@@ -43,7 +43,7 @@ class RayEngine(Engine):
 
     At most `workers` tasks at once; default: as many as the cluster has cores (and shares of a GPU) for, however that
     changes. `gpu_share` is the part of a GPU that a task takes; default: by the memory that its models need. A task
-    trains up to `stack` segments at once as one stack; default: on a GPU by its memory, on a CPU 1.
+    trains up to `stacked` segments at once as one stack; default: on a GPU by its memory, on a CPU 1.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class RayEngine(Engine):
         *,
         address: str | None = None,
         gpu_share: float | None = None,
-        stack: int | None = None,
+        stacked: int | None = None,
     ) -> None:
         if importlib.util.find_spec("ray") is None:
             raise MissingExtra('--engine ray needs the ray extra: pip install "qatplan[ray]".')
-        self._workers, self._gpu_share, self._stack = workers, gpu_share, stack
+        self._workers, self._gpu_share, self._stacked = workers, gpu_share, stacked
         self._cluster = Cluster(address, workers or default_workers("cpu"))
         self._ray: Any = None
         self._gpu_bytes: int | None = None
@@ -116,8 +116,8 @@ class RayEngine(Engine):
         return True  # Ray places it where there is room, and kills a worker whose node has none left
 
     def stack_limit(self, segment: Segment) -> int:
-        if self._stack is not None:
-            return self._stack
+        if self._stacked is not None:
+            return self._stacked
         if self._gpu_bytes is None:
             return 1
         return stack_size(segment.config, self._gpu_bytes * (self._gpu_share or 1.0))

@@ -13,7 +13,7 @@ from qatplan.cli.app import app
 CONTRACT = {
     "demo": {"--out", "--device"},
     "sweep": {
-        *("--out", "--dry-run", "--engine", "--workers", "--together", "--device", "--status", "--json-lines"),
+        *("--out", "--dry-run", "--engine", "--workers", "--stacked", "--device", "--status", "--json-lines"),
         "--tensorboard",
     },
     "runs": {"--json"},

@@ -165,6 +165,12 @@ class Fit(Result):
 
         return plot(kind, self, runs, **options)
 
+    def __repr__(self) -> str:
+        from qatplan.wording.fit import short_sections
+        from qatplan.wording.text import to_text
+
+        return to_text(short_sections(self.fitted))
+
     def sections(self, *, details: bool = False) -> list[Section]:
         """The parameters, how sure they are, and what stands against them."""
         from qatplan.wording.fit import fit_sections
@@ -190,9 +196,9 @@ class Comparison(Result):
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of `qatplan compare`."""
-        from dataclasses import asdict
+        from qatplan.wording.compare import compare_object
 
-        return asdict(self.compared)
+        return compare_object(self.compared)
 
     def to_frame(self) -> pd.DataFrame:
         """A row a law, best first; errors as shares of the loss."""

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from qatplan import runs
 from qatplan.errors import DataError, UsageError
-from qatplan.figures.fraction import MeasuredOptimum
 from qatplan.figures.make import Made, Request, check_kind, check_sources, make
 from qatplan.figures.measured import runs_of
-from qatplan.figures.optima import measured, recorded
+from qatplan.fitting.curves import MeasuredOptimum, measured_optima, recorded_optima
 from qatplan.fitting.provenance import recorded_runs, rows_of_fit
 from qatplan.laws.fitted import FittedLaw
 
@@ -96,5 +95,5 @@ def _convention(fitted: FittedLaw | None) -> str:
 
 def _optima(fitted: FittedLaw | None, table: pa.Table | None) -> list[MeasuredOptimum]:
     if table is not None:
-        return measured(table, n=_convention(fitted))
-    return [] if fitted is None else recorded(fitted)
+        return measured_optima(table, n=_convention(fitted))
+    return [] if fitted is None else recorded_optima(fitted)

@@ -13,7 +13,7 @@ from qatplan.cli.options import (
     Rows,
     RunPaths,
 )
-from qatplan.cli.output import emit, plain, table
+from qatplan.cli.output import emit, note, plain, table
 from qatplan.errors import DataError, UsageError
 from qatplan.units import format_count
 
@@ -46,7 +46,9 @@ def runs(
     from qatplan import runs as door
     from qatplan.runs.summary import summarise
 
-    found, problems = door.inspect(paths)
+    found, problems, notes = door.inspect(paths)
+    for remark in notes:
+        note(f"note: {remark}")
     if rows is not None:
         found = door.select(found, rows)
     if compact is not None:

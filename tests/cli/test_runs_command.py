@@ -103,3 +103,31 @@ def test_compact_merges_and_overwrites_nothing_unasked(tmp_path: Path, capsys: p
     assert f"{target} exists; --force overwrites it." in capsys.readouterr().err
     assert main([*arguments, "--force"]) == 0
     assert target.read_bytes() == first
+
+
+MAIN, RATES = (Path(__file__).parents[2] / "data" / name / "runs.parquet" for name in ("main", "qat-learning-rate"))
+
+
+@pytest.mark.parametrize("extra", [[], ["--json"]])
+def test_runs_that_two_shipped_sweeps_share_count_once(capsys: pytest.CaptureFixture[str], extra: list[str]) -> None:
+    assert main(["runs", str(MAIN), str(RATES), *extra]) == 0
+    printed = capsys.readouterr()
+    distinct = {*runs.load(MAIN).column("run_id").to_pylist(), *runs.load(RATES).column("run_id").to_pylist()}
+    assert f'"rows": {len(distinct)}' in printed.out or f"{len(distinct)} runs: " in printed.out
+    assert printed.err.startswith("note: 11 rows give a run again, equal in all but sweep, time, machine and curves;")
+    assert printed.err.count("\n") == 1
+
+
+def test_a_fit_on_two_sweeps_that_share_runs_notes_it_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "fit.json"
+    command = ["fit", str(MAIN), str(RATES), "--law", "chinchilla", "--bootstrap", "0", "--out", str(out)]
+    assert main([*command, "--rows", "schedule == 'full-precision'"]) in (0, 4)
+    assert capsys.readouterr().err.count("note: 11 rows give a run again") == 1
+    assert out.exists()
+
+
+def test_different_results_of_one_run_end_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, loss in (("a", 3.0), ("b", 3.25)):
+        runs.write(runs.table([row("same", loss=loss)]), tmp_path / f"{name}.parquet")
+    assert main(["runs", str(tmp_path)]) == 3
+    assert "run_id 'same' is already taken by another run: loss is 3.0 there and 3.25 here" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from qatplan.errors import UsageError
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.law import Law, predict_many
 from qatplan.laws.optimum import Optimum, optimal_fraction
+from qatplan.laws.quantiles import quantiles, quantiles_of_runs
 
 if TYPE_CHECKING:
     from qatplan.laws.fitted import FittedLaw
@@ -35,12 +37,14 @@ class Predictor:
     law: Law
     draws: FloatArray | None = None
     level: float = 0.95
+    noise: float = math.nan
+    """Standard deviation of log losses of single runs about the law."""
 
     @classmethod
     def of(cls, fitted: FittedLaw) -> Predictor:
         """The predictor of a fit: its law, and its draws in fitting coordinates where it has any."""
         drawn = None if fitted.draws is None or len(fitted.draws) == 0 else fitted.draw_coordinates()
-        return cls(law=fitted.law, draws=drawn, level=fitted.level)
+        return cls(law=fitted.law, draws=drawn, level=fitted.level, noise=fitted.noise)
 
     @property
     def sees_fraction(self) -> bool:
@@ -52,6 +56,29 @@ class Predictor:
         """One sentence on what lines and bands are."""
         band = f"; bands: central {self.level:.0%} of {len(self.draws)} draws" if self.draws is not None else ""
         return f"Lines: fitted law {self.law.name}{band}."
+
+    def drawn(self, x: Inputs) -> FloatArray:
+        """(draws, points) values of the law. Raises UsageError without draws."""
+        if self.draws is None:
+            raise UsageError(
+                "this fit has no bootstrap draws, so it gives no intervals; fit again with --bootstrap 1000"
+            )
+        return predict_many(self.law, self.draws, x)
+
+    def interval(self, drawn: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """(low, high): the central `level` of values (draws, ...), each computed from one draw."""
+        low, high = quantiles(drawn, self._tails())
+        return low, high
+
+    def interval_of_runs(self, drawn: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """(low, high) of the loss of one new run, which scatters about the mean losses (draws, ...) by `noise`.
+
+        Raises UsageError for a fit that does not know its noise.
+        """
+        if not math.isfinite(self.noise):
+            raise UsageError("this fit records no noise, so it gives no prediction interval")
+        low, high = quantiles_of_runs(drawn, self.noise, self._tails())
+        return low, high
 
     def loss(self, x: Inputs) -> Band:
         """Predicted loss at each point, nats per token; not a number where the law is singular.
@@ -84,6 +111,11 @@ class Predictor:
     def drawn_losses(self, x: Inputs) -> FloatArray | None:
         """(draws, points) losses, or None without draws."""
         return None if self.draws is None else _finite(predict_many(self.law, self.draws, x))
+
+    def _tails(self) -> tuple[float, float]:
+        if not 0 < self.level < 1:
+            raise UsageError(f"level is {self.level:g}; allowed is between 0 and 1")
+        return 0.5 * (1.0 - self.level), 0.5 * (1.0 + self.level)
 
     def _quantiles(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
         edge = (1 - self.level) / 2

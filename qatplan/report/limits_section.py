@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from qatplan.planning.caveats import Concern
 from qatplan.planning.fraction_only import FractionAdvice
 from qatplan.planning.recommend import Recommendation
 from qatplan.report.drawings import Drawings
@@ -49,7 +50,7 @@ def plan_flags(plan: Plan) -> list[str]:
     """The plan's own flags, without those it repeats from the fit and from the headline."""
     if not isinstance(plan.advice, Recommendation | FractionAdvice):
         return []
-    return [flag for flag in plan.advice.flags if not flag.startswith(("fit:", "losses-need"))]
+    return [str(f) for f in plan.advice.flags if f.concern not in (Concern.FIT, Concern.LOSSES_NEED_A_SWEEP)]
 
 
 def wide_parameters(material: Material) -> list[str]:

@@ -20,10 +20,11 @@ from qatplan.report.markup import (
 from qatplan.report.material import Material
 from qatplan.report.question import Plan, budgets
 from qatplan.units import format_bytes, format_count
-from qatplan.wording import plan as memo
-from qatplan.wording.numbers import percent
+from qatplan.wording import plan as wording
+from qatplan.wording.fraction_advice import fraction_headline
+from qatplan.wording.numbers import estimate, percent
+from qatplan.wording.sections import Bullets, Section
 
-_PROSE = ("Full precision", "Schedule", "What would change it")
 _TITLE = "The plan and its alternatives"
 
 
@@ -46,27 +47,27 @@ def _knows_bits(material: Material) -> bool:
 
 
 def _recommendation(advice: Recommendation, drawings: Drawings) -> list[Markup]:
-    told = memo_sections(memo.recommendation(advice))
     kinds = ("contours", "frontier") if advice.choice.plan.d_qat and advice.rules else ("frontier",)
     parts = [
         element("h3", "Recommendation"),
-        paragraph(*told["Recommendation"]),
-        paragraph(*told["Why"]),
+        paragraph(*_sentences(wording.headline(advice))),
+        paragraph(*_sentences(wording.why(advice))),
         _alternatives(advice),
         bullets([f"{bits} bits: {reason}" for bits, reason in advice.excluded.items()]),
         _unbounded_memory(advice),
         _rules(advice),
     ]
-    for title in _PROSE:
-        # Flags of the fit have a place of their own on the page.
-        if lines := [line for line in told.get(title, []) if not line.startswith("fit:")]:
-            parts += [element("h3", title), bullets(lines)]
+    # Flags of the fit have a place of their own on the page.
+    prose = (wording.full_precision(advice), wording.schedule(advice), wording.changes(advice, fit_flags=False))
+    for told in prose:
+        if told.blocks:
+            parts += [element("h3", told.title), bullets(_sentences(told))]
     parts += drawings.figures(kinds)
     return [*parts, element("h3", "What it rests on"), bullets([_sentence(a) for a in advice.assumptions])]
 
 
 def _unbounded_memory(advice: Recommendation) -> Markup:
-    if advice.problem.memory is not None or not advice.alternatives:
+    if advice.problem.budgets.memory is not None or not advice.alternatives:
         return Markup("")
     return paragraph(
         "No memory budget was given, so all widths are compared at the same number of parameters, where more bits can "
@@ -75,18 +76,16 @@ def _unbounded_memory(advice: Recommendation) -> Markup:
     )
 
 
-def memo_sections(text: str) -> dict[str, list[str]]:
-    """The planner's memo by section: {title: lines}. Sections are parted by empty lines and begin with their title."""
-    parts = [part.splitlines() for part in text.split("\n\n")]
-    return {title: [line.strip() for line in lines] for title, *lines in parts}
+def _sentences(part: Section) -> list[str]:
+    """The paragraphs and list items of a section."""
+    return [text for block in part.blocks for text in (block.items if isinstance(block, Bullets) else [str(block)])]
 
 
 def _alternatives(advice: Recommendation) -> Markup:
     level = f"{100 * advice.problem.level:g} % interval"
     headers = ("bits", "parameters", "tokens", "QAT fraction", "loss, nats/token", level, "best in", "FLOPs", "memory",
                "verdict")  # fmt: skip
-    options = (advice.choice, *advice.alternatives)
-    rows = [_option(option, i == 0) for i, option in enumerate(options)]
+    rows = [_option(option, i == 0) for i, option in enumerate(advice.options)]
     # Columns in which all alternatives are alike say nothing, and the recommendation above has their numbers.
     same = {i for i in (1, 2, 7) if len({row[i] for row in rows}) == 1}
     kept = [i for i in range(len(headers)) if i not in same]
@@ -96,13 +95,12 @@ def _alternatives(advice: Recommendation) -> Markup:
 
 def _option(option: Option, chosen: bool) -> tuple[str | None, ...]:
     plan, interval = option.plan, option.loss_interval
-    decimals = len(memo.loss_text(plan.loss, interval).partition(".")[2])
+    loss, low_to_high = estimate(plan.loss, interval)
     best = option.probability_best
     verdict = "chosen" if chosen else "cannot be told from the choice" if option.within_noise else "worse"
     return (
         f"{plan.bits:g}", format_count(plan.layout.parameters), format_count(plan.tokens),
-        _with_interval(plan.fraction, option.fraction_interval), f"{plan.loss:.{decimals}f}",
-        None if interval is None else f"{interval[0]:.{decimals}f} to {interval[1]:.{decimals}f}",
+        _with_interval(plan.fraction, option.fraction_interval), loss, low_to_high or None,
         None if best is None else f"{100 * best:.0f} %", f"{plan.flops:.3g}", format_bytes(plan.memory_bytes), verdict,
     )  # fmt: skip
 
@@ -115,7 +113,7 @@ def _rules(advice: Recommendation) -> Markup:
     if not advice.rules:
         return Markup("")
     rows: list[tuple[str | None, ...]] = []
-    sources = [f"{rule.name}: {rule.source}." for rule in advice.rules if rule.source != "the law"]
+    sources = [f"{rule.name}: {rule.source}." for rule in advice.rules if not rule.by_law]
     for rule in advice.rules:
         if rule.loss is None:
             rows.append((rule.name, f"{rule.fraction:g}", None, None, None, None))
@@ -138,19 +136,17 @@ def _rules(advice: Recommendation) -> Markup:
 
 
 def _fraction_only(advice: FractionAdvice) -> list[Markup]:
-    told = memo_sections(memo.fraction_advice(advice))
-    splits = (advice.choice, *advice.alternatives)
     rows = [
         (
             f"{s.bits:g}", format_count(s.params), format_count(s.tokens), f"{s.tokens_per_parameter_byte:.4g}",
             _with_interval(s.fraction, s.fraction_interval), format_bytes(s.memory_bytes),
         )
-        for s in splits
+        for s in advice.options
     ]  # fmt: skip
     headers = ("bits", "parameters", "tokens", "tokens per parameter byte", "QAT fraction", "memory")
     return [
         element("h3", "Recommendation: the split alone"),
-        paragraph(*told["Recommendation (fraction only)"]),
+        paragraph(*_sentences(fraction_headline(advice))),
         table("The split at each bit width", headers, rows, words=()),
         bullets([f"{bits} bits: {reason}" for bits, reason in advice.excluded.items()]),
         element("h3", "What it rests on"),
@@ -163,9 +159,7 @@ def headline(plan: Plan) -> list[str]:
     advice = plan.advice
     if advice is None:
         return []
-    title = "Recommendation" if isinstance(advice, Recommendation) else "Recommendation (fraction only)"
-    text = memo.recommendation(advice) if isinstance(advice, Recommendation) else memo.fraction_advice(advice)
-    said = memo_sections(text)[title]
+    said = _sentences(wording.headline(advice) if isinstance(advice, Recommendation) else fraction_headline(advice))
     if isinstance(advice, Recommendation):
         said = [line for line in said if not line.startswith("Memory ")]
         close = [f"{o.plan.bits:g}" for o in advice.alternatives if o.within_noise]

@@ -17,6 +17,7 @@ from qatplan.planning.recommend import (
     default_bits,
     recommend,
 )
+from qatplan.planning.request import Budgets, Serving, Training
 from qatplan.report.material import Material
 from qatplan.units import format_bytes, format_count
 
@@ -83,14 +84,11 @@ def plan(material: Material, ask: Ask) -> Plan:
     try:
         asked, why = _complete(material, ask)
         problem = Problem(
+            budgets=Budgets(params=asked.params, tokens=asked.tokens, flops=asked.flops, memory=asked.memory),
             bits=asked.bits or _widths(material),
-            params=asked.params,
-            tokens=asked.tokens,
-            flops=asked.flops,
-            memory=asked.memory,
             vocabulary=asked.vocabulary,
-            context=Problem.context if asked.context is None else asked.context,
-            sequence=Problem.sequence if asked.sequence is None else asked.sequence,
+            serving=Serving() if asked.context is None else Serving(context=asked.context),
+            training=Training() if asked.sequence is None else Training(sequence=asked.sequence),
         )
         if isinstance(fit.law, QatFraction):
             return Plan(asked=asked, why=why, advice=advise(problem, fit))

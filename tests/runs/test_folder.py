@@ -13,13 +13,7 @@ import pytest
 from qatplan import runs
 from qatplan.errors import DataError
 from qatplan.runs import folder as run_folder
-from qatplan.runs.folder import (
-    MERGED,
-    Checked,
-    Mark,
-    check,
-    merge,
-)
+from qatplan.runs.folder import MERGED, Checked, Mark, check, merge
 from qatplan.storage.local import LocalStorage
 
 

@@ -131,7 +131,11 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, name: str) -> pa.ChunkedArra
         return column.cast(field.type)
     except (pa.ArrowException, NotImplementedError) as error:
         row, shown = _first_failure(column, field.type)
-        where = f"row {row} of {name}: {field.name} is {shown!r}" if row else f"{name}: column {field.name}"
+        where = (
+            f"row {row} of {name}: {field.name} is {shown!r}"
+            if row
+            else f"column {field.name} of {name} is {column.type}"
+        )
         raise DataError(f"{where}, which is not a value of type {field.type}.") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 from functools import cached_property
@@ -104,8 +105,6 @@ def tokens_and_targets(rows: Tensor) -> tuple[Tensor, Tensor]:
 def can_compile(device: str) -> bool:
     """Whether torch.compile has what it needs here: a C++ compiler for cpu, triton for cuda."""
     if device == "cuda":
-        import importlib.util
-
         return importlib.util.find_spec("triton") is not None
     return sys.platform != "win32" and any(shutil.which(name) for name in ("g++", "clang++", "c++"))
 

@@ -17,13 +17,7 @@ from qatplan.runs.schema import CONTROL_BITS
 from qatplan.sweep.specification import Grid, Specification
 from qatplan.training.corpus.corpus import CorpusInfo
 from qatplan.training.recipes import RECIPES
-from qatplan.training.segment import (
-    Activation,
-    OptimizerState,
-    Quantization,
-    SegmentConfig,
-    Switch,
-)
+from qatplan.training.segment import Activation, OptimizerState, Quantization, SegmentConfig, Switch
 from qatplan.training.shape import Shape, shape_of_width, training_flops_per_token
 
 COMPILE_SECONDS = 60.0

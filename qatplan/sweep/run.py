@@ -11,27 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from qatplan import runs
-from qatplan.errors import (
-    DataError,
-    MissingExtra,
-    SweepIncomplete,
-    UsageError,
-)
+from qatplan.errors import DataError, MissingExtra, SweepIncomplete, UsageError
 from qatplan.storage.base import Location, absolute
-from qatplan.sweep.engines.engine import (
-    Engine,
-    Event,
-    Job,
-    run,
-)
+from qatplan.sweep.engines.engine import Engine, Event, Job, run
 from qatplan.sweep.engines.interrupts import one_interrupt
 from qatplan.sweep.engines.local import LocalEngine
 from qatplan.sweep.folder import SweepFolder, check_space
-from qatplan.sweep.graph import (
-    Graph,
-    Machine,
-    build,
-)
+from qatplan.sweep.graph import Graph, Machine, build
 from qatplan.sweep.plan import Plan
 from qatplan.sweep.progress.json_lines import JsonLines
 from qatplan.sweep.progress.progress import Progress, Watcher

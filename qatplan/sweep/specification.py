@@ -27,13 +27,7 @@ from qatplan.sweep.toml_readers import (
 from qatplan.training.corpus.corpus import Source
 from qatplan.training.corpus.documents import PACKAGED
 from qatplan.training.recipes import POST_TRAINING
-from qatplan.training.segment import (
-    ACTIVATION_GRANULARITIES,
-    OPTIMIZERS,
-    PRECISIONS,
-    UPDATES,
-    OptimizerState,
-)
+from qatplan.training.segment import ACTIVATION_GRANULARITIES, OPTIMIZERS, PRECISIONS, UPDATES, OptimizerState
 
 BACKENDS = ("auto", "eager", "compiled")
 

@@ -11,20 +11,10 @@ import torch
 from torch import Tensor
 
 from qatplan.errors import UsageError
-from qatplan.training.corpus.corpus import (
-    Corpus,
-    batch,
-    prefetch,
-    validation_blocks,
-)
+from qatplan.training.corpus.corpus import Corpus, batch, prefetch, validation_blocks
 from qatplan.training.model.compilation import compiled
 from qatplan.training.model.cuda_graph import make_reproducible
-from qatplan.training.model.decoder import (
-    ONE_MODEL,
-    Forward,
-    make_forward,
-    unchanged,
-)
+from qatplan.training.model.decoder import ONE_MODEL, Forward, make_forward, unchanged
 from qatplan.training.model.operations import compiled_operations
 from qatplan.training.model.precision import in_bfloat16, in_float32
 from qatplan.training.model.quantized import activation_feed, activation_quantizer

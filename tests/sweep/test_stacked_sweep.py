@@ -25,12 +25,7 @@ from qatplan.sweep.engines.engine import Attempt, Order
 from qatplan.sweep.engines.local import LocalEngine
 from qatplan.sweep.engines.worker import Work, execute, execute_stack
 from qatplan.sweep.folder import SweepFolder
-from qatplan.sweep.graph import (
-    Graph,
-    Machine,
-    Segment,
-    build,
-)
+from qatplan.sweep.graph import Graph, Machine, Segment, build
 from qatplan.sweep.run import sweep
 from qatplan.sweep.specification import Specification, read
 from qatplan.sweep.tokens import prepare_tokens

@@ -17,12 +17,7 @@ from qatplan.training.checkpoint import State
 from qatplan.training.model.decoder import Decoder, make_forward
 from qatplan.training.model.stacked import stacked_products
 from qatplan.training.runtime import Runtime, can_compile
-from qatplan.training.segment import (
-    Activation,
-    Quantization,
-    SegmentConfig,
-    Switch,
-)
+from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch
 from qatplan.training.shape import Shape
 from qatplan.training.stack import stack_sizes, train_stack
 from qatplan.training.trainer import evaluate, start_state, train

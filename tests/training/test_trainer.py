@@ -23,19 +23,9 @@ from qatplan.training.model.decoder import Decoder, make_forward
 from qatplan.training.model.operations import compiled_operations
 from qatplan.training.model.quantized import QuantizedModel
 from qatplan.training.runtime import Runtime, can_compile
-from qatplan.training.segment import (
-    Activation,
-    Quantization,
-    SegmentConfig,
-    Switch,
-)
+from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch
 from qatplan.training.shape import Shape
-from qatplan.training.trainer import (
-    evaluate,
-    evaluated_tensors,
-    start_state,
-    train,
-)
+from qatplan.training.trainer import evaluate, evaluated_tensors, start_state, train
 
 QUANTIZATION = Quantization(quantizer="paretoq", bits=2, group_size=None, embedding_bits=4)
 SWITCH = Switch(

@@ -23,12 +23,7 @@ from qatplan.sweep.graph import Segment
 from qatplan.training import checkpoint
 from qatplan.training.checkpoint import State
 from qatplan.training.runtime import Runtime
-from qatplan.training.segment import (
-    OPTIMIZERS,
-    Quantization,
-    SegmentConfig,
-    Switch,
-)
+from qatplan.training.segment import OPTIMIZERS, Quantization, SegmentConfig, Switch
 from qatplan.training.trainer import start_state, train
 from qatplan.training.transition import MEMORY, TransitionRate
 

@@ -22,12 +22,7 @@ from qatplan.storage.base import Entry, Location
 from qatplan.sweep.engines.engine import Event
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.progress.progress import Watcher
-from qatplan.sweep.progress.state import (
-    Count,
-    Running,
-    Snapshot,
-    Trouble,
-)
+from qatplan.sweep.progress.state import Count, Running, Snapshot, Trouble
 
 NAME = "status.json"
 WRITE_SECONDS = 4.0

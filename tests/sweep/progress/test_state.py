@@ -15,12 +15,7 @@ from qatplan.sweep.engines.engine import Event
 from qatplan.sweep.graph import Segment
 from qatplan.sweep.progress.progress import Progress, Watcher
 from qatplan.sweep.progress.state import ProgressState, Snapshot, label
-from qatplan.sweep.progress.terminal import (
-    LiveView,
-    PlainLines,
-    line,
-    view_for,
-)
+from qatplan.sweep.progress.terminal import LiveView, PlainLines, line, view_for
 
 
 class Clock:

@@ -26,12 +26,7 @@ from qatplan.training.recipes import RECIPES, AdaRound
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import Activation, Quantization, SegmentConfig
 from qatplan.training.shape import shape_of_width
-from qatplan.training.trainer import (
-    evaluate,
-    evaluated_tensors,
-    start_state,
-    train,
-)
+from qatplan.training.trainer import evaluate, evaluated_tensors, start_state, train
 
 QUICK = AdaRound(iterations=120, learning_rate=5e-2, batch_tokens=256, calibration_tokens=2048)
 W4 = Quantization(quantizer="paretoq", bits=4, group_size=None, embedding_bits=4)

@@ -150,14 +150,12 @@ ENTRIES = (
 )
 
 
-_BY_NAME = {entry.name: entry for entry in ENTRIES}
-
-
 def entry(name: str) -> QuantizerEntry:
     """The entry called `name`; UsageError lists the names there are."""
-    if name not in _BY_NAME:
-        raise UsageError(f"quantizer {name!r} is not one of {', '.join(_BY_NAME)}.")
-    return _BY_NAME[name]
+    for candidate in ENTRIES:
+        if candidate.name == name:
+            return candidate
+    raise UsageError(f"quantizer {name!r} is not one of {', '.join(e.name for e in ENTRIES)}.")
 
 
 def check_bits(name: str, bits: float) -> None:

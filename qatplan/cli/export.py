@@ -42,9 +42,9 @@ def export(
 
     done = write(specifications.read(specification), sweep, run, out, device=device.value)
     predicted = _predicted_bytes(done)
-    told = "" if predicted is None else f"; planning predicts {predicted:,} for {done.form}"
+    planned = "" if predicted is None else f"; planning predicts {predicted:,} for {done.form}"
     text = (
-        f"Run {done.run_id} is in {done.path}: {format_bytes(done.bytes)} ({done.bytes:,} bytes{told}).\n"
+        f"Run {done.run_id} is in {done.path}: {format_bytes(done.bytes)} ({done.bytes:,} bytes{planned}).\n"
         f"Its loss is {done.loss:.6f} nats per token, that of the fake-quantized model {done.recorded_loss:.6f}."
     )
     emit({**vars(done), "shape": vars(done.shape), "predicted_bytes": predicted}, text, as_json)

@@ -89,23 +89,23 @@ def sweep(
 
 @dataclass(frozen=True)
 class _Watching:
-    """Who is told how a sweep goes."""
+    """Who is shown how a sweep goes."""
 
     console: Console
     json_lines: TextIO | None
     tensorboard: Path | None
 
-    def say(self, message: str) -> None:
+    def notify(self, message: str) -> None:
         """One line for the person at the terminal."""
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     def watchers(self, folder: SweepFolder, finished: set[str]) -> list[Watcher]:
         """All of them; UsageError if TensorBoard's folder cannot be written."""
-        found: list[Watcher] = [view_for(self.console), StatusFile(folder, self.say)]
+        found: list[Watcher] = [view_for(self.console), StatusFile(folder, self.notify)]
         if self.json_lines is not None:
-            found.append(JsonLines(self.json_lines, self.say))
+            found.append(JsonLines(self.json_lines, self.notify))
         if self.tensorboard is not None:
-            found.append(TensorBoardLog(self.tensorboard, folder, finished, self.say))
+            found.append(TensorBoardLog(self.tensorboard, folder, finished, self.notify))
         return found
 
 
@@ -124,8 +124,8 @@ def _sweep(
     folder.claim(specification, backends, info.digest)
     finished, remarks = folder.finished_runs(graph)
     for remark in remarks:
-        watching.say(remark)
-    _say_epochs(graph, info, watching.say)
+        watching.notify(remark)
+    _note_epochs(graph, info, watching.notify)
     started = time.monotonic()
     keep = specification.training.keep_models
     plan = Plan(graph, folder, finished, keep)
@@ -182,10 +182,10 @@ def planned(
     return info, graph
 
 
-def _say_epochs(graph: Graph, info: CorpusInfo, say: Callable[[str], None]) -> None:
+def _note_epochs(graph: Graph, info: CorpusInfo, notify: Callable[[str], None]) -> None:
     longest = max(run.config.end_tokens for run in graph.runs)
     if longest > info.train_tokens:
-        say(
+        notify(
             f"the longest run makes {longest / info.train_tokens:.1f} passes over the {info.train_tokens} training "
             f"tokens of {info.label}."
         )

@@ -29,11 +29,11 @@ COORDINATES = ("width", "n_total", "d_total", "d_qat", "bits", "quantizer", "sch
 
 
 class TensorBoardLog(Watcher):
-    """Writes below `path`. A failure to write is said once, and the sweep goes on without."""
+    """Writes below `path`. The first failure to write is reported, and the sweep goes on without."""
 
-    def __init__(self, path: Path, folder: SweepFolder, finished: Iterable[str], say: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, folder: SweepFolder, finished: Iterable[str], notify: Callable[[str], None]) -> None:
         self._writer_type = _summary_writer()
-        self._path, self._folder, self._say = path, folder, say
+        self._path, self._folder, self._notify = path, folder, notify
         self._finished = list(finished)
         self._last = 0.0
         try:
@@ -68,7 +68,7 @@ class TensorBoardLog(Watcher):
             write()
         except (OSError, DataError) as error:
             self._sweep = None
-            self._say(f"--tensorboard {self._path}: {error}; the sweep goes on without it.")
+            self._notify(f"--tensorboard {self._path}: {error}; the sweep goes on without it.")
 
     def _close(self) -> None:
         self._sweep.close()

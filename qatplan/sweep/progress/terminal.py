@@ -62,23 +62,23 @@ class PlainLines(Watcher):
 
     def event(self, event: Event, snapshot: Snapshot) -> None:
         if event.kind in ("retried", "failed"):
-            self._say(trouble_line(snapshot.troubles[-1]))
+            self._print(trouble_line(snapshot.troubles[-1]))
         elif event.kind == "remark":
-            self._say(event.message)
+            self._print(event.message)
 
     def tick(self, snapshot: Snapshot) -> None:
         if time.monotonic() - self._last > PLAIN_SECONDS:
             self._last = time.monotonic()
-            self._say(line(snapshot))
+            self._print(status_line(snapshot))
 
     def end(self, snapshot: Snapshot) -> None:
-        self._say(f"{snapshot.state}: {line(snapshot)}")
+        self._print(f"{snapshot.state}: {status_line(snapshot)}")
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def line(snapshot: Snapshot) -> str:
+def status_line(snapshot: Snapshot) -> str:
     """One line: runs, trunk pieces and branches done, tokens per second, time left, failures."""
     trunk = snapshot.kinds["trunk"]
     branches = [count for kind, count in snapshot.kinds.items() if kind != "trunk"]

@@ -158,7 +158,7 @@ NAMED: Final[dict[str, Uniform]] = {
 
 
 # Tensor names, shapes and places in the safetensors header, by (mixed widths, zero points): measured on files of 2 to
-# 9 layers (tests/training/test_exported.py), since they depend on nothing but the number of layers.
+# 9 layers (tests/training/export/test_exported.py), since they depend on nothing but the number of layers.
 _EXPORTED_HEADER: Final[dict[tuple[bool, bool], tuple[float, float]]] = {
     (False, False): (775.0, 1250.0),
     (False, True): (790.0, 1576.0),

@@ -1,22 +1,32 @@
-"""What a fit rests on: the rows by their digest, what they span, the versions, the command."""
+"""What a fit rests on: its rows by their digest, what they span, the versions, the command; and the rows refound."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import platform
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
 
 from qatplan import __version__
-from qatplan.fitting.rows import Rows
+from qatplan.errors import DataError
+from qatplan.fitting.rows import Rows, select
+from qatplan.laws.fit_parts import Pair, Provenance
+from qatplan.laws.fitted import FittedLaw
 from qatplan.laws.inputs import Floats
+from qatplan.storage.base import Location, seen_from
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
-def ranges(rows: Rows) -> dict[str, tuple[float, float]]:
+def ranges(rows: Rows) -> dict[str, Pair]:
     """Smallest and largest value that the fit has seen."""
     x, q = rows.x, rows.x.quantized
     result = {"n": _range(x.n), "d_total": _range(x.d_total)}
@@ -26,26 +36,86 @@ def ranges(rows: Rows) -> dict[str, tuple[float, float]]:
 
 
 def provenance(
-    chosen: Rows, *, seed: int, sources: Sequence[str], command: str | None, rows: str | None
-) -> dict[str, Any]:
+    chosen: Rows,
+    *,
+    seed: int,
+    sources: Sequence[str],
+    command: str | None,
+    rows: str | None,
+    keep_tuning: bool = False,
+) -> Provenance:
     """What was fitted by what: versions, digest of the rows used, seed, command."""
-    x = chosen.x
+    return Provenance(
+        qatplan=__version__,
+        python=platform.python_version(),
+        numpy=np.__version__,
+        scipy=scipy.__version__,
+        rows_digest=_digest(chosen),
+        row_expression=rows,
+        sources=tuple(sources),
+        seed=seed,
+        command=command,
+        keep_tuning=keep_tuning or None,
+    )
+
+
+def recorded_runs(fit: Path, fitted: FittedLaw) -> list[Location]:
+    """The runs that a fit says it was made from, seen from here or from the fit's folder; none unless all are there."""
+    return seen_from((Path(), fit.parent, fit.parent.parent), list(fitted.sources))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedRows:
+    """The rows of a table that a fit was made from."""
+
+    table: pa.Table | None
+    """None where the law can be fitted on none of the rows."""
+    exact: bool | None
+    """Whether they are exactly the fit's rows; None for a fit that does not record them."""
+
+
+def recorded_rows(table: pa.Table, fitted: FittedLaw) -> RecordedRows:
+    """Choose the rows as the fit did.
+
+    A fit records its row expression and a digest of its rows, and the parameters that were fixed at 0, which widen a
+    law's domain, show in its values; so do terms that were taken out for want of rows, which do not. Among the ways to
+    choose that this leaves, the one that gives the digest is the fit's; without any the first serves.
+    """
+    made = fitted.provenance
+    expression, digest = (None, None) if made is None else (made.row_expression, made.rows_digest)
+    zeros = {name: value for name, value in fitted.fixed.items() if value == 0}
+    kept = bool(made is not None and made.keep_tuning)
+    first: Rows | None = None
+    for fix, keep_tuning in itertools.product((zeros, {}) if zeros else ({},), (kept, not kept)):
+        law = fitted.law
+        try:
+            chosen = select(
+                table, law.name, shape=type(law), expression=expression, n=fitted.n_convention, fix=fix,
+                keep_tuning=keep_tuning,
+            )  # fmt: skip
+        except DataError:
+            continue
+        if digest is None or _digest(chosen) == digest:
+            return RecordedRows(table=_taken(table, chosen), exact=None if digest is None else True)
+        first = first or chosen
+    return RecordedRows(table=None if first is None else _taken(table, first), exact=False)
+
+
+def _taken(table: pa.Table, rows: Rows) -> pa.Table:
+    import pyarrow as arrow
+    import pyarrow.compute as pc
+
+    return table.filter(pc.is_in(table.column("run_id"), value_set=arrow.array(rows.run_id)))
+
+
+def _digest(rows: Rows) -> str:
+    x = rows.x
     lines = sorted(
         json.dumps([r, *(repr(float(v)) for v in values)])
-        for r, *values in zip(chosen.run_id, x.n, x.d_fp, x.d_qat, x.bits, chosen.y, strict=True)
+        for r, *values in zip(rows.run_id, x.n, x.d_fp, x.d_qat, x.bits, rows.y, strict=True)
     )
-    return {
-        "qatplan": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "rows_digest": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
-        "row_expression": rows,
-        "sources": list(sources),
-        "seed": seed,
-        "command": command,
-    }
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _range(values: Floats) -> tuple[float, float]:
+def _range(values: Floats) -> Pair:
     return float(values.min()), float(values.max())

@@ -58,33 +58,23 @@ def report(
     """
     from qatplan.errors import NotTrustworthy
     from qatplan.report.build import build, check_target
-    from qatplan.report.question import Ask
-    from qatplan.storage import atomic
+    from qatplan.report.question import Question
 
     check_target(out, force=force)
-    ask = Ask(
-        params=params,
-        tokens=tokens,
-        flops=flops,
-        memory=None if memory is None else float(memory),
-        bits=bits,
-        context=context,
-        vocabulary=vocabulary,
-        sequence=sequence,
-    )
-    made = build(fit, list(runs or []), ask)
-    page = made.html.encode("utf-8")
-    atomic.write_bytes(out, page)
-    if made.material.found:
-        note(f"runs: {', '.join(made.material.run_names)} (named by the fit; choose others with --runs)")
-    elif made.material.table is None:
-        note("the runs were not found; give them with --runs to see the curves against the data.")
-    if made.material.exact is False:
-        note("remark: these runs are not exactly those that the fit was made from.")
-    for kind, reason in made.not_drawn.items():
-        note(f"no figure of {kind}: {reason}")
-    shown = {"out": str(out), "bytes": len(page), **made.as_dict()}
+    bytes_ = None if memory is None else float(memory)
+    made = build(
+        fit,
+        runs or [],
+        Question(
+            params=params, tokens=tokens, flops=flops, memory=bytes_, bits=bits, context=context,
+            vocabulary=vocabulary, sequence=sequence,
+        ),
+    )  # fmt: skip
+    size = made.save(out)
+    for remark in made.remarks:
+        note(remark)
+    shown = {"out": str(out), "bytes": size, **made.as_dict()}
     figures = ", ".join(made.figures) or "no figure"
-    emit(shown, f"wrote {out} ({len(page) / 1e6:.2f} MB)\n{made.title}\nfigures: {figures}", as_json)
+    emit(shown, f"wrote {out} ({size / 1e6:.2f} MB)\n{made.title}\nfigures: {figures}", as_json)
     if made.doubts:
         raise NotTrustworthy(f"{'; '.join(made.doubts)}.", evidence=made)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from qatplan import runs
 from qatplan.errors import DataError, UsageError
-from qatplan.figures.fraction import MeasuredOptimum
 from qatplan.figures.make import Made, Request, check_kind, check_sources, make
 from qatplan.figures.measured import runs_of
-from qatplan.figures.optima import measured, recorded
+from qatplan.fitting.curves import MeasuredOptimum, measured_optima, recorded_optima
 from qatplan.fitting.provenance import recorded_runs, rows_of_fit
 from qatplan.laws.fitted import FittedLaw
 
@@ -52,10 +51,10 @@ def draw(
             raise DataError("no run is left to draw; check --rows." if rows else "the table holds no runs.")
     optima = _optima(fitted, table) if kind == "fraction" else []
     if kind == "residuals" and fitted is not None and table is not None and fitted.law.quantity == "loss":
-        table, same = rows_of_fit(fitted, table)
+        table, exact = rows_of_fit(fitted, table)
         if table is None:
             raise DataError(f"no run can be used with law {fitted.law.name}, so there are no residuals to draw.")
-        if same is False:
+        if exact is False:
             remarks.append("remark: these runs are not exactly those that the fit was made from")
     records = None if table is None else runs_of(table, _convention(fitted))
     made = make(kind, runs=records, fitted=fitted, optima=optima, request=request)
@@ -96,5 +95,5 @@ def _convention(fitted: FittedLaw | None) -> str:
 
 def _optima(fitted: FittedLaw | None, table: pa.Table | None) -> list[MeasuredOptimum]:
     if table is not None:
-        return measured(table, n=_convention(fitted))
-    return [] if fitted is None else recorded(fitted)
+        return measured_optima(table, n=_convention(fitted))
+    return [] if fitted is None else recorded_optima(fitted)

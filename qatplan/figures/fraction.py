@@ -14,6 +14,7 @@ from matplotlib.ticker import MultipleLocator
 from qatplan.errors import DataError
 from qatplan.figures.axes import log_axis, padded_log
 from qatplan.figures.style import FULL_PRECISION, INK, bits_look, bits_name, legend, panel_grid, styled
+from qatplan.fitting.curves import MeasuredOptimum
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.predictor import Band, FloatArray, Predictor
 from qatplan.laws.qat_fraction import PUBLISHED_A, QatFraction
@@ -23,26 +24,6 @@ _PUBLISHED: dict[str, Any] = {"color": INK, "linewidth": 1.3}
 _REFITTED: dict[str, Any] = {"color": FULL_PRECISION, "linestyle": (0, (5, 2)), "linewidth": 1.3}
 _LEAST_S = 2.0
 """Below this the published law gives fractions under 1e-4, and at 1 it ends."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasuredOptimum:
-    """Where a measured curve of loss against the fraction is lowest, with its uncertainty."""
-
-    n: float
-    d_total: float
-    bits: float
-    fraction: float
-    low: float
-    high: float
-    """Interval of the fraction; an end of it may be an end of what was measured."""
-    end: int = 0
-    """0 where the optimum lies between measured fractions; -1 or +1 where loss is lowest at the first or last."""
-
-    @property
-    def s_total(self) -> float:
-        """Tokens per parameter byte, D_total / (N * bits / 8)."""
-        return self.d_total / (self.n * self.bits / 8.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,41 +12,59 @@ import numpy as np
 from qatplan.errors import DataError, QatplanError, UsageError
 from qatplan.fitting import diagnostics, noise
 from qatplan.fitting.loss_law import refitted, solve_rows
-from qatplan.fitting.rows import Rows, select
+from qatplan.fitting.rows import Rows, add_left_out, select
 from qatplan.fitting.solver.objective import residuals
+from qatplan.laws.fit_parts import LeftOut
 from qatplan.laws.law import Law
 from qatplan.laws.registry import get
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One law's result; numbers are None where the law could not be fitted, and `note` says why."""
+    """One law's result; numbers are None where the law could not be fitted, and `error` says why."""
 
     law: str
-    parameters: int | None
+    parameters: int | None = None
     rows: int
-    mape: float | None
-    max_ape: float | None
-    in_sample_mape: float | None
-    aic: float | None
-    bic: float | None
-    objective: float | None
-    status: str
-    note: str
+    mape: float | None = None
+    """Mean absolute error on the held-out rows, a share of the loss."""
+    max_ape: float | None = None
+    in_sample_mape: float | None = None
+    aic: float | None = None
+    bic: float | None = None
+    objective: float | None = None
+    status: str = "not fitted"
+    error: str | None = None
+    terms_left_out: tuple[str, ...] = ()
+    """Why the law was fitted without some of its terms."""
+    not_predictable: int = 0
+    """Held-out rows whose bits it was not fitted on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the comparison comes to."""
+
+    best: Entry
+    """Lowest held-out error."""
+    simpler: Entry | None
+    """The law of fewest parameters within 15 % of that error, if it has fewer."""
+    by_bic: Entry
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Laws in order of held-out error, and the rows that they share."""
 
-    entries: list[Entry]
+    entries: tuple[Entry, ...]
     holdout: str
     rows: int
     held_out: int
-    left_out: list[dict[str, Any]]
-    scatter: float | None
+    left_out: tuple[LeftOut, ...]
+    seed_noise: float | None
     """Standard deviation of log loss between seeds, below which no law can predict; None without repeated seeds."""
-    said: list[str]
+    verdict: Verdict | None
+    """None where fewer than two laws could be scored."""
 
 
 def compare(
@@ -76,38 +94,37 @@ def compare(
     common, left_out = _common_rows(table, kinds, rows=rows, n=n, keep_tuning=keep_tuning)
     mask = diagnostics.held_out(common, holdout)
     entries = [_entry(name, kind, common, mask, holdout, huber, seed) for name, kind in kinds.items()]
-    entries.sort(key=lambda e: (e.mape is None, e.mape if e.mape is not None else math.inf))
+    entries.sort(key=_error)
     seeds = noise.seed_noise(common)
     return Comparison(
-        entries=entries,
+        entries=tuple(entries),
         holdout=holdout,
         rows=len(common),
         held_out=int(mask.sum()),
         left_out=left_out,
-        scatter=None if seeds is None else seeds.sd,
-        said=_verdict(entries, int(mask.sum())),
+        seed_noise=None if seeds is None else seeds.sd,
+        verdict=_verdict(entries),
     )
 
 
 def _common_rows(
     table: Any, kinds: dict[str, type[Law]], *, rows: str | None, n: str, keep_tuning: bool
-) -> tuple[Rows, list[dict[str, Any]]]:
+) -> tuple[Rows, tuple[LeftOut, ...]]:
     """Rows of the law with the widest view that lie inside the domain of every law."""
     chosen = select(table, "comparison", shape=get("chinchilla"), expression=rows, n=n, keep_tuning=keep_tuning)
     keep = np.ones(len(chosen), dtype=np.bool_)
     left_out = list(chosen.left_out)
     for name, kind in kinds.items():
-        outside = kind.for_inputs(chosen.x).outside(chosen.x)
-        reasons = np.array([r or "" for r in outside])
-        for reason in sorted({r for r in reasons.tolist() if r}):
+        reasons = np.array([r or "" for r in kind.for_inputs(chosen.x).outside(chosen.x)])
+        for reason in sorted(set(reasons.tolist()) - {""}):
             mask = keep & (reasons == reason)
             if mask.any():
-                examples = [chosen.run_id[i] for i in np.flatnonzero(mask)[:3]]
-                left_out.append({"reason": f"{reason} (law {name})", "rows": int(mask.sum()), "examples": examples})
+                ids = [chosen.run_id[i] for i in np.flatnonzero(mask)]
+                left_out.append(add_left_out(None, f"{reason} (law {name})", ids))
             keep &= ~mask
     if not keep.any():
         raise DataError("no row lies inside the domain of all these laws", evidence=left_out)
-    return chosen.take(keep), left_out
+    return chosen.take(keep), tuple(left_out)
 
 
 def _entry(name: str, kind: type[Law], rows: Rows, mask: np.ndarray, holdout: str, huber: float, seed: int) -> Entry:
@@ -118,56 +135,42 @@ def _entry(name: str, kind: type[Law], rows: Rows, mask: np.ndarray, holdout: st
         solution, supported = solve_rows(kind, rows, huber=huber, seed=seed, restrict=True)
         scored = diagnostics.score(rows, mask, refit, holdout)
     except QatplanError as error:
-        return Entry(
-            law=name, parameters=None, rows=len(rows), mape=None, max_ape=None, in_sample_mape=None, aic=None,
-            bic=None, objective=None, status="not fitted", note=str(error),
-        )  # fmt: skip
+        return Entry(law=name, rows=len(rows), error=str(error))
     aic, bic = diagnostics.information_criteria(solution.objective, len(rows), solution.problem.size, huber)
     left = residuals(solution.problem, solution.u[None, :])[0]
-    note = "; ".join(s for s in supported.said if "without it" in s)
-    if scored["not_predictable"]:
-        note = "; ".join(
-            filter(None, [note, f"{scored['not_predictable']} held-out rows have bits it was not fitted on"])
-        )
     return Entry(
         law=name,
         parameters=solution.problem.size,
         rows=len(rows),
-        mape=scored["mape"],
-        max_ape=scored["max_ape"],
+        mape=scored.mape,
+        max_ape=scored.max_ape,
         in_sample_mape=float(np.mean(np.abs(np.expm1(left)))),
         aic=aic,
         bic=bic,
         objective=solution.objective,
         status=str(solution.status),
-        note=note,
+        terms_left_out=supported.terms_left_out,
+        not_predictable=scored.not_predictable,
     )
 
 
-def _verdict(entries: Sequence[Entry], held_out: int) -> list[str]:
-    """Whether the winner's parameters are worth it, in words."""
-    known = [e for e in entries if e.mape is not None and e.parameters is not None]
+def _error(entry: Entry) -> float:
+    return math.inf if entry.mape is None else entry.mape
+
+
+def _verdict(entries: Sequence[Entry]) -> Verdict | None:
+    """Whether the winner's parameters are worth it."""
+    known = [e for e in entries if e.mape is not None]
     if len(known) < 2:
-        return []
+        return None
     best = known[0]
-    assert best.mape is not None
-    assert best.parameters is not None
-    said = [f"{best.law} predicts the {held_out} held-out rows best ({100 * best.mape:.2g} % mean error)"]
-    close = [
-        e
-        for e in known[1:]
-        if e.mape is not None and e.parameters is not None and e.mape <= 1.15 * best.mape
-        and e.parameters < best.parameters
-    ]  # fmt: skip
-    if close:
-        simple = min(close, key=lambda e: e.parameters or 0)
-        said.append(
-            f"{simple.law} is within 15 % of that with {simple.parameters} instead of {best.parameters} parameters, so "
-            "the extra ones buy little here"
-        )
-    by_bic = min(known, key=lambda e: e.bic if e.bic is not None else math.inf)
-    if by_bic.law != best.law:
-        said.append(
-            f"BIC prefers {by_bic.law}; where both disagree, the held-out error is the better guide to larger runs"
-        )
-    return said
+    close = [e for e in known if _error(e) <= 1.15 * _error(best) and _size(e) < _size(best)]
+    return Verdict(
+        best=best,
+        simpler=min(close, key=_size, default=None),
+        by_bic=min(known, key=lambda e: math.inf if e.bic is None else e.bic),
+    )
+
+
+def _size(entry: Entry) -> int:
+    return entry.parameters or 0

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qatplan.fitting.rows import Rows
+from qatplan.errors import DataError
+from qatplan.fitting.rows import Rows, select
+from qatplan.laws.fit_parts import FractionDiagnostics, Pair
+from qatplan.laws.fitted import FittedLaw
 from qatplan.laws.inputs import Floats
+from qatplan.laws.qat_fraction import QatFraction
 from qatplan.laws.quantiles import quantiles
 
 _LEAST_POINTS = 5
 _WINDOW = 5
+_FEWEST = 3
+"""Fractions that a curve must have to be shown at all."""
+_DRAWS = 400
 _SAME_TOKENS = 0.02  # fractions are rounded to whole steps, so D_total of one curve varies a little
 
 
@@ -40,19 +48,40 @@ class Curve:
         return self.d_total / (self.n * self.bits / 8.0)
 
 
+class NoMinimum(Enum):
+    """Why a curve has no minimum between its fractions."""
+
+    FEW_FRACTIONS = "only {points} fractions between 0 and 1; at least {least} make a curve"
+    AT_SMALLEST = "the loss is smallest at the smallest fraction measured, {fraction:.3g}"
+    AT_LARGEST = "the loss is smallest at the largest fraction measured, {fraction:.3g}"
+    AT_0 = "the loss at fraction 0 is smaller than anywhere between"
+    AT_1 = "the loss at fraction 1 is smaller than anywhere between"
+
+    def sentence(self, curve: Curve) -> str:
+        """What it means for a curve."""
+        points = len(curve.fraction)
+        at = curve.fraction[0 if self is NoMinimum.AT_SMALLEST else -1] if points else math.nan
+        return self.value.format(points=points, least=_LEAST_POINTS, fraction=at)
+
+
 @dataclass(frozen=True, kw_only=True)
-class MeasuredOptimum:
+class Minimum:
     """The minimum of a curve, or why it has none inside."""
 
     curve: Curve
     fraction: float
-    """NaN where `note` says why."""
+    """NaN where `none` says why."""
     loss: float
     draws: Floats
     """Fractions from artificial curves with the noise of the sweep; NaN where such a curve has no inner minimum."""
-    note: str | None
+    none: NoMinimum | None
 
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
+    @property
+    def note(self) -> str | None:
+        """Why there is no minimum, in a sentence."""
+        return None if self.none is None else self.none.sentence(self.curve)
+
+    def interval(self, level: float = 0.95) -> Pair:
         """Interval of the optimal fraction from the draws."""
         known = self.draws[np.isfinite(self.draws)]
         if not known.size:
@@ -61,16 +90,88 @@ class MeasuredOptimum:
         low, high = quantiles(known, [tail, 1 - tail])
         return float(low), float(high)
 
-    def spread(self) -> float:
+    def deviation(self) -> float:
         """Standard deviation of the fraction over the draws; NaN without any."""
         known = self.draws[np.isfinite(self.draws)]
         return float(known.std(ddof=1)) if known.size > 1 else math.nan
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeasuredOptimum:
+    """Where a measured curve of loss against the fraction is lowest, with its interval."""
+
+    n: float
+    d_total: float
+    bits: float
+    fraction: float
+    low: float
+    high: float
+    """Interval of the fraction; an end of it may be an end of what was measured."""
+    end: int = 0
+    """0 where the optimum lies between measured fractions; -1 or +1 where loss is lowest at the first or last."""
+
+    @property
+    def s_total(self) -> float:
+        """Tokens per parameter byte, D_total / (N * bits / 8)."""
+        return self.d_total / (self.n * self.bits / 8.0)
+
+
+def measured_optima(
+    table: Any, *, n: str = "total", expression: str | None = None, level: float = 0.95
+) -> list[MeasuredOptimum]:
+    """The optimum of every curve of loss against the fraction in a runs table, with its interval at `level`.
+
+    Curves are those that the fraction law is fitted on: the classic schedule unless `expression` chooses rows. A
+    curve whose loss is lowest at its first or last fraction, or at 0 or 1, is returned there with its `end` set; one
+    with fewer than three fractions, or with an inner minimum that its points are too few to locate, is left out.
+    """
+    try:
+        rows = select(table, QatFraction.name, shape=QatFraction, expression=expression, n=n)
+    except DataError:
+        return []
+    found = minima(curves(rows), draws=_DRAWS, seed=0)
+    return [made for m in found if (made := _measured(m, level)) is not None]
+
+
+def recorded_optima(fitted: FittedLaw) -> list[MeasuredOptimum]:
+    """The inner optima that a fit of the fraction law was made from; none for other fits."""
+    known = fitted.diagnostics.curves if isinstance(fitted.diagnostics, FractionDiagnostics) else ()
+    return [
+        _with_interval(c.n, c.d_total, c.bits, c.optimum, c.interval)
+        for c in known
+        if c.optimum is not None and c.interval is not None
+    ]
+
+
+def _measured(minimum: Minimum, level: float) -> MeasuredOptimum | None:
+    curve = minimum.curve
+    if len(curve.fraction) < _FEWEST:
+        return None
+    if minimum.none is None:
+        at, interval = minimum.fraction, minimum.interval(level)
+        return _with_interval(curve.n, curve.d_total, curve.bits, at, interval)
+    end = _end(curve)
+    at = float(curve.fraction[0 if end < 0 else -1])
+    made = MeasuredOptimum(n=curve.n, d_total=curve.d_total, bits=curve.bits, fraction=at, low=at, high=at, end=end)
+    return made if end else None
+
+
+def _with_interval(n: float, d_total: float, bits: float, at: float, interval: Pair) -> MeasuredOptimum:
+    low, high = interval if all(map(math.isfinite, interval)) else (at, at)
+    return MeasuredOptimum(n=n, d_total=d_total, bits=bits, fraction=at, low=min(low, at), high=max(high, at))
+
+
+def _end(curve: Curve) -> int:
+    """-1 or +1 where the lowest loss is at the low or high end of what was measured, ends included; 0 inside."""
+    at = [*(float(e) for e in curve.ends), *curve.fraction.tolist()]
+    where = at[int(np.argmin([*curve.ends.values(), *curve.loss.tolist()]))]
+    return -1 if where <= curve.fraction[0] else 1 if where >= curve.fraction[-1] else 0
+
+
 def curves(rows: Rows) -> list[Curve]:
     """Group quantized rows into curves, one per size, budget, bit width, group size, quantizer and seed.
 
-    Seeds stay apart: runs of one seed share a trunk and its luck, so differences along their curve are clean. Several
+    Seeds stay apart: runs of one seed share a trunk and its effect, so differences along their curve are clean. Several
     runs at one fraction (other tunings that were not already left out) count by the best.
     """
     x = rows.x
@@ -105,47 +206,38 @@ def curves(rows: Rows) -> list[Curve]:
     return sorted(result, key=lambda c: (c.n, c.d_total, c.bits, c.seed))
 
 
-def optima(found: list[Curve], *, draws: int, seed: int) -> list[MeasuredOptimum]:
+def minima(found: list[Curve], *, draws: int, seed: int) -> list[Minimum]:
     """The minimum of each curve, by a local cubic in log-odds through the five points about the smallest loss.
 
-    A curve whose smallest loss is at its first or last fraction has its minimum beyond what was measured; that is
-    said, not snapped to the end. Uncertainty: artificial curves with normal noise, whose size is pooled from the
-    residuals of all local cubics.
+    A curve whose smallest loss is at its first or last fraction has its minimum beyond what was measured; it is not
+    snapped to the end. Uncertainty: artificial curves with normal noise, whose size is pooled from the residuals of
+    all local cubics.
     """
     noise = _pooled_noise(found)
     rng = np.random.default_rng([seed, 2])
     result = []
     for curve in found:
-        if len(curve.fraction) < _LEAST_POINTS:
-            note = f"only {len(curve.fraction)} fractions between 0 and 1; at least {_LEAST_POINTS} make a curve"
-            result.append(MeasuredOptimum(curve=curve, fraction=math.nan, loss=math.nan, draws=np.zeros(0), note=note))
-            continue
-        u = np.log(curve.fraction / (1 - curve.fraction))
-        at, loss = _minima(u, curve.loss[None, :])
-        artificial = curve.loss * np.exp(noise * rng.standard_normal((draws, len(u))))
-        drawn, _ = _minima(u, artificial)
-        result.append(
-            MeasuredOptimum(
-                curve=curve,
-                fraction=_logistic(float(at[0])),
-                loss=float(loss[0]),
-                draws=np.where(np.isnan(drawn), np.nan, 1 / (1 + np.exp(-drawn))),
-                note=_note(curve),
-            )
-        )
+        fraction, loss, drawn = math.nan, math.nan, np.zeros(0)
+        none: NoMinimum | None = NoMinimum.FEW_FRACTIONS
+        if len(curve.fraction) >= _LEAST_POINTS:
+            u = np.log(curve.fraction / (1 - curve.fraction))
+            at, lowest = _minima(u, curve.loss[None, :])
+            artificial = curve.loss * np.exp(noise * rng.standard_normal((draws, len(u))))
+            drawn = _minima(u, artificial)[0]
+            drawn = np.where(np.isnan(drawn), np.nan, 1 / (1 + np.exp(-drawn)))
+            fraction, loss, none = _logistic(float(at[0])), float(lowest[0]), _why_none(curve)
+        result.append(Minimum(curve=curve, fraction=fraction, loss=loss, draws=drawn, none=none))
     return result
 
 
-def _note(curve: Curve) -> str | None:
+def _why_none(curve: Curve) -> NoMinimum | None:
     j = int(np.argmin(curve.loss))
     if j == 0:
-        return f"the loss is smallest at the smallest fraction measured, {curve.fraction[0]:.3g}"
+        return NoMinimum.AT_SMALLEST
     if j == len(curve.loss) - 1:
-        return f"the loss is smallest at the largest fraction measured, {curve.fraction[-1]:.3g}"
-    for end, loss in curve.ends.items():
-        if loss < curve.loss[j]:
-            return f"the loss at fraction {end} is smaller than anywhere between"
-    return None
+        return NoMinimum.AT_LARGEST
+    lower = [end for end, loss in curve.ends.items() if loss < curve.loss[j]]
+    return NoMinimum[f"AT_{lower[0]}"] if lower else None
 
 
 def _same_budget(d_total: Floats, members: list[int]) -> list[list[int]]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qatplan.errors import DataError, UsageError
 from qatplan.fitting.rows import Rows
+from qatplan.laws.fit_parts import Pair, ResidualGroup, Residuals, Score
 from qatplan.laws.inputs import Floats
 from qatplan.laws.law import Law
 
 _LEAST = 5
+_MOST_SIZES = 12
+"""With more sizes, residuals are shown by ranges of size."""
 
 Refit = Callable[[Rows], Law]
 """Fits the same kind of law on some of the rows."""
@@ -50,80 +53,79 @@ def held_out(rows: Rows, spec: str) -> NDArray[np.bool_]:
     return np.asarray(mask, dtype=np.bool_)
 
 
-def score(rows: Rows, mask: NDArray[np.bool_], refit: Refit, name: str) -> dict[str, Any]:
-    """Fit without the masked rows and predict them: mean and worst absolute percentage error (as fractions)."""
+def score(rows: Rows, mask: NDArray[np.bool_], refit: Refit, name: str, n: float | None = None) -> Score:
+    """Fit without the masked rows and predict them; `n` is the size they have, where they are those of one size."""
     law = refit(rows.take(~mask))
     test = rows.take(mask)
     predicted = law.predict(test.x)
     known = np.isfinite(predicted)
-    result: dict[str, Any] = {
-        "kind": name,
-        "rows": int(known.sum()),
-        "fitted_rows": int((~mask).sum()),
-        "not_predictable": int((~known).sum()),
-        "mape": None,
-        "max_ape": None,
-    }
-    if known.any():
-        error = predicted[known] / test.y[known] - 1.0
-        worst = int(np.argmax(np.abs(error)))
-        result |= {
-            "mape": float(np.mean(np.abs(error))),
-            "max_ape": float(np.max(np.abs(error))),
-            "bias": float(np.mean(error)),
-            "worst_run": [r for r, k in zip(test.run_id, known, strict=True) if k][worst],
-        }
-    return result
+    made = Score(
+        n=n,
+        kind=name,
+        rows=int(known.sum()),
+        fitted_rows=int((~mask).sum()),
+        not_predictable=int((~known).sum()),
+    )
+    if not known.any():
+        return made
+    error = predicted[known] / test.y[known] - 1.0
+    size = np.abs(error)
+    return replace(
+        made,
+        mape=float(np.mean(size)),
+        max_ape=float(np.max(size)),
+        bias=float(np.mean(error)),
+        worst_run=test.run_id[int(np.flatnonzero(known)[np.argmax(size)])],
+    )
 
 
-def leave_one_size_out(rows: Rows, refit: Refit) -> list[dict[str, Any]]:
+def leave_one_size_out(rows: Rows, refit: Refit) -> tuple[Score, ...]:
     """One score per model size, the law fitted on the other sizes."""
     sizes = np.unique(rows.x.n)
     if len(sizes) < 3:
         raise DataError(f"leaving one size out needs at least 3 model sizes; the rows have {len(sizes)}")
     if len(sizes) > 40:
         raise DataError(f"leaving one size out needs sizes that repeat; the rows have {len(sizes)} different ones")
-    return [{"n": float(n), **score(rows, rows.x.n == n, refit, "leave-one-size-out")} for n in sizes]
+    return tuple(score(rows, rows.x.n == n, refit, "leave-one-size-out", float(n)) for n in sizes)
 
 
-def residual_tables(rows: Rows, residuals: Floats) -> dict[str, list[dict[str, Any]]]:
+def residual_tables(rows: Rows, residuals: Floats) -> Residuals:
     """Mean, standard deviation and largest size of log(predicted/observed), by bits, model size and fraction."""
-    x = rows.x
-    tables = {"bits": _table(residuals, x.bits, "full precision")}
-    tables["n"] = _table(residuals, x.n, "") if len(np.unique(x.n)) <= 12 else _binned(residuals, x.n)
-    fraction = x.fraction[x.quantized]
-    if fraction.size:
-        tables["fraction"] = _binned(residuals[x.quantized], fraction)
-    return tables
+    x, q = rows.x, rows.x.quantized
+    few = len(np.unique(x.n)) <= _MOST_SIZES
+    return Residuals(
+        bits=_by_value(residuals, x.bits, "full precision"),
+        n=_by_value(residuals, x.n) if few else _binned(residuals, x.n),
+        fraction=_binned(residuals[q], x.fraction[q]) if q.any() else None,
+    )
 
 
-def _table(residuals: Floats, values: Floats, missing: str) -> list[dict[str, Any]]:
-    result = [_summary(residuals[values == v], float(v)) for v in np.unique(values[~np.isnan(values)])]
-    if np.isnan(values).any():
-        result.append(_summary(residuals[np.isnan(values)], missing))
-    return result
+def _by_value(residuals: Floats, values: Floats, missing: str = "") -> tuple[ResidualGroup, ...]:
+    groups = [_group(residuals[values == v], float(v)) for v in np.unique(values[~np.isnan(values)])]
+    without = residuals[np.isnan(values)]
+    return (*groups, _group(without, missing)) if without.size else tuple(groups)
 
 
-def _binned(residuals: Floats, values: Floats, bins: int = 6) -> list[dict[str, Any]]:
+def _binned(residuals: Floats, values: Floats, bins: int = 6) -> tuple[ResidualGroup, ...]:
     edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)))
     if len(edges) < 2:
-        return [_summary(residuals, float(values[0]))]
+        return (_group(residuals, float(values[0])),)
     where = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
-    return [
-        _summary(residuals[where == b], [float(edges[b]), float(edges[b + 1])])
+    return tuple(
+        _group(residuals[where == b], (float(edges[b]), float(edges[b + 1])))
         for b in range(len(edges) - 1)
         if np.any(where == b)
-    ]
+    )
 
 
-def _summary(residuals: Floats, value: Any) -> dict[str, Any]:
-    return {
-        "value": value,
-        "rows": int(residuals.size),
-        "mean": float(residuals.mean()),
-        "sd": float(residuals.std(ddof=1)) if residuals.size > 1 else None,
-        "largest": float(np.max(np.abs(residuals))),
-    }
+def _group(residuals: Floats, value: str | float | Pair) -> ResidualGroup:
+    return ResidualGroup(
+        value=value,
+        rows=int(residuals.size),
+        mean=float(residuals.mean()),
+        sd=float(residuals.std(ddof=1)) if residuals.size > 1 else None,
+        largest=float(np.max(np.abs(residuals))),
+    )
 
 
 def information_criteria(objective: float, rows: int, parameters: int, delta: float) -> tuple[float, float]:

@@ -10,20 +10,27 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from qatplan.errors import DataError, QatplanError, UsageError
-from qatplan.fitting.curves import MeasuredOptimum, curves, optima
+from qatplan.fitting.curves import Minimum, NoMinimum, curves, minima
 from qatplan.fitting.loss_law import fit_loss_law
 from qatplan.fitting.options import FitOptions
 from qatplan.fitting.provenance import provenance, ranges
-from qatplan.fitting.rows import Rows, select
+from qatplan.fitting.rows import BEATEN, Rows, select
+from qatplan.laws.fit_parts import (
+    BitsError,
+    Certificate,
+    CurveRecord,
+    FractionDiagnostics,
+    LossLawOptima,
+    Pair,
+)
 from qatplan.laws.fitted import FittedLaw, Status
+from qatplan.laws.flags import Flag
 from qatplan.laws.inputs import Floats
 from qatplan.laws.optimum import optimal_fraction
-from qatplan.laws.qat_fraction import PUBLISHED_A, QatFraction
+from qatplan.laws.qat_fraction import PUBLISHED_A, PUBLISHED_MAE, QatFraction
 from qatplan.laws.qat_loss import QatLoss
 from qatplan.laws.quantiles import quantiles
 
-PUBLISHED_MAE = (0.07, 0.10)
-"""Mean absolute error on the fraction that arXiv 2509.22935 reports for its own runs."""
 _STARTS = 48
 _LOW, _HIGH = 0.05, 200.0
 
@@ -41,43 +48,36 @@ def fit_fraction(
     Curves come from the classic schedule unless `rows` chooses others; of several learning rates at one point the
     best counts. Optima are weighted by 1 / (their variance + the law's own misfit). `bootstrap` draws resample
     curves, and each curve's optimum from its uncertainty. With `loss_law` the unified loss law is fitted to the same
-    table, with the parameters that `fix` holds, and its optimal fractions are compared and fitted too.
-    Raises UsageError for a held parameter that is not the loss law's, and DataError where no curve has a minimum inside
+    table, with the parameters that `fix` fixes, and its optimal fractions are compared and fitted too.
+    Raises UsageError for a fixed parameter that is not the loss law's, and DataError where no curve has a minimum inside
     its measured fractions.
     """
     seed, bootstrap, level, n = options.seed, options.bootstrap, options.level, options.n
     known = [p.name for p in QatLoss.PARAMETERS]
     for name in options.fix:
         if name not in known:
-            raise UsageError(f"{name} is no parameter of qat-loss, which is what can be held here: {', '.join(known)}")
+            raise UsageError(f"{name} is no parameter of qat-loss, which is what can be fixed here: {', '.join(known)}")
     chosen = select(table, "qat-fraction", shape=QatFraction, expression=options.rows, n=n)
-    found = optima(curves(chosen), draws=max(bootstrap, 200), seed=seed)
-    inner = [o for o in found if o.note is None]
+    found = minima(curves(chosen), draws=max(bootstrap, 200), seed=seed)
+    inner = [m for m in found if m.none is None]
     if not inner:
-        why = "; ".join(sorted({o.note for o in found if o.note}))[:300] or "there are no quantized rows"
+        why = "; ".join(sorted({m.note for m in found if m.note}))[:300] or "there are no quantized rows"
         raise DataError(f"no curve of loss against fraction has an inner minimum to fit ({why})", evidence=found)
-    s = np.array([o.curve.s_total for o in inner])
-    f = np.array([o.fraction for o in inner])
+    s = np.array([m.curve.s_total for m in inner])
+    f = np.array([m.fraction for m in inner])
     variance = _variances(inner)
     a, objective, agreeing = _fit_a(s, f, variance)
     draws = _draws(inner, s, variance, bootstrap, seed) if bootstrap else None
     law = QatFraction(a=a)
     error = law.fraction(s) - f
     published = QatFraction().fraction(s) - f
-    report: dict[str, Any] = {
-        "curves": [_curve_report(o, law, level) for o in found],
-        "measured_optima": len(inner),
-        "without_inner_minimum": len(found) - len(inner),
-        "mae": float(np.mean(np.abs(error))),
-        "mae_published_law": float(np.mean(np.abs(published))),
-        "published_a": PUBLISHED_A,
-        "published_mae": list(PUBLISHED_MAE),
-        "by_bits": _by_bits(inner, error),
-    }
-    flags = _flags(found, inner, chosen, s, f, error)
+    by_bits = _by_bits(inner, error)
+    flags = _flags(found, chosen, s, f, error, by_bits)
+    loss_law_optima = None
     if loss_law:
-        report |= _from_loss_law(table, inner, s, f, options, flags)
-    interval = {}
+        loss_law_optima, more = _from_loss_law(table, inner, s, f, options)
+        flags += more
+    interval: dict[str, Pair] = {}
     if draws is not None:
         tail = 0.5 * (1 - level)
         low, high = quantiles(draws[:, 0], [tail, 1 - tail])
@@ -91,26 +91,32 @@ def fit_fraction(
         objective=objective,
         rows=len(chosen),
         left_out=chosen.left_out,
-        starts=_STARTS,
-        starts_agreeing=agreeing,
         status=Status.GOOD,
-        flags=flags,
-        identifiability=[] if len(inner) > 2 else [f"a rests on {len(inner)} measured optima only"],
+        flags=tuple(flags),
+        identifiability=() if len(inner) > 2 else (f"a rests on {len(inner)} measured optima only",),
         n_convention=n,
         noise=float(np.sqrt(np.mean(np.log(law.fraction(s) / f) ** 2))),
         ranges=ranges(chosen) | {"s_total": (float(s.min()), float(s.max()))},
-        certificate={"starts": _STARTS, "starts_agreeing": agreeing, "objective": "weighted squares of fractions"},
-        criticism=report,
+        certificate=Certificate(starts=_STARTS, starts_agreeing=agreeing, objective="weighted squares of fractions"),
+        diagnostics=FractionDiagnostics(
+            curves=tuple(_record(m, law, level) for m in found),
+            measured_optima=len(inner),
+            without_inner_minimum=len(found) - len(inner),
+            mae=float(np.mean(np.abs(error))),
+            mae_published_law=float(np.mean(np.abs(published))),
+            by_bits=by_bits,
+            loss_law=loss_law_optima,
+        ),
         derived=law.derived(),
         provenance=provenance(chosen, seed=seed, sources=sources, command=command, rows=options.rows),
     )
 
 
-def _variances(inner: Sequence[MeasuredOptimum]) -> Floats:
+def _variances(inner: Sequence[Minimum]) -> Floats:
     """Variance of each measured fraction, at least (0.005)^2 so that no curve decides alone."""
-    spread = np.array([o.spread() for o in inner])
-    typical = float(np.nanmedian(spread)) if np.isfinite(spread).any() else 0.02
-    return np.maximum(np.where(np.isfinite(spread), spread, typical), 0.005) ** 2
+    deviation = np.array([m.deviation() for m in inner])
+    typical = float(np.nanmedian(deviation)) if np.isfinite(deviation).any() else 0.02
+    return np.maximum(np.where(np.isfinite(deviation), deviation, typical), 0.005) ** 2
 
 
 def _fit_a(s: Floats, f: Floats, variance: Floats) -> tuple[float, float, int]:
@@ -148,13 +154,13 @@ def _minimise(s: Floats, f: Floats, weight: Floats) -> tuple[float, float, int]:
     return float(math.exp(best.x)), float(best.fun), right - left - 1
 
 
-def _draws(inner: Sequence[MeasuredOptimum], s: Floats, variance: Floats, count: int, seed: int) -> Floats:
+def _draws(inner: Sequence[Minimum], s: Floats, variance: Floats, count: int, seed: int) -> Floats:
     rng = np.random.default_rng([seed, 3])
     pools = []
-    for o in inner:
-        known = o.draws[np.isfinite(o.draws)]
+    for m in inner:
+        known = m.draws[np.isfinite(m.draws)]
         # Artificial optima scatter about the measured one; their own bias is not added to it.
-        pools.append(known - known.mean() + o.fraction if known.size else np.array([o.fraction]))
+        pools.append(known - known.mean() + m.fraction if known.size else np.array([m.fraction]))
     result = np.empty((count, 1))
     for k in range(count):
         pick = rng.integers(len(inner), size=len(inner))
@@ -163,114 +169,85 @@ def _draws(inner: Sequence[MeasuredOptimum], s: Floats, variance: Floats, count:
     return result
 
 
-def _curve_report(o: MeasuredOptimum, law: QatFraction, level: float) -> dict[str, Any]:
-    c = o.curve
-    inside = c.s_total > 1
-    low, high = o.interval(level)
-    return {
-        "n": c.n,
-        "d_total": c.d_total,
-        "bits": c.bits,
-        "seed": c.seed,
-        "s_total": c.s_total,
-        "points": len(c.fraction),
-        "optimum": o.fraction if o.note is None else None,
-        "interval": [low, high] if o.note is None else None,
-        "loss": o.loss if o.note is None else None,
-        "refitted_law": float(law.fraction(c.s_total)) if inside else None,
-        "published_law": float(QatFraction().fraction(c.s_total)) if inside else None,
-        "note": o.note,
-    }
+def _record(m: Minimum, law: QatFraction, level: float) -> CurveRecord:
+    c = m.curve
+    inside, known = c.s_total > 1, m.none is None
+    return CurveRecord(
+        n=c.n,
+        d_total=c.d_total,
+        bits=c.bits,
+        seed=c.seed,
+        s_total=c.s_total,
+        points=len(c.fraction),
+        optimum=m.fraction if known else None,
+        interval=m.interval(level) if known else None,
+        loss=m.loss if known else None,
+        refitted_law=float(law.fraction(c.s_total)) if inside else None,
+        published_law=float(QatFraction().fraction(c.s_total)) if inside else None,
+        note=m.note,
+    )
 
 
-def _by_bits(inner: Sequence[MeasuredOptimum], error: Floats) -> list[dict[str, Any]]:
-    bits = np.array([o.curve.bits for o in inner])
-    return [
-        {
-            "bits": float(b),
-            "curves": int(np.sum(bits == b)),
-            "mean_error": float(error[bits == b].mean()),
-            "mae": float(np.abs(error[bits == b]).mean()),
-        }
+def _by_bits(inner: Sequence[Minimum], error: Floats) -> tuple[BitsError, ...]:
+    bits = np.array([m.curve.bits for m in inner])
+    return tuple(
+        BitsError(
+            bits=float(b),
+            curves=int(np.sum(bits == b)),
+            mean_error=float(error[bits == b].mean()),
+            mae=float(np.abs(error[bits == b]).mean()),
+        )
         for b in np.unique(bits)
-    ]
+    )
 
 
 def _flags(
-    found: Sequence[MeasuredOptimum],
-    inner: Sequence[MeasuredOptimum],
-    chosen: Rows,
-    s: Floats,
-    f: Floats,
-    error: Floats,
+    found: Sequence[Minimum], chosen: Rows, s: Floats, f: Floats, error: Floats, by_bits: Sequence[BitsError]
 ) -> list[str]:
-    said = []
-    ends = [o for o in found if o.note is not None and "smallest" in o.note]
+    flags = []
+    ends = sum(m.none in (NoMinimum.AT_SMALLEST, NoMinimum.AT_LARGEST) for m in found)
     if ends:
-        said.append(
-            f"{len(ends)} of {len(found)} curves have their minimum at an end of the measured fractions; they are not "
-            "fitted, which biases a where they are many"
-        )
-    short = len(found) - len(inner) - len(ends)
+        flags.append(Flag.AT_ENDS(ends=ends, all=len(found)))
+    short = len(found) - len(s) - ends
     if short:
-        said.append(
-            f"{short} of {len(found)} curves have too few fractions or a lower loss at 0 or 1; they are not fitted"
-        )
-    if any("another learning rate" in e["reason"] for e in chosen.left_out):
-        said.append("where several learning rates were tried at one point, the curve is their lower envelope")
+        flags.append(Flag.SHORT(short=short, all=len(found)))
+    if any(e.reason == BEATEN for e in chosen.left_out):
+        flags.append(Flag.ENVELOPE())
     if len(s) >= 5:
         rank = float(np.corrcoef(np.argsort(np.argsort(s)), np.argsort(np.argsort(f)))[0, 1])
-        way = "grows" if rank > 0.5 else "falls" if rank < -0.5 else "neither clearly grows nor falls"
-        said.append(f"the measured optimal fraction {way} with S_total (rank correlation {rank:.2f}, {len(s)} curves)")
-    table = _by_bits(inner, error)
-    if len(table) > 1:
-        gap = max(t["mean_error"] for t in table) - min(t["mean_error"] for t in table)
-        if gap > 0.1:
-            said.append(
-                "bit widths do not fall on one curve of S_total: mean errors of the law differ by "
-                f"{gap:.2f} in the fraction between bit widths"
-            )
+        how = "grows" if rank > 0.5 else "falls" if rank < -0.5 else "neither clearly grows nor falls"
+        flags.append(Flag.TREND(how=how, rank=rank, curves=len(s)))
+    gap = max(e.mean_error for e in by_bits) - min(e.mean_error for e in by_bits)
+    if gap > 0.1:
+        flags.append(Flag.BITS_DIFFER(gap=gap))
     mae = float(np.mean(np.abs(error)))
     if mae > PUBLISHED_MAE[1]:
-        said.append(f"the refitted law misses measured optima by {mae:.2f} on average, published is 0.07 to 0.10")
-    return said
+        flags.append(Flag.MISSES(mae=mae, published=PUBLISHED_MAE))
+    return flags
 
 
 def _from_loss_law(
-    table: Any,
-    inner: Sequence[MeasuredOptimum],
-    s: Floats,
-    f: Floats,
-    options: FitOptions,
-    flags: list[str],
-) -> dict[str, Any]:
-    """`a` and errors from the optimal fractions of the loss law fitted on the same rows."""
+    table: Any, inner: Sequence[Minimum], s: Floats, f: Floats, options: FitOptions
+) -> tuple[LossLawOptima | None, list[str]]:
+    """(`a` and errors from the optimal fractions of the loss law fitted on the same rows, flags about them)."""
+    asked = FitOptions(n=options.n, rows=options.rows, fix=options.fix, seed=options.seed, restrict=True)
     try:
-        asked = FitOptions(n=options.n, rows=options.rows, fix=options.fix, seed=options.seed, restrict=True)
         fitted = fit_loss_law(table, asked)
     except QatplanError as error:
-        flags.append(f"the loss law could not be fitted on the same rows: {error}")
-        return {"loss_law": None}
-    assert isinstance(fitted.law, QatLoss)
-    if fitted.status is not Status.GOOD:
-        flags.append(
-            f"the loss law fitted to the same rows fails its certificate ({fitted.status}), so its optimal fractions "
-            "mean nothing; --rows can choose rows that it describes, and --fix holds its parameters"
-        )
+        return None, [Flag.LOSS_LAW_MISSING(error=error)]
+    flags = [] if fitted.status is Status.GOOD else [Flag.LOSS_LAW_FAILS(status=fitted.status)]
     best = optimal_fraction(
         fitted.law,
-        n=np.array([o.curve.n for o in inner]),
-        d_total=np.array([o.curve.d_total for o in inner]),
-        bits=np.array([o.curve.bits for o in inner]),
+        n=np.array([m.curve.n for m in inner]),
+        d_total=np.array([m.curve.d_total for m in inner]),
+        bits=np.array([m.curve.bits for m in inner]),
     )
     inside = best.interior
-    a = _fit_a(s[inside], best.fraction[inside], np.full(int(inside.sum()), 1e-4))[0] if inside.any() else math.nan
-    return {
-        "loss_law": {
-            "a": a,
-            "mae": float(np.mean(np.abs(best.fraction - f))),
-            "status": str(fitted.status),
-            "fractions": best.fraction.tolist(),
-            "at_an_end": int(np.sum(~inside)),
-        }
-    }
+    made = LossLawOptima(
+        a=_fit_a(s[inside], best.fraction[inside], np.full(int(inside.sum()), 1e-4))[0] if inside.any() else math.nan,
+        mae=float(np.mean(np.abs(best.fraction - f))),
+        status=str(fitted.status),
+        fractions=tuple(best.fraction.tolist()),
+        at_an_end=int(np.sum(~inside)),
+    )
+    return made, flags

@@ -1,4 +1,4 @@
-"""After a fit: which parameters, or combinations of them, the rows leave open, in words and with what would help."""
+"""After a fit: which parameters, or combinations of them, are not identified, and what rows would help."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from qatplan.fitting.intervals.profile import Calibration
 from qatplan.fitting.rows import Rows
 from qatplan.fitting.solver.solve import Solution
 from qatplan.fitting.support import axis_of, rank_deficient
+from qatplan.laws.flags import Flag
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law, Parameter
 
@@ -37,18 +38,18 @@ def describe(
     """(flags, identifiability): what failed or sits at a bound, and what the rows do not determine.
 
     bounds: the fit's intervals at `level`, in natural units; without them straight lines of the calibration serve.
-    draws: (draws, parameters of the law) fitting coordinates, or None; they know the luck of trunks and how the law
-    bends, both of which straight lines miss.
+    draws: (draws, parameters of the law) fitting coordinates, or None; they know the trunk effects and how the law bends,
+    both of which straight lines miss.
     """
     problem = solution.problem
     law = problem.law.from_coordinates(solution.theta())
-    flags = [_bound(law, p, rows) for p in problem.free if p.name in solution.at_bounds]
+    flags = [_at_bound(law, p, rows) for p in problem.free if p.name in solution.at_bounds]
     names = [p.name for p in problem.free]
-    said: list[str] = []
+    notes: list[str] = []
     null = rank_deficient(names, solution.information)
     null = [n for n in null if n not in solution.at_bounds]
     if null:
-        said.append(
+        notes.append(
             f"{_list(null)} cannot be told apart at all: the rows fix only combinations of them; "
             f"{_remedy(law, null[0], rows.x)}"
         )
@@ -61,26 +62,28 @@ def describe(
     for i, p in enumerate(problem.free):
         if p.name in null or p.name in solution.at_bounds or not (p.name == "E" or p.coordinate == "linear"):
             continue
-        value, way = law.params()[p.name], float(reach[i])
-        line = (value * math.exp(-way), value * math.exp(way)) if p.name == "E" else (value - way, value + way)
-        said += _open(law, p, bounds.get(p.name, line), level, rows.x)
-    said += _trade_offs(law, problem.free, correlation, rows.x, skip={*null, *solution.at_bounds})
-    return flags, said
+        value, wide = law.params()[p.name], float(reach[i])
+        line = (value * math.exp(-wide), value * math.exp(wide)) if p.name == "E" else (value - wide, value + wide)
+        notes += _not_identified(law, p, bounds.get(p.name, line), level, rows.x)
+    notes += _trade_offs(law, problem.free, correlation, rows.x, skip={*null, *solution.at_bounds})
+    return flags, notes
 
 
-def _open(law: Law, parameter: Parameter, interval: tuple[float, float], level: float, x: Inputs) -> list[str]:
+def _not_identified(
+    law: Law, parameter: Parameter, interval: tuple[float, float], level: float, x: Inputs
+) -> list[str]:
     """A sentence if the interval of E or of a shape parameter is too wide, judged as if it were one of 95 %."""
     low, high = interval
     scale = NormalDist().inv_cdf(0.975) / NormalDist().inv_cdf(0.5 + 0.5 * level)
-    said = f"({law.params()[parameter.name]:.3g}, {100 * level:g} % interval {low:.2g} to {high:.3g})"
+    known = f"({law.params()[parameter.name]:.3g}, {100 * level:g} % interval {low:.2g} to {high:.3g})"
     if parameter.name == "E":
         if scale * math.log(high / max(low, 1e-300)) <= _OPEN:
             return []
-        return [f"E is not determined {said}: larger models and longer runs would show where losses level off"]
+        return [f"E is not determined {known}: larger models and longer runs would show where losses level off"]
     # As wide as the range in which such exponents are looked for: the rows add nothing to it.
     if not scale * (high - low) > parameter.start[1] - parameter.start[0]:
         return []
-    return [f"{parameter.name} is hardly determined {said}: {_remedy(law, parameter.name, x)}"]
+    return [f"{parameter.name} is hardly determined {known}: {_remedy(law, parameter.name, x)}"]
 
 
 def _scatter(covariance: Floats) -> tuple[Floats, Floats]:
@@ -113,27 +116,24 @@ def _trade_offs(law: Law, free: tuple[Parameter, ...], correlation: Floats, x: I
         for j in shapes[a + 1 :]:
             if abs(correlation[i, j]) > _TRADE_OFF:
                 pairs.append((abs(correlation[i, j]), correlation[i, j], free[i].name, free[j].name))
-    said = []
+    notes = []
     for _, together, one, other in sorted(pairs, reverse=True)[:_AT_MOST]:
-        said.append(
+        notes.append(
             f"{one} and {other} trade off (correlation {together:.3f}): the rows determine a combination of them "
             f"better than either; {_remedy(law, other, x)}"
         )
-    return said
+    return notes
 
 
-def _bound(law: Law, parameter: Parameter, rows: Rows) -> str:
-    value = law.params()[parameter.name]
-    if parameter.coordinate == "log":
-        if value < 1.0 or parameter.name == "E":
-            end = "was driven to 0" if _is_small(law, parameter, rows) else "ended at its largest allowed value"
-        else:
-            end = "was driven to 0" if _is_small(law, parameter, rows) else "grew to its largest allowed value"
-        why = ": the rows show no such term" if "0" in end else ""
-        if parameter.name == "E":
-            why = ": the losses show no level that they approach, so nothing may be extrapolated to larger runs"
-        return f"{parameter.name} {end}{why}"
-    return f"{parameter.name} ended at its bound {value:.4g} (allowed {parameter.lower:g} to {parameter.upper:g})"
+def _at_bound(law: Law, parameter: Parameter, rows: Rows) -> str:
+    name, value = parameter.name, law.params()[parameter.name]
+    if parameter.coordinate != "log":
+        return Flag.AT_BOUND(name=name, value=value, lower=parameter.lower, upper=parameter.upper)
+    level = ": the losses show no level that they approach, so nothing may be extrapolated to larger runs"
+    if _is_small(law, parameter, rows):
+        return Flag.GONE(name=name, why=level if name == "E" else ": the rows show no such term")
+    end = "ended at" if value < 1.0 or name == "E" else "grew to"
+    return Flag.LARGEST(name=name, end=end, why=level if name == "E" else "")
 
 
 def _is_small(law: Law, parameter: Parameter, rows: Rows) -> bool:

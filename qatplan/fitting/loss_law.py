@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from qatplan.errors import DataError
-from qatplan.fitting import (
-    diagnostics,
-    identifiability,
-    noise,
-    support,
-)
+from qatplan.fitting import diagnostics, identifiability, noise, support
 from qatplan.fitting.intervals.bootstrap import draw
 from qatplan.fitting.intervals.profile import calibrate, intervals
 from qatplan.fitting.intervals.trunk_effects import FEW_TRUNKS
@@ -23,9 +19,13 @@ from qatplan.fitting.rows import Rows, select
 from qatplan.fitting.solver.objective import residuals
 from qatplan.fitting.solver.problem import build
 from qatplan.fitting.solver.solve import Solution, solve
+from qatplan.laws.chinchilla import Chinchilla
+from qatplan.laws.fit_parts import LossDiagnostics, Pair, Resampling
 from qatplan.laws.fitted import FittedLaw, Status
+from qatplan.laws.flags import Flag
 from qatplan.laws.inputs import Floats
 from qatplan.laws.law import Law, Parameter, natural
+from qatplan.laws.qat_loss import QatLoss
 from qatplan.laws.quantiles import quantiles
 from qatplan.laws.registry import get
 
@@ -41,87 +41,63 @@ def fit_loss_law(
     `FittedLaw.require_trust` raises where it fails. Raises UsageError for options that do not suit the law and
     DataError for rows that cannot be used.
     """
-    law, huber, seed, restrict = options.law, options.huber, options.seed, options.restrict
-    bootstrap, level, n = options.bootstrap, options.level, options.n
-    kind = get(law)
-    fixed = dict(options.fix)
-
-    def rows_with(fix: Mapping[str, float]) -> Rows:
-        return select(table, law, shape=kind, expression=options.rows, n=n, keep_tuning=options.keep_tuning, fix=fix)
-
-    chosen = rows_with(fixed)
-    domain_said: list[str] = []
-    if restrict and law == "qat-loss" and not np.any(chosen.x.quantized) and "lam" not in fixed:
-        # QAT from scratch throughout: the law without its interaction holds for such rows, which is better than none.
-        wider = select(
-            table,
-            law,
-            shape=kind,
-            expression=options.rows,
-            n=n,
-            keep_tuning=options.keep_tuning,
-            fix={**fixed, "lam": 0.0},
-        )
-        if np.any(wider.x.quantized):
-            chosen, fixed = wider, {**fixed, "lam": 0.0}
-            domain_said.append(
-                "all quantized rows have D_fp = 0, where the interaction term is infinite; the law was fitted "
-                "without it (lam = 0) and says nothing about how to split tokens"
-            )
+    kind, huber, seed, level = get(options.law), options.huber, options.seed, options.level
+    chosen, fixed, scratch = _rows(table, kind, options)
     solution, supported = solve_rows(
-        kind, chosen, huber=huber, seed=seed, fix=fixed, restrict=restrict, starts=options.starts
+        kind, chosen, huber=huber, seed=seed, fix=fixed, restrict=options.restrict, starts=options.starts
     )
-    fitted_law = natural_law(solution, supported)
+    law, size = natural_law(solution, supported), solution.problem.size
     calibration = calibrate(solution, chosen, huber)
     error = residuals(solution.problem, solution.u[None, :])[0]
-    made = None
-    if bootstrap:
+    made = draws = None
+    if options.bootstrap:
         made = draw(
-            solution, chosen, count=bootstrap, seed=seed, delta=huber, kind=options.resample, workers=options.workers
+            solution,
+            chosen,
+            count=options.bootstrap,
+            seed=seed,
+            delta=huber,
+            kind=options.resample,
+            workers=options.workers,
         )
-    bounds: dict[str, tuple[float, float]] = {}
-    draws, theta, how = None, None, "none"
-    if made is not None:
-        theta, draws = made.theta, _natural_draws(fitted_law, made.theta, supported.held)
+        draws = _natural_draws(law, made.theta, supported.fixed)
+    bounds: dict[str, Pair] = {}
+    how = "none"
     if options.interval == "profile":
         bounds, how = intervals(solution, chosen, delta=huber, level=level), "profile"
     elif draws is not None:
-        bounds, how = _percentiles(solution.problem.free, fitted_law, draws, level), "bootstrap"
-    flags, open_questions = identifiability.describe(
-        solution, chosen, calibration, bounds=bounds, level=level, draws=theta
+        bounds, how = _percentiles(solution.problem.free, law, draws, level), "bootstrap"
+    at_bounds, open_questions = identifiability.describe(
+        solution, chosen, calibration, bounds=bounds, level=level, draws=None if made is None else made.theta
     )
     seeds = noise.seed_noise(chosen)
-    flags += noise.fit_quality(error, solution.problem.size, seeds, huber)
+    flags = []
+    if solution.status is not Status.GOOD:
+        flags.append(Flag.UNTRUSTED(status=solution.status, message=solution.status.message))
+    flags += [*at_bounds, *noise.fit_quality(error, size, seeds, huber)]
     certificate = solution.certificate()
     if made is not None:
-        certificate["bootstrap"] = {
-            "draws": bootstrap, "kind": made.kind, "clusters": made.clusters, "unfinished": made.unfinished,
-        }  # fmt: skip
-        if made.unfinished > 0.05 * bootstrap:
-            flags.append(f"{made.unfinished} of {bootstrap} draws did not converge tightly; intervals are rough")
+        certificate = replace(
+            certificate,
+            bootstrap=Resampling(
+                draws=options.bootstrap, kind=made.kind, clusters=made.clusters, unfinished=made.unfinished
+            ),
+        )
+        if made.unfinished > 0.05 * options.bootstrap:
+            flags.append(Flag.UNFINISHED(unfinished=made.unfinished, draws=options.bootstrap))
     if how == "profile" or (made is not None and made.kind != "case"):
-        flags += _few_trunks(chosen, calibration.luck)
+        flags += _few_trunks(chosen, calibration.trunk_effect)
+    flags += _about_rows(kind, chosen, size)
 
     def refit(part: Rows) -> Law:
         return refitted(kind, part, huber=huber, seed=seed, fix=fixed)
 
-    scored = None
+    holdout = None
     if options.holdout is not None:
-        scored = diagnostics.score(chosen, diagnostics.held_out(chosen, options.holdout), refit, options.holdout)
-    critique: dict[str, Any] = {"residuals": diagnostics.residual_tables(chosen, error)}
-    if options.leave_one_size_out:
-        critique["leave_one_size_out"] = diagnostics.leave_one_size_out(chosen, refit)
-    aic, bic = diagnostics.information_criteria(solution.objective, len(chosen), solution.problem.size, huber)
-    critique |= {"aic": aic, "bic": bic}
-    if solution.status is not Status.GOOD:
-        flags.insert(0, f"not trustworthy ({solution.status}): {solution.status.message}")
-    if len(chosen) < 3 * solution.problem.size:
-        flags.append(f"{len(chosen)} rows for {solution.problem.size} parameters: fewer than 3 rows each")
-    flags += _mixed_methods(chosen)
-    if law == "chinchilla" and bool(np.any(chosen.x.quantized)):
-        flags.append("quantized rows are fitted by a law that does not see bits, because they were asked for")
+        holdout = diagnostics.score(chosen, diagnostics.held_out(chosen, options.holdout), refit, options.holdout)
+    aic, bic = diagnostics.information_criteria(solution.objective, len(chosen), size, huber)
     return FittedLaw(
-        law=fitted_law,
+        law=law,
         draws=draws,
         intervals=bounds,
         interval_kind=how,
@@ -129,22 +105,55 @@ def fit_loss_law(
         objective=solution.objective,
         rows=len(chosen),
         left_out=chosen.left_out,
-        starts=solution.starts,
-        starts_agreeing=solution.starts_agreeing,
         status=solution.status,
-        flags=flags,
-        identifiability=[*domain_said, *supported.said, *open_questions],
-        holdout=scored,
-        n_convention=n,
-        noise=noise.scatter(error, solution.problem.size),
+        flags=tuple(flags),
+        identifiability=(*scratch, *(note.text for note in supported.notes), *open_questions),
+        holdout=holdout,
+        n_convention=options.n,
+        noise=noise.residual_deviation(error, size),
         seed_noise=None if seeds is None else seeds.sd,
         ranges=ranges(chosen),
         huber=huber,
         certificate=certificate,
-        criticism=critique,
-        derived=fitted_law.derived(),
-        provenance=provenance(chosen, seed=seed, sources=sources, command=command, rows=options.rows),
+        diagnostics=LossDiagnostics(
+            residuals=diagnostics.residual_tables(chosen, error),
+            leave_one_size_out=diagnostics.leave_one_size_out(chosen, refit) if options.leave_one_size_out else None,
+            aic=aic,
+            bic=bic,
+        ),
+        derived=law.derived(),
+        provenance=provenance(
+            chosen, seed=seed, sources=sources, command=command, rows=options.rows, keep_tuning=options.keep_tuning
+        ),
     )
+
+
+def _rows(table: Any, kind: type[Law], options: FitOptions) -> tuple[Rows, dict[str, float], tuple[str, ...]]:
+    """(rows, fixed parameters, a note where the law was narrowed to suit the rows)."""
+    fixed = dict(options.fix)
+
+    def rows_with(fix: Mapping[str, float]) -> Rows:
+        return select(
+            table,
+            kind.name,
+            shape=kind,
+            expression=options.rows,
+            n=options.n,
+            keep_tuning=options.keep_tuning,
+            fix=fix,
+        )
+
+    chosen = rows_with(fixed)
+    if options.restrict and kind is QatLoss and not np.any(chosen.x.quantized) and "lam" not in fixed:
+        # QAT from scratch throughout: the law without its interaction holds for such rows, which is better than none.
+        wider = rows_with({**fixed, "lam": 0.0})
+        if np.any(wider.x.quantized):
+            note = (
+                "all quantized rows have D_fp = 0, where the interaction term is infinite; the law was fitted without "
+                "it (lam = 0) and says nothing about how to split tokens"
+            )
+            return wider, {**fixed, "lam": 0.0}, (note,)
+    return chosen, fixed, ()
 
 
 def solve_rows(
@@ -163,17 +172,15 @@ def solve_rows(
     except DataError as error:
         if not rows.left_out:
             raise
-        most = max(rows.left_out, key=lambda e: int(e["rows"]))
-        raise DataError(
-            f"{error} (left out are {most['rows']} rows: {most['reason']})", evidence=rows.left_out
-        ) from error
-    held = support.held_coordinates(supported)
-    free = len(supported.law.parameters()) - len(held)
+        most = max(rows.left_out, key=lambda e: e.rows)
+        raise DataError(f"{error} (left out are {most.rows} rows: {most.reason})", evidence=rows.left_out) from error
+    fixed = support.fixed_coordinates(supported)
+    free = len(supported.law.parameters()) - len(fixed)
     if len(rows) < free:
         raise DataError(
             f"{len(rows)} rows cannot determine the {free} parameters of {kind.name}; at least {free} would"
         )
-    problem = build(supported.law, rows.x, rows.y, held=held)
+    problem = build(supported.law, rows.x, rows.y, fixed=fixed)
     return solve(problem, delta=huber, seed=seed, starts=starts), supported
 
 
@@ -183,18 +190,18 @@ def refitted(kind: type[Law], rows: Rows, *, huber: float, seed: int, fix: Mappi
 
 
 def natural_law(solution: Solution, supported: support.Support) -> Law:
-    """The fitted law in natural units; held parameters keep exactly their values."""
-    return solution.problem.law.from_coordinates(solution.theta()).replace(supported.held)
+    """The fitted law in natural units; fixed parameters keep exactly their values."""
+    return solution.problem.law.from_coordinates(solution.theta()).replace(supported.fixed)
 
 
-def _natural_draws(law: Law, theta: Floats, held: Mapping[str, float]) -> Floats:
+def _natural_draws(law: Law, theta: Floats, fixed: Mapping[str, float]) -> Floats:
     parameters = law.parameters()
-    rows = [{**natural(parameters, vector), **held} for vector in theta]
+    rows = [{**natural(parameters, vector), **fixed} for vector in theta]
     values = np.array([[row[p.name] for p in parameters] for row in rows])
     return np.array([[float(f"{v:.{_DIGITS}g}") for v in row] for row in values])
 
 
-def _percentiles(free: Sequence[Parameter], law: Law, draws: Floats, level: float) -> dict[str, tuple[float, float]]:
+def _percentiles(free: Sequence[Parameter], law: Law, draws: Floats, level: float) -> dict[str, Pair]:
     names = [p.name for p in law.parameters()]
     tail = 0.5 * (1 - level)
     result = {}
@@ -211,23 +218,27 @@ def _percentiles(free: Sequence[Parameter], law: Law, draws: Floats, level: floa
     return result
 
 
-def _mixed_methods(rows: Rows) -> list[str]:
-    """Whether runs of one bit width were made by several quantizers, which no law here tells apart."""
+def _about_rows(kind: type[Law], rows: Rows, parameters: int) -> list[str]:
+    """Flags about what the rows are: too few, of several quantizers that no law here tells apart, or unseen bits."""
+    flags = []
+    if len(rows) < 3 * parameters:
+        flags.append(Flag.FEW_ROWS(rows=len(rows), parameters=parameters))
     used: dict[float, set[str]] = {}
     for bits, method in zip(rows.x.bits.tolist(), rows.method, strict=True):
         if bits == bits and method[1] is not None:
             used.setdefault(bits, set()).add(method[1])
     mixed = [f"{b:g}" for b, names in sorted(used.items()) if len(names) > 1]
-    if not mixed:
-        return []
-    return [f"bits {', '.join(mixed)}: several quantizers are fitted as one; --rows can choose one of them"]
+    if mixed:
+        flags.append(Flag.MIXED(bits=", ".join(mixed)))
+    if kind is Chinchilla and bool(np.any(rows.x.quantized)):
+        flags.append(Flag.BLIND())
+    return flags
 
 
-def _few_trunks(rows: Rows, luck: float) -> list[str]:
+def _few_trunks(rows: Rows, effect: float) -> list[str]:
     trunks = int(rows.cluster.max()) + 1
     if not rows.clustered or trunks >= FEW_TRUNKS:
         return []
-    if luck > 0:
-        how = f"intervals hold for their sizes and trunks of the same kind, whose luck ({luck:.2g} in log loss)"
-        return [f"only {trunks} trunks: {how} is inferred from the residuals"]
-    return [f"only {trunks} trunks, whose luck does not show in the residuals: intervals leave it out"]
+    if effect > 0:
+        return [Flag.FEW_TRUNKS(trunks=trunks, effect=effect)]
+    return [Flag.FEW_TRUNKS_ALONE(trunks=trunks)]

@@ -1,4 +1,4 @@
-"""How much losses scatter: between seeds, and about the fitted law; and whether the law explains the rows."""
+"""Standard deviations of log loss, between seeds and about the fitted law; and whether the law explains the rows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qatplan.fitting.rows import Rows
+from qatplan.laws.flags import Flag
 from qatplan.laws.inputs import Floats
 
 _MAD = 1.4826  # standard deviation of a normal distribution per median absolute deviation
@@ -44,28 +45,22 @@ def seed_noise(rows: Rows) -> SeedNoise | None:
     return SeedNoise(sd=float(np.sqrt(total / freedom)), freedom=freedom, groups=len(replicated))
 
 
-def scatter(residuals: Floats, parameters: int) -> float:
+def residual_deviation(residuals: Floats, parameters: int) -> float:
     """Robust standard deviation of log residuals, corrected for the fitted parameters."""
     freedom = max(len(residuals) - parameters, 1)
     return float(_MAD * np.median(np.abs(residuals)) * np.sqrt(len(residuals) / freedom))
 
 
 def fit_quality(residuals: Floats, parameters: int, seeds: SeedNoise | None, huber: float) -> list[str]:
-    """Sentences about lack of fit and about the Huber delta; empty where there is nothing to say."""
-    sd = scatter(residuals, parameters)
-    said = []
+    """Flags about lack of fit and about the Huber delta."""
+    sd = residual_deviation(residuals, parameters)
+    flags = []
     if seeds is not None:
         # A rough F test at 1 %: the 99 % point of F(large, freedom) is about 1 + 3.3 sqrt(2 / freedom) + 6 / freedom.
         limit = 1 + 3.3 * np.sqrt(2 / seeds.freedom) + 6 / seeds.freedom
         ratio = sd / seeds.sd if seeds.sd > 0 else np.inf
         if ratio**2 > limit:
-            said.append(
-                f"lack of fit: rows scatter {ratio:.2g} times as far about the law ({sd:.2g} in log loss) as runs that "
-                f"differ in the seed alone ({seeds.sd:.2g}, {seeds.freedom} degrees of freedom)"
-            )
+            flags.append(Flag.LACK_OF_FIT(sd=sd, ratio=ratio, seeds=seeds.sd, freedom=seeds.freedom))
     if sd > 0 and huber < 0.02 * sd:
-        said.append(
-            f"huber delta {huber:g} is {huber / sd:.2g} of the scatter {sd:.2g}: nearly all rows count by their sign "
-            f"only; --huber {sd:.1g} would use them better"
-        )
-    return said
+        flags.append(Flag.HUBER(delta=huber, share=huber / sd, sd=sd))
+    return flags

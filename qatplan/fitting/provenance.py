@@ -1,13 +1,14 @@
-"""What a fit rests on: the rows by their digest, what they span, the versions, the command."""
+"""What a fit rests on: its rows by their digest, what they span, the versions, the command; and the rows refound."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
@@ -15,6 +16,7 @@ import scipy
 from qatplan import __version__
 from qatplan.errors import DataError
 from qatplan.fitting.rows import Rows, select
+from qatplan.laws.fit_parts import Pair, Provenance
 from qatplan.laws.fitted import FittedLaw
 from qatplan.laws.inputs import Floats
 from qatplan.storage.base import Location, seen_from
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def ranges(rows: Rows) -> dict[str, tuple[float, float]]:
+def ranges(rows: Rows) -> dict[str, Pair]:
     """Smallest and largest value that the fit has seen."""
     x, q = rows.x, rows.x.quantized
     result = {"n": _range(x.n), "d_total": _range(x.d_total)}
@@ -32,54 +34,73 @@ def ranges(rows: Rows) -> dict[str, tuple[float, float]]:
     return result
 
 
-def provenance(
-    chosen: Rows, *, seed: int, sources: Sequence[str], command: str | None, rows: str | None
-) -> dict[str, Any]:
+def provenance(chosen: Rows, *, seed: int, sources: Sequence[str], command: str | None, rows: str | None) -> Provenance:
     """What was fitted by what: versions, digest of the rows used, seed, command."""
-    x = chosen.x
-    lines = sorted(
-        json.dumps([r, *(repr(float(v)) for v in values)])
-        for r, *values in zip(chosen.run_id, x.n, x.d_fp, x.d_qat, x.bits, chosen.y, strict=True)
+    return Provenance(
+        qatplan=__version__,
+        python=platform.python_version(),
+        numpy=np.__version__,
+        scipy=scipy.__version__,
+        rows_digest=_digest(chosen),
+        row_expression=rows,
+        sources=tuple(sources),
+        seed=seed,
+        command=command,
     )
-    return {
-        "qatplan": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "rows_digest": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
-        "row_expression": rows,
-        "sources": list(sources),
-        "seed": seed,
-        "command": command,
-    }
-
-
-def _range(values: Floats) -> tuple[float, float]:
-    return float(values.min()), float(values.max())
 
 
 def recorded_runs(fitted: FittedLaw, path: Path) -> list[Location]:
     """The runs that a fit says it was made from, seen from here or from the fit's folder; none unless all are there."""
-    return seen_from((Path(), path.parent, path.parent.parent), fitted.provenance.get("sources") or [])
+    return seen_from((Path(), path.parent, path.parent.parent), fitted.sources)
 
 
 def rows_of_fit(fitted: FittedLaw, table: pa.Table) -> tuple[pa.Table | None, bool | None]:
     """(the runs of a table that the fit's law is fitted on, whether they are exactly those that the fit was made from).
 
-    The runs are None where the law can use none; the answer is None where the fit records no digest.
+    The runs are None where the law can use none; the answer is None where the fit records no digest of its rows.
+
+    Options that chose the rows are not all recorded, but they show: parameters fixed at 0, which widen a law's domain,
+    in the values, though terms without rows are at 0 too; runs of other tunings in the digest alone. Among the ways to
+    choose that this leaves, the one that gives the digest is the fit's; without any the first serves.
     """
+    made, law = fitted.provenance, fitted.law
+    expression, digest = (None, None) if made is None else (made.row_expression, made.rows_digest)
+    zeros = {name: value for name, value in fitted.fixed.items() if value == 0}
+    first: Rows | None = None
+    for fix, keep_tuning in itertools.product((zeros, {}) if zeros else ({},), (False, True)):
+        try:
+            chosen = select(
+                table,
+                law.name,
+                shape=type(law),
+                expression=expression,
+                n=fitted.n_convention,
+                fix=fix,
+                keep_tuning=keep_tuning,
+            )
+        except DataError:
+            continue
+        if digest is None or _digest(chosen) == digest:
+            return _taken(table, chosen), None if digest is None else True
+        first = first or chosen
+    return None if first is None else _taken(table, first), False
+
+
+def _taken(table: pa.Table, rows: Rows) -> pa.Table:
     import pyarrow as arrow
     import pyarrow.compute as pc
 
-    made, law = fitted.provenance, fitted.law
-    expression = made.get("row_expression")
-    # An amplitude fixed at 0 takes its term out, which widens the law's domain.
-    fixed = {name: v for name, v in fitted.params.items() if v == 0 and name not in fitted.intervals}
-    try:
-        chosen = select(table, law.name, shape=type(law), expression=expression, n=fitted.n_convention, fix=fixed)
-    except DataError:
-        return None, False
-    digest = provenance(chosen, seed=0, sources=(), command=None, rows=expression)["rows_digest"]
-    known = made.get("rows_digest")
-    rows = table.filter(pc.is_in(table.column("run_id"), value_set=arrow.array(chosen.run_id)))
-    return rows, None if known is None else known == digest
+    return table.filter(pc.is_in(table.column("run_id"), value_set=arrow.array(rows.run_id)))
+
+
+def _digest(rows: Rows) -> str:
+    x = rows.x
+    lines = sorted(
+        json.dumps([r, *(repr(float(v)) for v in values)])
+        for r, *values in zip(rows.run_id, x.n, x.d_fp, x.d_qat, x.bits, rows.y, strict=True)
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _range(values: Floats) -> Pair:
+    return float(values.min()), float(values.max())

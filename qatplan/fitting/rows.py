@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qatplan.errors import DataError, UsageError
+from qatplan.laws.fit_parts import LeftOut
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law
 from qatplan.runs.schema import CONTROL_BITS
@@ -34,6 +35,9 @@ _DEFAULT_SCHEDULES: Mapping[str, tuple[str | None, ...]] = {
 }
 _TUNED = ("learning_rate", "qat_learning_rate", "rewarmup_tokens", "cooldown", "qat_decay", "optimizer_state")
 
+BEATEN = "at the same point another learning rate or tuning did better"
+"""Why a run of a worse tuning is left out."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
@@ -52,7 +56,7 @@ class Rows:
     method: list[tuple[Any, ...]]
     """What besides size, tokens, bits and seed distinguishes the run: schedule, quantizer, method of rounding after
     training (None for rounding to nearest), tuned hyperparameters."""
-    left_out: list[dict[str, Any]]
+    left_out: tuple[LeftOut, ...]
     n_convention: str
 
     def __len__(self) -> int:
@@ -100,14 +104,14 @@ def select(
     number, word, count = _columns(table, expression)
     # Where a table does not say, the QAT phase decayed over its whole length.
     number["qat_decay"] = np.nan_to_num(number["qat_decay"], nan=1.0)
-    left_out: list[dict[str, Any]] = []
+    left_out: dict[str, LeftOut] = {}
     alive = np.ones(count, dtype=np.bool_)
     ids = [r if r is not None else f"row {i + 1}" for i, r in enumerate(word["run_id"])]
 
     def leave(mask: NDArray[np.bool_], reason: str) -> None:
         rows = np.flatnonzero(alive & mask)
         if rows.size:
-            left_out.append({"reason": reason, "rows": int(rows.size), "examples": [ids[i] for i in rows[:3]]})
+            left_out[reason] = add_left_out(left_out.get(reason), reason, [ids[i] for i in rows])
             alive[rows] = False
 
     status = np.array([s in (None, "finished") for s in word["status"]], dtype=np.bool_)
@@ -122,7 +126,7 @@ def select(
         _leave_precisions(word["precision"], leave)
     if not keep_tuning:
         key = np.stack([size, *(number[k] for k in ("d_fp", "d_qat", "bits", "group_size", "activation_bits", "seed"))])
-        leave(_beaten(key, number, word, alive), "at the same point another learning rate or tuning did better")
+        leave(_beaten(key, number, word, alive), BEATEN)
     index = np.flatnonzero(alive)
     x = Inputs.of(
         n=np.where(alive, size, 1.0)[index],
@@ -137,12 +141,11 @@ def select(
             mask = np.zeros(count, dtype=np.bool_)
             mask[index[reasons == reason]] = True
             leave(mask, reason)
-    left_out = _merged(left_out)
     inside = alive[index]
     index = np.flatnonzero(alive)
     if not index.size:
-        why = "; ".join(f"{e['rows']} rows: {e['reason']}" for e in left_out) or "the table is empty"
-        raise DataError(f"no row can be used to fit {law} ({why})", evidence=left_out)
+        why = "; ".join(f"{e.rows} rows: {e.reason}" for e in left_out.values()) or "the table is empty"
+        raise DataError(f"no row can be used to fit {law} ({why})", evidence=list(left_out.values()))
     cluster, clustered = _clusters([word["trunk_id"][i] for i in index], [ids[i] for i in index])
     method = [
         (word["schedule"][i], word["quantizer"][i], _learned(word, i), *(_plain(number, word, k, i) for k in _TUNED))
@@ -157,7 +160,7 @@ def select(
         seed=number["seed"][index],
         loss_se=number["loss_se"][index],
         method=method,
-        left_out=left_out,
+        left_out=tuple(left_out.values()),
         n_convention=n,
     )
 
@@ -275,12 +278,7 @@ def _clusters(trunks: Sequence[str | None], ids: Sequence[str]) -> tuple[NDArray
     return cluster.astype(np.intp), len(names) < len(labels)
 
 
-def _merged(left_out: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    merged: dict[str, dict[str, Any]] = {}
-    for entry in left_out:
-        if entry["reason"] in merged:
-            merged[entry["reason"]]["rows"] += entry["rows"]
-            merged[entry["reason"]]["examples"] = (merged[entry["reason"]]["examples"] + entry["examples"])[:3]
-        else:
-            merged[entry["reason"]] = dict(entry)
-    return list(merged.values())
+def add_left_out(before: LeftOut | None, reason: str, ids: Sequence[str]) -> LeftOut:
+    """The runs `ids` added to those that were left out for the same reason."""
+    rows, examples = (0, ()) if before is None else (before.rows, before.examples)
+    return LeftOut(reason=reason, rows=rows + len(ids), examples=(*examples, *ids)[:3])

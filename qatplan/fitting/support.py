@@ -1,20 +1,16 @@
-"""Before a fit: which parameters have rows that speak about them, and what the design of the rows leaves open."""
+"""Before a fit: which parameters have rows that speak about them, and what the design of the rows cannot identify."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import numpy as np
 
 from qatplan.errors import DataError, UsageError
 from qatplan.laws.inputs import Floats, Inputs
-from qatplan.laws.law import (
-    Law,
-    Parameter,
-    Term,
-    to_coordinate,
-)
+from qatplan.laws.law import Law, Parameter, Term, coordinates
 
 AXIS: Mapping[str, str] = {
     "alpha": "model size", "beta": "tokens", "kappa": "bits", "chi": "bits", "mu": "bits", "psi": "model size",
@@ -33,24 +29,46 @@ def axis_of(law: Law, parameter: str) -> str:
     return AXIS.get(parameter) or AXIS.get(stem) or "rows"
 
 
+class NoteKind(Enum):
+    """What a note is about."""
+
+    TERM_LEFT_OUT = auto()
+    CONSTANT = auto()
+    """An exponent of a quantity that takes one value only."""
+    DESIGN = auto()
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that the rows do not determine."""
+
+    kind: NoteKind
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Support:
     """What of a law can be fitted on given rows."""
 
     law: Law
     """The law's shape, without the terms that were taken out."""
-    held: dict[str, float]
+    fixed: dict[str, float]
     """Natural values of parameters that are not fitted."""
-    said: list[str]
-    """Sentences for the fit's `identifiability`."""
+    notes: tuple[Note, ...]
+    """What the rows do not determine."""
+
+    @property
+    def terms_left_out(self) -> tuple[str, ...]:
+        """Why terms were taken out of the law."""
+        return tuple(note.text for note in self.notes if note.kind is NoteKind.TERM_LEFT_OUT)
 
 
 def check(shape: Law, x: Inputs, *, fix: Mapping[str, float], restrict: bool) -> Support:
     """Decide what is fitted.
 
-    `fix` holds parameters at natural values; an amplitude fixed at 0 takes its term and that term's exponents out.
+    `fix` fixes parameters at natural values; an amplitude fixed at 0 takes its term and that term's exponents out.
     A term without any row raises DataError, or is taken out with `restrict`. An exponent whose quantity takes one
-    value only in its term's rows is held at 0 (its factor is then part of the amplitude) and said so.
+    value only in its term's rows is fixed at 0, with a note; its factor is then part of the amplitude.
     """
     parameters = {p.name: p for p in shape.parameters()}
     for name in fix:
@@ -58,57 +76,58 @@ def check(shape: Law, x: Inputs, *, fix: Mapping[str, float], restrict: bool) ->
             raise UsageError(f"law {shape.name} has no parameter {name}; its parameters are {', '.join(parameters)}")
         p = parameters[name]
         if not (p.lower <= fix[name] <= p.upper and np.isfinite(fix[name])):
-            raise UsageError(f"{name} is held at {fix[name]:g}; allowed is {p.lower:g} to {p.upper:g}")
-    held: dict[str, float] = {name: float(value) for name, value in fix.items()}
-    said: list[str] = []
-    thin = _too_thin(shape, x, held)
+            raise UsageError(f"{name} is fixed at {fix[name]:g}; allowed is {p.lower:g} to {p.upper:g}")
+    fixed: dict[str, float] = {name: float(value) for name, value in fix.items()}
+    notes: list[Note] = []
+    thin = _too_thin(shape, x, fixed)
     for term in shape.terms(x):
         members = _members(term)
-        if term.name in thin and held.get(term.amplitude or "") != 0:
+        if term.name in thin and fixed.get(term.amplitude or "") != 0:
             if not restrict:
                 raise DataError(f"{thin[term.name]}; more such runs are needed, or --restrict leaves these terms out")
-            held |= dict.fromkeys(members, 0.0)
-            said.append(f"{thin[term.name]}; the law was fitted without '{term.name}'")
+            fixed |= dict.fromkeys(members, 0.0)
+            why = f"{thin[term.name]}; the law was fitted without '{term.name}'"
+            notes.append(Note(NoteKind.TERM_LEFT_OUT, why))
             continue
-        if term.amplitude is not None and held.get(term.amplitude) == 0:
-            held |= dict.fromkeys(members, 0.0)
+        if term.amplitude is not None and fixed.get(term.amplitude) == 0:
+            fixed |= dict.fromkeys(members, 0.0)
             continue
         if not np.any(term.rows):
             what = f"no row supports the term '{term.name}' ({', '.join(members)})"
             if not restrict or term.amplitude is None:
                 hint = f"; leave it out with --fix {term.amplitude}=0 or --restrict" if term.amplitude else ""
                 raise DataError(f"{what}{hint}")
-            held |= dict.fromkeys(members, 0.0)
-            said.append(f"{what}; the law was fitted without it")
+            fixed |= dict.fromkeys(members, 0.0)
+            notes.append(Note(NoteKind.TERM_LEFT_OUT, f"{what}; the law was fitted without it"))
             continue
-        said += _constant_columns(shape, term, x, parameters, held)
-    law = shape.replace({**dict.fromkeys(parameters, 1.0), **{n: v for n, v in held.items() if v == 0}})
-    said += _design(law, x, held)
-    return Support(law=law, held=held, said=said)
+        notes += [Note(NoteKind.CONSTANT, text) for text in _constant_columns(shape, term, x, parameters, fixed)]
+    law = shape.replace({**dict.fromkeys(parameters, 1.0), **{n: v for n, v in fixed.items() if v == 0}})
+    notes += [Note(NoteKind.DESIGN, text) for text in _design(law, x, fixed)]
+    return Support(law=law, fixed=fixed, notes=tuple(notes))
 
 
-def held_coordinates(support: Support) -> dict[str, float]:
-    """The held parameters as fitting coordinates."""
-    values = {**{p.name: 1.0 for p in support.law.parameters()}, **support.held}
-    result = {}
-    with np.errstate(divide="ignore"):
-        for p in support.law.parameters():
-            if p.name in support.held:
-                result[p.name] = support.held[p.name] if support.held[p.name] == 0 else to_coordinate(p, values)
-                if p.coordinate == "log" and support.held[p.name] == 0:
-                    result[p.name] = float("-inf")
-    return result
+def fixed_coordinates(support: Support) -> dict[str, float]:
+    """The fixed parameters as fitting coordinates."""
+    parameters = support.law.parameters()
+    values = {**{p.name: 1.0 for p in parameters}, **support.fixed}
+    theta = coordinates(parameters, np.array([[values[p.name] for p in parameters]]))[0]
+    # An exponent fixed at 0 has no effect whatever its coordinate is; an amplitude at 0 has no term.
+    return {
+        p.name: 0.0 if values[p.name] == 0 and p.coordinate != "log" else float(value)
+        for p, value in zip(parameters, theta, strict=True)
+        if p.name in support.fixed
+    }
 
 
-def _too_thin(shape: Law, x: Inputs, held: Mapping[str, float]) -> dict[str, str]:
+def _too_thin(shape: Law, x: Inputs, fixed: Mapping[str, float]) -> dict[str, str]:
     """Terms that live on some rows only and together have more parameters than those rows: {term: sentence}."""
     groups: dict[bytes, list[Term]] = {}
     for term in shape.terms(x):
-        if term.amplitude is not None and held.get(term.amplitude) != 0 and term.rows.any() and not term.rows.all():
+        if term.amplitude is not None and fixed.get(term.amplitude) != 0 and term.rows.any() and not term.rows.all():
             groups.setdefault(term.rows.tobytes(), []).append(term)
     thin: dict[str, str] = {}
     for terms in groups.values():
-        count = sum(name not in held for t in terms for name in _members(t))
+        count = sum(name not in fixed for t in terms for name in _members(t))
         rows = int(terms[0].rows.sum())
         if rows < count:
             names = ", ".join(f"'{t.name}'" for t in terms)
@@ -128,25 +147,25 @@ def _members(term: Term) -> list[str]:
 
 
 def _constant_columns(
-    law: Law, term: Term, x: Inputs, parameters: Mapping[str, Parameter], held: dict[str, float]
+    law: Law, term: Term, x: Inputs, parameters: Mapping[str, Parameter], fixed: dict[str, float]
 ) -> list[str]:
-    said = []
+    notes = []
     for name, column in term.columns.items():
         inside = column[term.rows]
-        if name in held or parameters[name].coordinate == "factor" or term.amplitude is None:
+        if name in fixed or parameters[name].coordinate == "factor" or term.amplitude is None:
             continue
         if np.ptp(inside) > 1e-9 * max(1.0, float(np.abs(inside).max())):
             continue
         if parameters[name].coordinate == "inverse":
-            raise DataError(f"all rows of '{term.name}' have the same bits, which says nothing about {name}; hold it")
-        held[name] = 0.0
+            raise DataError(f"all rows of '{term.name}' have the same bits, which says nothing about {name}; fix it")
+        fixed[name] = 0.0
         axis = axis_of(law, name)
-        said.append(
+        notes.append(
             f"{name} cannot be determined: all {int(term.rows.sum())} rows of '{term.name}' have the same {axis}"
-            f"{_value(axis, x, term)}; it is held at 0, {term.amplitude} includes its factor, and the fit says nothing "
+            f"{_value(axis, x, term)}; it is fixed at 0, {term.amplitude} includes its factor, and the fit says nothing "
             f"about other values of {axis}"
         )
-    return said
+    return notes
 
 
 def _value(axis: str, x: Inputs, term: Term) -> str:
@@ -156,30 +175,30 @@ def _value(axis: str, x: Inputs, term: Term) -> str:
     return f" ({values[term.rows][0]:.4g})"
 
 
-def _design(law: Law, x: Inputs, held: Mapping[str, float]) -> list[str]:
+def _design(law: Law, x: Inputs, fixed: Mapping[str, float]) -> list[str]:
     """Sentences on what the choice of rows leaves undetermined, whatever their losses are."""
-    said: list[str] = []
-    free = [p.name for p in law.parameters() if p.name not in held]
+    notes: list[str] = []
+    free = [p.name for p in law.parameters() if p.name not in fixed]
     if law.quantity == "loss" and not np.any(~x.quantized) and np.any(x.quantized) and "E" in free:
         partners = "theta" if "theta" in free else "the quantization terms"
         if law.name in ("qat-loss", "chen2025", "precision", "effective", "ouyang"):
-            said.append(
+            notes.append(
                 f"there are no full-precision rows: E, A and C are told from {partners} only by how losses change with "
                 "bits, and the predicted full-precision loss is an extrapolation"
             )
     sizes = np.unique(x.n)
     if "alpha" in free and "E" in free and len(sizes) < 3:
-        said.append(
+        notes.append(
             f"only {len(sizes)} model {'size' if len(sizes) == 1 else 'sizes'}: E, A and alpha cannot be told apart; "
             "at least 3 sizes would"
         )
     ratios = _distinct(np.log(x.d_total / x.n))
     if "beta" in free and "E" in free and len(sizes) > 2 and len(ratios) <= 3:
-        said.append(
+        notes.append(
             f"tokens per parameter take only {len(ratios)} {'value' if len(ratios) == 1 else 'values'}, so E is told "
             "from A and C by curvature alone; a wider range of tokens per parameter would determine E"
         )
-    return said
+    return notes
 
 
 def _distinct(values: Floats) -> list[float]:

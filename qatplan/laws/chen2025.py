@@ -12,7 +12,7 @@ from qatplan.errors import UsageError
 from qatplan.laws.bitwise import BitwiseLaw, widths_of
 from qatplan.laws.chinchilla import PARAMETERS as BASE
 from qatplan.laws.chinchilla import base_derived, base_terms
-from qatplan.laws.inputs import Floats, Inputs
+from qatplan.laws.inputs import Inputs
 from qatplan.laws.law import Coordinate, Parameter, Term
 
 Precision = Literal["W4A4", "W4A16", "W16A4"]
@@ -93,12 +93,6 @@ class Chen2025(BitwiseLaw):
         """One set per bit width that occurs; with gG if any quantized point has a group size."""
         grouped = bool(np.any(~np.isnan(x.group_size[x.quantized])))
         return cls.of_widths(widths_of(x), ["k", "gN", "gD", "gG"] if grouped else ["k", "gN", "gD"])
-
-    def quantization_error(self, x: Inputs) -> Floats:
-        """The last term alone, nats per token."""
-        parts = self.components(x)
-        total: Floats = np.sum([v for name, v in parts.items() if name.startswith("quantization error")], axis=0)
-        return total
 
     def terms(self, x: Inputs) -> tuple[Term, ...]:
         """The Chinchilla terms and one error term per bit width; NaN for an unknown width or group size."""

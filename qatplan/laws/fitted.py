@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
 from qatplan.errors import DataError, NotTrustworthy, UsageError
+from qatplan.laws.fit_parts import (
+    Certificate,
+    Diagnostics,
+    FractionDiagnostics,
+    LeftOut,
+    LossDiagnostics,
+    Pair,
+    Provenance,
+    Score,
+    parse,
+    plain,
+)
 from qatplan.laws.inputs import Floats, Inputs
-from qatplan.laws.law import Law, predict_many, to_coordinate
-from qatplan.laws.quantiles import quantiles, quantiles_of_runs
+from qatplan.laws.law import Law, coordinates
+from qatplan.laws.predictor import Predictor
 from qatplan.laws.registry import get
 from qatplan.storage.atomic import write_bytes
 
@@ -42,68 +53,93 @@ class Status(StrEnum):
         }[self]
 
 
-@dataclass(frozen=True, kw_only=True)
+class Presenter(Protocol):
+    """Says what a fit says: as text, or as HTML."""
+
+    def __call__(self, fitted: FittedLaw, *, html: bool) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class FittedLaw:
     """A law with its parameters fitted, how sure they are, and everything needed to judge and repeat the fit."""
 
     law: Law
     draws: Floats | None = None
     """(draws, parameters) natural values from the bootstrap, in the law's order; None where none were made."""
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Confidence interval of each parameter at `level`."""
+    intervals: dict[str, Pair] = field(default_factory=dict)
+    """Confidence interval of each fitted parameter at `level`."""
     interval_kind: str = "none"
     """bootstrap, profile or none."""
     level: float = 0.95
     objective: float = math.nan
     """Sum over rows of Huber(log predicted - log observed)."""
     rows: int = 0
-    left_out: list[dict[str, Any]] = field(default_factory=list)
-    """Reasons why rows were not used: {reason, rows, examples}."""
-    starts: int = 0
-    starts_agreeing: int = 0
+    left_out: tuple[LeftOut, ...] = ()
     status: Status = Status.GOOD
-    flags: list[str] = field(default_factory=list)
-    identifiability: list[str] = field(default_factory=list)
-    holdout: dict[str, Any] | None = None
+    flags: tuple[str, ...] = ()
+    """What one must know before relying on the fit; see `qatplan.laws.flags`."""
+    identifiability: tuple[str, ...] = ()
+    """What the rows do not determine."""
+    holdout: Score | None = None
     n_convention: str = "total"
     noise: float = math.nan
     """Robust standard deviation of the log residuals."""
     seed_noise: float | None = None
     """Standard deviation of log loss between runs that differ in the seed alone; None without such runs."""
-    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    ranges: dict[str, Pair] = field(default_factory=dict)
     """Smallest and largest fitted value of n, d_total, bits, fraction, s_total."""
     huber: float = 1e-3
-    certificate: dict[str, Any] = field(default_factory=dict)
-    criticism: dict[str, Any] = field(default_factory=dict)
-    """Residual tables and leave-one-size-out scores, where asked for."""
+    certificate: Certificate = Certificate()
+    diagnostics: Diagnostics | None = None
     derived: dict[str, float] = field(default_factory=dict)
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance | None = None
+
+    present: ClassVar[Presenter | None] = None
+    """How a fit shows itself; laws know no words, so the room of words sets it."""
+
+    def __repr__(self) -> str:
+        present = type(self).present
+        short = f"FittedLaw({self.law.name}, {self.rows} rows, {self.status})"
+        return short if present is None else present(self, html=False)
+
+    def _repr_html_(self) -> str | None:
+        present = type(self).present
+        return None if present is None else present(self, html=True)
 
     @property
     def params(self) -> dict[str, float]:
         """Parameter values by name."""
         return self.law.params()
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Files and folders of the runs, as the fit records them."""
+        return () if self.provenance is None else self.provenance.sources
+
+    @property
+    def fixed(self) -> dict[str, float]:
+        """Parameters that were not fitted: fixed, or without rows that speak about them.
+
+        Without intervals only those at 0 can be told from fitted ones.
+        """
+        fitted = {*self.intervals, *(self.certificate.parameters_at_bounds or ())}
+        if not self.intervals:
+            fitted |= {name for name, value in self.params.items() if value != 0}
+        return {name: value for name, value in self.params.items() if name not in fitted}
+
     def predict(self, x: Inputs) -> Floats:
         """The fitted law's value at each point."""
         return self.law.predict(x)
 
-    def draw_coordinates(self) -> Floats:
-        """(draws, parameters) fitting coordinates of the bootstrap draws, for `optimal_fraction`.
-
-        Raises UsageError for a fit made without draws.
-        """
-        if self.draws is None:
-            raise UsageError(
-                "this fit has no bootstrap draws, so it gives no intervals; fit again with --bootstrap 1000"
-            )
-        parameters = self.law.parameters()
-        names = [p.name for p in parameters]
-        with np.errstate(divide="ignore"):
-            rows = [
-                [to_coordinate(p, dict(zip(names, d, strict=True))) for p in parameters] for d in self.draws.tolist()
-            ]
-        return np.asarray(rows, dtype=np.float64)
+    def predictor(self, level: float | None = None) -> Predictor:
+        """The law with its draws in fitting coordinates, for values with intervals at `level`, by default the fit's."""
+        known = self.draws is not None and len(self.draws) > 0
+        return Predictor(
+            law=self.law,
+            draws=coordinates(self.law.parameters(), np.asarray(self.draws)) if known else None,
+            level=self.level if level is None else level,
+            noise=self.noise,
+        )
 
     def predict_interval(
         self,
@@ -115,17 +151,9 @@ class FittedLaw:
 
         The prediction interval adds the scatter of single runs about the law, `noise`, to the confidence interval.
         """
-        if not 0 < level < 1:
-            raise UsageError(f"level is {level:g}; allowed is between 0 and 1")
-        values = predict_many(self.law, self.draw_coordinates(), x)
-        tail = [0.5 * (1.0 - level), 0.5 * (1.0 + level)]
-        if kind == "confidence":
-            low, high = quantiles(values, tail)
-            return low, high
-        if not math.isfinite(self.noise):
-            raise UsageError("this fit records no noise, so it gives no prediction interval")
-        low, high = quantiles_of_runs(values, self.noise, tail)
-        return low, high
+        predictor = self.predictor(level)
+        drawn = predictor.drawn(x)
+        return predictor.interval(drawn) if kind == "confidence" else predictor.interval_of_runs(drawn)
 
     def extrapolation(self, x: Inputs) -> list[str]:
         """Sentences saying how far the points lie outside the fitted ranges; empty if they lie inside."""
@@ -157,17 +185,36 @@ class FittedLaw:
             raise NotTrustworthy(f"the fit of {self.law.name} is not trustworthy: {self.status.message}", evidence=self)
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object: plain types, NaN as null."""
-        plain: dict[str, Any] = {"format": FORMAT, "law": self.law.name, "params": self.params}
-        for f in dataclasses.fields(self):
-            if f.name in ("law", "draws"):
-                continue
-            plain[f.name] = getattr(self, f.name)
-        plain["status_message"] = self.status.message
-        plain["draws"] = None if self.draws is None else self.draws.tolist()
-        cleaned = clean(plain)
-        assert isinstance(cleaned, dict)
-        return cleaned
+        """The JSON object: plain types, numbers that are not finite as null."""
+        made = {
+            "format": FORMAT,
+            "law": self.law.name,
+            "params": self.params,
+            "intervals": self.intervals,
+            "interval_kind": self.interval_kind,
+            "level": self.level,
+            "objective": self.objective,
+            "rows": self.rows,
+            "left_out": self.left_out,
+            "starts": self.certificate.starts,
+            "starts_agreeing": self.certificate.starts_agreeing,
+            "status": self.status,
+            "flags": self.flags,
+            "identifiability": self.identifiability,
+            "holdout": self.holdout,
+            "n_convention": self.n_convention,
+            "noise": self.noise,
+            "seed_noise": self.seed_noise,
+            "ranges": self.ranges,
+            "huber": self.huber,
+            "certificate": self.certificate,
+            "criticism": {} if self.diagnostics is None else self.diagnostics,
+            "derived": self.derived,
+            "provenance": {} if self.provenance is None else self.provenance,
+            "status_message": self.status.message,
+            "draws": self.draws,
+        }
+        return {key: plain(value) for key, value in made.items()}
 
     def write(self, path: str | Path) -> None:
         """Write the JSON file atomically."""
@@ -180,19 +227,25 @@ class FittedLaw:
         if value.get("format") != FORMAT:
             raise DataError(f"{origin} is not a qatplan fit (its format is {value.get('format')!r}, not {FORMAT!r})")
         try:
-            law = get(value["law"]).from_params({k: _number(v) for k, v in value["params"].items()})
-            known = {f.name for f in dataclasses.fields(FittedLaw)} - {"law", "draws", "status", "intervals", "ranges"}
-            rest: dict[str, Any] = {k: value[k] for k in known if k in value}
-            for key in ("objective", "noise"):
-                rest[key] = _number(rest.get(key))
-            draws = value.get("draws")
+            same = ("interval_kind", "level", "rows", "n_convention", "seed_noise", "huber", "derived")
+            starts = {k: value[k] for k in ("starts", "starts_agreeing") if k in value}
+            holdout, made, draws = value.get("holdout"), value.get("provenance"), value.get("draws")
             return FittedLaw(
-                law=law,
+                law=get(value["law"]).from_params({k: _number(v) for k, v in value["params"].items()}),
                 draws=None if draws is None else np.asarray([[_number(v) for v in row] for row in draws]),
+                intervals=_pairs(value["intervals"]),
+                ranges=_pairs(value.get("ranges", {})),
+                objective=_number(value.get("objective")),
+                noise=_number(value.get("noise")),
+                left_out=tuple(parse(LeftOut, v) for v in value.get("left_out", ())),
                 status=Status(value["status"]),
-                intervals={k: (_number(v[0]), _number(v[1])) for k, v in value["intervals"].items()},
-                ranges={k: (_number(v[0]), _number(v[1])) for k, v in value.get("ranges", {}).items()},
-                **rest,
+                flags=tuple(map(str, value.get("flags", ()))),
+                identifiability=tuple(map(str, value.get("identifiability", ()))),
+                holdout=None if holdout is None else parse(Score, holdout),
+                certificate=parse(Certificate, starts | dict(value.get("certificate", {}))),
+                diagnostics=_diagnostics(value.get("criticism", {})),
+                provenance=parse(Provenance, made) if made else None,
+                **{k: value[k] for k in same if k in value},
             )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise DataError(f"{origin} is a damaged fit: {type(error).__name__} at {error}") from error
@@ -213,18 +266,11 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def clean(value: Any) -> Any:
-    """The same value in plain JSON types: arrays as lists, numbers that are not finite as null."""
-    if isinstance(value, Mapping):
-        return {str(k): clean(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return clean(value.tolist())
-    if isinstance(value, list | tuple):
-        return [clean(v) for v in value]
-    if isinstance(value, StrEnum):
-        return str(value)
-    if isinstance(value, np.generic):
-        return clean(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
+def _pairs(value: Mapping[str, Any]) -> dict[str, Pair]:
+    return {name: (_number(ends[0]), _number(ends[1])) for name, ends in value.items()}
+
+
+def _diagnostics(value: Mapping[str, Any]) -> Diagnostics | None:
+    if not value:
+        return None
+    return parse(FractionDiagnostics, value) if "curves" in value else parse(LossDiagnostics, value)

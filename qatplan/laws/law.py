@@ -118,17 +118,6 @@ class Law(ABC):
         values: Floats = predict_many(self, self.coordinates()[None, :], x)[0]
         return values
 
-    def jacobian(self, x: Inputs) -> Floats:
-        """(rows, parameters): derivative of `predict` in the fitting coordinates."""
-        names = [p.name for p in self.parameters()]
-        theta = self.coordinates()
-        result = np.zeros((len(x), len(names)))
-        for term in self.terms(x):
-            value = np.where(term.rows, np.exp(log_term(term, names, theta)), 0.0)
-            for name, column in derivative_columns(term, names, theta).items():
-                result[:, names.index(name)] += np.where(term.rows, value * column, 0.0)
-        return result
-
     def components(self, x: Inputs) -> dict[str, Floats]:
         """Each term's contribution at each point, by the term's name."""
         names = [p.name for p in self.parameters()]
@@ -137,9 +126,7 @@ class Law(ABC):
 
     def coordinates(self) -> Floats:
         """The parameters as a fit sees them (see `Parameter.coordinate`). An amplitude of 0 becomes -inf."""
-        values = self.params()
-        with np.errstate(divide="ignore"):
-            return np.array([to_coordinate(p, values) for p in self.parameters()])
+        return coordinates(self.parameters(), np.array([list(self.params().values())]))[0]
 
     def from_coordinates(self, vector: Sequence[float] | Floats) -> Self:
         """The law of this shape at the given fitting coordinates."""
@@ -156,6 +143,21 @@ def to_coordinate(parameter: Parameter, values: Mapping[str, float]) -> float:
     if parameter.coordinate == "factor":
         return float(-values[parameter.exponent] * np.log(value))
     return value
+
+
+def coordinates(parameters: Sequence[Parameter], values: Floats) -> Floats:
+    """(draws, parameters) fitting coordinates of natural values (draws, parameters)."""
+    theta = np.array(values, dtype=np.float64)
+    position = {p.name: i for i, p in enumerate(parameters)}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for i, p in enumerate(parameters):
+            if p.coordinate == "log":
+                theta[:, i] = np.log(values[:, i])
+            elif p.coordinate == "inverse":
+                theta[:, i] = 1.0 / values[:, i]
+            elif p.coordinate == "factor":
+                theta[:, i] = -values[:, position[p.exponent]] * np.log(values[:, i])
+    return theta
 
 
 def natural(parameters: Sequence[Parameter], vector: Floats) -> dict[str, float]:
@@ -202,21 +204,6 @@ def log_kept(strength: Floats) -> Floats:
     with np.errstate(divide="ignore"):
         result: Floats = np.log(-np.expm1(-strength))
     return result
-
-
-def derivative_columns(term: Term, names: Sequence[str], theta: Floats) -> dict[str, Floats]:
-    """d log term / d coordinate at one point theta, for the parameters that enter the term."""
-    columns: dict[str, Floats] = dict(term.columns)
-    if term.amplitude is not None:
-        columns[term.amplitude] = np.ones(term.rows.shape[0])
-    if term.saturation is not None:
-        s = term.saturation
-        rate, exponent = theta[names.index(s.rate)], theta[names.index(s.exponent)]
-        kept, finite = log_kept(rate * s.bits), np.where(np.isfinite(s.bits), s.bits, 0.0)
-        columns[s.exponent] = columns.get(s.exponent, np.zeros_like(kept)) - kept
-        slope = np.where(finite > 0, finite / np.expm1(np.where(finite > 0, rate * finite, 1.0)), 0.0)
-        columns[s.rate] = columns.get(s.rate, np.zeros_like(kept)) - exponent * slope
-    return columns
 
 
 def predict_many(law: Law, theta: Floats, x: Inputs) -> Floats:

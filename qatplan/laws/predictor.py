@@ -1,9 +1,9 @@
-"""What a figure asks of a fitted law: values with a band, and optimal fractions with a band, over the fit's draws."""
+"""A law with the draws of its parameters: values, optimal fractions and losses of new runs, each with its interval."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,9 +12,7 @@ from qatplan.errors import UsageError
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.law import Law, predict_many
 from qatplan.laws.optimum import Optimum, optimal_fraction
-
-if TYPE_CHECKING:
-    from qatplan.laws.fitted import FittedLaw
+from qatplan.laws.quantiles import quantiles, quantiles_of_runs
 
 FloatArray = NDArray[np.float64]
 
@@ -35,12 +33,8 @@ class Predictor:
     law: Law
     draws: FloatArray | None = None
     level: float = 0.95
-
-    @classmethod
-    def of(cls, fitted: FittedLaw) -> Predictor:
-        """The predictor of a fit: its law, and its draws in fitting coordinates where it has any."""
-        drawn = None if fitted.draws is None or len(fitted.draws) == 0 else fitted.draw_coordinates()
-        return cls(law=fitted.law, draws=drawn, level=fitted.level)
+    noise: float = math.nan
+    """Standard deviation of log losses of single runs about the law."""
 
     @property
     def sees_fraction(self) -> bool:
@@ -52,6 +46,29 @@ class Predictor:
         """One sentence on what lines and bands are."""
         band = f"; bands: central {self.level:.0%} of {len(self.draws)} draws" if self.draws is not None else ""
         return f"Lines: fitted law {self.law.name}{band}."
+
+    def drawn(self, x: Inputs) -> FloatArray:
+        """(draws, points) values of the law. Raises UsageError without draws."""
+        if self.draws is None:
+            raise UsageError(
+                "this fit has no bootstrap draws, so it gives no intervals; fit again with --bootstrap 1000"
+            )
+        return predict_many(self.law, self.draws, x)
+
+    def interval(self, drawn: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """(low, high): the central `level` of values (draws, ...), each computed from one draw."""
+        low, high = quantiles(drawn, self._tails())
+        return low, high
+
+    def interval_of_runs(self, drawn: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """(low, high) of the loss of one new run, which scatters about the mean losses (draws, ...) by `noise`.
+
+        Raises UsageError for a fit that does not know its noise.
+        """
+        if not math.isfinite(self.noise):
+            raise UsageError("this fit records no noise, so it gives no prediction interval")
+        low, high = quantiles_of_runs(drawn, self.noise, self._tails())
+        return low, high
 
     def loss(self, x: Inputs) -> Band:
         """Predicted loss at each point, nats per token; not a number where the law is singular.
@@ -66,30 +83,24 @@ class Predictor:
 
     def value(self, x: Inputs) -> Band:
         """The law's value at each point, a loss or a fraction, with its band."""
-        value = _finite(self.law.predict(x))
-        if self.draws is None:
-            return Band(value=value, low=None, high=None)
-        low, high = self._quantiles(_finite(predict_many(self.law, self.draws, x)))
-        return Band(value=value, low=low, high=high)
+        return self._band(self.law.predict(x), None if self.draws is None else self.drawn(x))
 
     def optimum(self, *, n: ArrayLike, d_total: ArrayLike, bits: ArrayLike) -> tuple[Optimum, Band]:
         """The law's optimal fraction, exact, and with its band over the draws."""
         best = optimal_fraction(self.law, n=n, d_total=d_total, bits=bits)
         if self.draws is None:
-            return best, Band(value=best.fraction, low=None, high=None)
+            return best, self._band(best.fraction, None)
         drawn = optimal_fraction(self.law, n=n, d_total=d_total, bits=bits, draws=self.draws)
-        low, high = self._quantiles(drawn.fraction)
-        return best, Band(value=best.fraction, low=low, high=high)
+        return best, self._band(best.fraction, drawn.fraction)
 
-    def drawn_losses(self, x: Inputs) -> FloatArray | None:
-        """(draws, points) losses, or None without draws."""
-        return None if self.draws is None else _finite(predict_many(self.law, self.draws, x))
+    def _tails(self) -> tuple[float, float]:
+        if not 0 < self.level < 1:
+            raise UsageError(f"level is {self.level:g}; allowed is between 0 and 1")
+        return 0.5 * (1.0 - self.level), 0.5 * (1.0 + self.level)
 
-    def _quantiles(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-        edge = (1 - self.level) / 2
-        with np.errstate(invalid="ignore"):
-            low, high = np.quantile(values, [edge, 1 - edge], axis=0, method="weibull")
-        return np.asarray(low), np.asarray(high)
+    def _band(self, value: FloatArray, drawn: FloatArray | None) -> Band:
+        low, high = (None, None) if drawn is None else map(_finite, self.interval(_finite(drawn)))
+        return Band(value=_finite(value), low=low, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)

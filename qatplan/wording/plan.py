@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from qatplan.planning.prediction import Prediction
     from qatplan.planning.recommend import Option, Recommendation
     from qatplan.planning.trust import Extrapolation
+    from qatplan.wording.sections import Section
 
 _BUDGETS = {"memory": "memory", "tokens": "tokens", "flops": "FLOPs", "gpu_hours": "device hours"}
 
@@ -336,3 +337,13 @@ def memory(held: Memory) -> str:
     )
     notes = [f"assumed: {assumption}" for assumption in held.assumptions]
     return "\n".join([head, *(f"  {line}" for line in table), *notes])
+
+
+def plan_sections(advice: Recommendation | FractionAdvice, *, details: bool = False) -> list[Section]:
+    """Advice in titled sections."""
+    from qatplan.planning.fraction_only import FractionAdvice as Fraction
+    from qatplan.wording.sections import section
+
+    text = fraction_advice(advice) if isinstance(advice, Fraction) else recommendation(advice)
+    parts = [part.splitlines() for part in text.split("\n\n")]
+    return [section(title, *(line.strip() for line in lines)) for title, *lines in parts]

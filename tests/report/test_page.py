@@ -22,7 +22,7 @@ from qatplan.report.build import (
     build,
     is_report,
 )
-from qatplan.report.question import Ask
+from qatplan.report.question import Question
 
 VOID = {"meta", "br", "link"}
 RANGES = {"n": (32e3, 350e3), "d_total": (9.6e5, 1.05e8), "bits": (2.0, 4.0), "s_total": (60.0, 2400.0)}
@@ -131,7 +131,7 @@ def test_the_fits_numbers_are_on_the_page(made: Report, page: Reader) -> None:
 def test_the_plan_is_the_planners(made: Report, page: Reader) -> None:
     from qatplan.planning.recommend import Recommendation, recommend
 
-    advice = made.plan.advice
+    advice = made.answer.advice
     assert isinstance(advice, Recommendation)
     assert recommend(made.material.fitted, advice.problem).choice.plan.loss == advice.choice.plan.loss
     assert f"QAT fraction {advice.choice.plan.fraction:.3f}" in page.text
@@ -181,16 +181,16 @@ def test_other_runs_than_the_fits_are_remarked_upon(tmp_path: Path, folder: Path
 
 
 def test_budgets_are_the_users(folder: Path) -> None:
-    asked = build(folder / "fit.json", ask=Ask(params=50e3, tokens=4e6, bits=(2.0,)))
+    asked = build(folder / "fit.json", question=Question(params=50e3, tokens=4e6, bits=(2.0,)))
     text = Reader(asked.html).text
     assert "Asked: 50K parameters; 4M training tokens; bit widths 2." in text
     assert "--params 50000 --tokens 4000000" in text
     with pytest.raises(UsageError, match="too small"):
-        build(folder / "fit.json", ask=Ask(memory=1000.0, tokens=4e6))
+        build(folder / "fit.json", question=Question(memory=1000.0, tokens=4e6))
 
 
 def test_far_outside_the_fitted_range_the_plan_is_doubted(folder: Path) -> None:
-    far = build(folder / "fit.json", ask=Ask(params=1e9, tokens=1e12))
+    far = build(folder / "fit.json", question=Question(params=1e9, tokens=1e12))
     assert "the plan is too far outside" in far.doubts[0]
     assert "this plan is not to be relied upon" in far.html
 

@@ -111,7 +111,7 @@ def _interval(solution: Solution, rows: Rows, j: int, delta: float, level: float
     """Interval of one fitting coordinate."""
     base = solution.problem
     amplitude = base.free[j].coordinate == "log"
-    problem = build(base.law, rows.x, rows.y, held=base.held, uncentred=base.free[j].name) if amplitude else base
+    problem = build(base.law, rows.x, rows.y, fixed=base.fixed, uncentred=base.free[j].name) if amplitude else base
     u = problem.scaled(solution.theta()) if amplitude else solution.u
     same = Solution(**{**vars(solution), "problem": problem, "u": u})
     calibration = calibrate(same, rows, delta)

@@ -88,14 +88,8 @@ def minimise(
             parts = list(pool.map(work, begins))
     else:
         parts = [work(begin) for begin in begins]
-    return Minima(
-        u=np.concatenate([p[0] for p in parts]),
-        value=np.concatenate([p[1] for p in parts]),
-        gradient=np.concatenate([p[2] for p in parts]),
-        hessian=np.concatenate([p[3] for p in parts]),
-        decrement=np.concatenate([p[4] for p in parts]),
-        iterations=np.concatenate([p[5] for p in parts]),
-    )
+    u, f, g, h, promised, used = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return Minima(u=u, value=f, gradient=g, hessian=h, decrement=promised, iterations=used)
 
 
 def _descend(

@@ -55,7 +55,7 @@ class Block:
     present: Floats
     """(rows,) 1 where the term is present, else 0."""
     offset: Floats
-    """(rows,) contribution of held coordinates."""
+    """(rows,) contribution of fixed coordinates."""
     amplitude: int | None
     """Position within `index` of the amplitude."""
     bend: Bend | None = None
@@ -68,7 +68,7 @@ class Problem:
     law: Law
     free: tuple[Parameter, ...]
     """The parameters that are fitted, in the order of u."""
-    held: dict[str, float]
+    fixed: dict[str, float]
     """Fitting coordinates that stay as they are, by name."""
     log_y: Floats
     blocks: tuple[Block, ...]
@@ -92,7 +92,7 @@ class Problem:
         free = {p.name: i for i, p in enumerate(self.free)}
         values = u @ self.to_theta.T
         for j, name in enumerate(names):
-            result[..., j] = values[..., free[name]] if name in free else self.held[name]
+            result[..., j] = values[..., free[name]] if name in free else self.fixed[name]
         return result
 
     def scaled(self, theta: Floats) -> Floats:
@@ -104,14 +104,14 @@ class Problem:
 
 
 def build(
-    law: Law, x: Inputs, y: Floats, *, held: dict[str, float] | None = None, uncentred: str | None = None
+    law: Law, x: Inputs, y: Floats, *, fixed: dict[str, float] | None = None, uncentred: str | None = None
 ) -> Problem:
-    """Compile a law (for its shape) and rows into a problem. `held` maps names to fixed fitting coordinates.
+    """Compile a law (for its shape) and rows into a problem. `fixed` maps names to fixed fitting coordinates.
 
     The amplitude named `uncentred` keeps its own log as coordinate, so that it can be pinned for a profile.
     """
-    held = {} if held is None else dict(held)
-    free = tuple(p for p in law.parameters() if p.name not in held)
+    fixed = {} if fixed is None else dict(fixed)
+    free = tuple(p for p in law.parameters() if p.name not in fixed)
     position = {p.name: i for i, p in enumerate(free)}
     by_name = {p.name: p for p in free}
     p = len(free)
@@ -127,8 +127,8 @@ def build(
         names: list[str] = []
         columns: list[Floats] = []
         amplitude = None
-        if term.amplitude is not None and term.amplitude in held:
-            offset += held[term.amplitude] * present
+        if term.amplitude is not None and term.amplitude in fixed:
+            offset += fixed[term.amplitude] * present
         elif term.amplitude is not None:
             amplitude = 0
             names.append(term.amplitude)
@@ -138,9 +138,9 @@ def build(
             lower[i], upper[i] = np.log(VANISHED * typical), np.log(_LARGEST * highest)
             if term.amplitude == uncentred and term.columns:
                 lower[i], upper[i] = -500.0, 500.0
-        for name, column in _columns(term, held).items():
-            if name in held:
-                offset += np.where(term.rows, held[name] * column, 0.0)
+        for name, column in _columns(term, fixed).items():
+            if name in fixed:
+                offset += np.where(term.rows, fixed[name] * column, 0.0)
                 continue
             inside = column[term.rows]
             binary = bool(np.all((inside == 0) | (inside == 1)))
@@ -178,7 +178,7 @@ def build(
     return Problem(
         law=law,
         free=free,
-        held=held,
+        fixed=fixed,
         log_y=np.log(y),
         blocks=tuple(blocks),
         to_theta=np.asarray(np.linalg.inv(to_u), dtype=np.float64),
@@ -199,12 +199,12 @@ def coordinate_bounds(parameter: Parameter) -> tuple[float, float]:
     return parameter.lower, parameter.upper
 
 
-def _columns(term: Term, held: dict[str, float]) -> dict[str, Floats]:
-    """The term's columns; a saturating factor whose rate is held is part of its exponent's column."""
+def _columns(term: Term, fixed: dict[str, float]) -> dict[str, Floats]:
+    """The term's columns; a saturating factor whose rate is fixed is part of its exponent's column."""
     columns = dict(term.columns)
     s = term.saturation
-    if s is not None and s.rate in held:
-        columns[s.exponent] = columns[s.exponent] - log_kept(held[s.rate] * s.bits)
+    if s is not None and s.rate in fixed:
+        columns[s.exponent] = columns[s.exponent] - log_kept(fixed[s.rate] * s.bits)
     return columns
 
 
@@ -224,7 +224,7 @@ def _saturation(
     if s is None or s.rate not in position:
         return None
     if s.exponent not in position:
-        raise UsageError(f"{s.exponent} cannot be held while {s.rate} is fitted; hold both or neither")
+        raise UsageError(f"{s.exponent} cannot be fixed while {s.rate} is fitted; fix both or neither")
     i = position[s.rate]
     to_u[i, i] = 1.0
     lower[i], upper[i] = coordinate_bounds(by_name[s.rate])

@@ -12,6 +12,7 @@ from qatplan.fitting.solver.newton import EXACT, Minima, minimise
 from qatplan.fitting.solver.objective import Weighted, jacobian, shares
 from qatplan.fitting.solver.problem import Problem
 from qatplan.fitting.solver.starts import design
+from qatplan.laws.fit_parts import Certificate
 from qatplan.laws.fitted import Status
 from qatplan.laws.inputs import Floats
 
@@ -41,7 +42,7 @@ class Solution:
     condition: float
     """Condition number of the information matrix in scaled coordinates, at-bound coordinates left out."""
     information: Floats
-    """(p, p) sum of outer products of log-prediction gradients in scaled coordinates, weighted by rows."""
+    """(p, p) sum of outer products of log-prediction gradients in scaled coordinates."""
     at_bounds: tuple[str, ...]
     status: Status
 
@@ -49,39 +50,28 @@ class Solution:
         """The law's full coordinate vector."""
         return self.problem.theta(self.u)
 
-    def certificate(self) -> dict[str, Any]:
-        """The facts, by name, for the fit file."""
-        return {
-            "starts": self.starts,
-            "starts_agreeing": self.starts_agreeing,
-            "agreement": f"objective within {AGREE:g} of the best, relative",
-            "share_agreeing": self.starts_agreeing / self.starts,
-            "scaled_gradient": self.scaled_gradient,
-            "newton_decrement": self.decrement,
-            "condition_number": self.condition,
-            "parameters_at_bounds": list(self.at_bounds),
-        }
+    def certificate(self) -> Certificate:
+        """The facts, for the fit."""
+        return Certificate(
+            starts=self.starts,
+            starts_agreeing=self.starts_agreeing,
+            agreement=f"objective within {AGREE:g} of the best, relative",
+            share_agreeing=self.starts_agreeing / self.starts,
+            scaled_gradient=self.scaled_gradient,
+            newton_decrement=self.decrement,
+            condition_number=self.condition,
+            parameters_at_bounds=self.at_bounds,
+        )
 
 
-def solve(
-    problem: Problem,
-    *,
-    delta: float,
-    seed: int,
-    weights: Floats | None = None,
-    near: Floats | None = None,
-    starts: int | None = None,
-) -> Solution:
-    """Minimise globally. `near` (k, p) adds scaled vectors that are tried besides the design.
+def solve(problem: Problem, *, delta: float, seed: int, starts: int | None = None) -> Solution:
+    """Minimise globally.
 
     Starts come in rounds until at least three agree on the best objective, at most 128 of them; `starts` fixes their
     number instead. Deterministic for a seed.
     """
-    w = np.ones(len(problem.log_y)) if weights is None else weights
-    task = Weighted(problem=problem, weights=w, log_y=problem.log_y)
+    task = Weighted(problem=problem, weights=np.ones(len(problem.log_y)), log_y=problem.log_y)
     begin = design(task, starts or _MOST, seed)
-    if near is not None:
-        begin = np.concatenate([np.clip(near, problem.lower, problem.upper), begin])
     search = _search_all if len(problem.log_y) <= _MANY_ROWS else _search_thinned
     rounds = [len(begin)] if starts else [r for r in (_FIRST, 2 * _FIRST, 4 * _FIRST, len(begin)) if r <= len(begin)]
     found: Minima | None = None
@@ -138,22 +128,11 @@ def _search_thinned(task: Weighted, begin: Floats, delta: float) -> Minima:
     # Ends more than twice as bad on the sample cannot win on all rows; they stay what they are: starts that disagree.
     promising = [i for i in leaders if rough.value[i] <= 2.0 * rough.value[order[0]]]
     polished = minimise(task, rough.u[promising], deltas=[delta], iterations=120)
-    value, u = np.full(len(begin), np.inf), rough.u.copy()
-    gradient, hessian = rough.gradient.copy(), rough.hessian.copy()
-    decrement, spent = np.full(len(begin), np.inf), rough.iterations.copy()
-    for i in range(len(begin)):
-        leader = leaders[follows[i]]
-        if leader in promising:
-            j = promising.index(leader)
-            value[i], u[i], gradient[i], hessian[i] = (
-                polished.value[j],
-                polished.u[j],
-                polished.gradient[j],
-                polished.hessian[j],
-            )
-            decrement[i] = polished.decrement[j]
-            spent[i] += polished.iterations[j]
-    return Minima(u=u, value=value, gradient=gradient, hessian=hessian, decrement=decrement, iterations=spent)
+    found = replace(rough, value=np.full(len(begin), np.inf), decrement=np.full(len(begin), np.inf))
+    for j, leader in enumerate(promising):
+        for i in np.flatnonzero(follows == leaders.index(leader)):
+            _replaced(found, [i], _members(polished, [j]))
+    return found
 
 
 def _restricted(task: Weighted, rows: Any) -> Weighted:
@@ -177,14 +156,11 @@ def _restricted(task: Weighted, rows: Any) -> Weighted:
 def _joined(first: Minima | None, second: Minima) -> Minima:
     if first is None:
         return second
-    return Minima(
-        u=np.concatenate([first.u, second.u]),
-        value=np.concatenate([first.value, second.value]),
-        gradient=np.concatenate([first.gradient, second.gradient]),
-        hessian=np.concatenate([first.hessian, second.hessian]),
-        decrement=np.concatenate([first.decrement, second.decrement]),
-        iterations=np.concatenate([first.iterations, second.iterations]),
-    )
+    return Minima(**{name: np.concatenate([value, getattr(second, name)]) for name, value in vars(first).items()})
+
+
+def _members(found: Minima, at: Any) -> Minima:
+    return Minima(**{name: value[at] for name, value in vars(found).items()})
 
 
 def _replaced(found: Minima, at: Any, by: Minima) -> Minima:
@@ -209,7 +185,7 @@ def _describe(task: Weighted, found: Minima, best: int, tried: int, agreeing: in
     at_bound = (u <= problem.lower + 1e-9) | (u >= problem.upper - 1e-9)
     at_bound |= _vanished(problem, u)
     slopes = jacobian(problem, u)
-    information = (slopes * task.weights[:, None]).T @ slopes
+    information = slopes.T @ slopes
     inside = np.flatnonzero(~at_bound)
     spectrum = np.linalg.eigvalsh(information[np.ix_(inside, inside)]) if inside.size else np.ones(1)
     ratio = float(spectrum[0] / spectrum[-1]) if spectrum[-1] > 0 else 0.0
@@ -222,7 +198,7 @@ def _describe(task: Weighted, found: Minima, best: int, tried: int, agreeing: in
         status = Status.STARTS_DISAGREE
     else:
         status = Status.GOOD
-    floor = 0.5 * EXACT**2 * float(task.weights.sum())
+    floor = 0.5 * EXACT**2 * len(task.weights)
     return Solution(
         problem=problem,
         u=u,

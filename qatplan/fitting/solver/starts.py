@@ -55,14 +55,14 @@ def _with_amplitudes(task: Weighted, u: Floats) -> Floats:
     weights = task.weights if task.weights.ndim == 1 else task.weights[0]
     log_y = task.log_y if task.log_y.ndim == 1 else task.log_y[0]
     rows = _thin(len(log_y))
-    columns, positions, held = [], [], np.zeros((len(u), len(rows)))
+    columns, positions, fixed = [], [], np.zeros((len(u), len(rows)))
     for block in problem.blocks:
         at = u[:, block.index].copy()
         if block.amplitude is not None:
             at[:, block.amplitude] = 0.0
         shape = _shape(block, at, rows) / np.exp(log_y[rows])
         if block.amplitude is None:
-            held += shape
+            fixed += shape
         else:
             columns.append(shape)
             positions.append(block.index[block.amplitude])
@@ -71,7 +71,7 @@ def _with_amplitudes(task: Weighted, u: Floats) -> Floats:
     basis = np.stack(columns, axis=1)
     w = weights[rows]
     gram = np.einsum("kin,kjn,n->kij", basis, basis, w, optimize=True)
-    right = np.einsum("kin,kn,n->ki", basis, 1.0 - held, w, optimize=True)
+    right = np.einsum("kin,kn,n->ki", basis, 1.0 - fixed, w, optimize=True)
     amplitude = _non_negative(gram, right)
     # A typical size of 1 in units of the loss, per term: the floor is a share of the loss where the term is present.
     level = np.sqrt(np.maximum(np.diagonal(gram, axis1=1, axis2=2) / max(float(w.sum()), 1e-300), 1e-300))

@@ -1,0 +1,263 @@
+"""What a fitted law carries besides its parameters, typed, and how these parts lie in the fit's JSON file."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy as np
+
+from qatplan.laws.qat_fraction import PUBLISHED_A, PUBLISHED_MAE
+
+Pair = tuple[float, float]
+_Part = TypeVar("_Part")
+_ABSENT = {"absent": True}
+
+
+def _absent() -> Any:
+    """A field that a file has only where it is known; any other field without a value is null there."""
+    return field(default=None, metadata=_ABSENT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Rows that were not used, for one reason."""
+
+    reason: str
+    rows: int
+    examples: tuple[str, ...]
+    """Up to three run ids."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resampling:
+    """How the bootstrap draws were made."""
+
+    draws: int
+    kind: str
+    """case, residual or score."""
+    clusters: int
+    unfinished: int
+    """Draws that did not converge tightly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """The facts behind a fit's status. The fraction law has no gradient and no bounds to report."""
+
+    starts: int = 0
+    starts_agreeing: int = 0
+    agreement: str | None = _absent()
+    """What counts as agreeing."""
+    share_agreeing: float | None = _absent()
+    scaled_gradient: float | None = _absent()
+    """Largest projected gradient in scaled coordinates, relative to the objective."""
+    newton_decrement: float | None = _absent()
+    """Relative decrease of the objective that one more Newton step would promise."""
+    condition_number: float | None = _absent()
+    """Of the information matrix in scaled coordinates; not a number where it is infinite."""
+    parameters_at_bounds: tuple[str, ...] | None = _absent()
+    bootstrap: Resampling | None = _absent()
+    objective: str | None = _absent()
+    """What was minimised, where it is no sum of Huber terms."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How well a law predicts rows that it was fitted without. Errors are shares of the loss."""
+
+    n: float | None = _absent()
+    """Size that was left out, for a score by size."""
+    kind: str = ""
+    """What was held out: largest-n, largest-d, top-compute:SHARE, leave-one-size-out."""
+    rows: int = 0
+    """Held-out rows that the law can predict."""
+    fitted_rows: int = 0
+    not_predictable: int = 0
+    """Held-out rows for which the law has no value, such as bits that it was not fitted on."""
+    mape: float | None = None
+    """Mean absolute error; None where no row can be predicted."""
+    max_ape: float | None = None
+    bias: float | None = _absent()
+    """Mean signed error."""
+    worst_run: str | None = _absent()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualGroup:
+    """Log residuals (predicted over observed) of the rows that share a value, or lie in a range of values."""
+
+    value: str | float | Pair
+    """A value, the ends of a range, or words for rows without a value."""
+    rows: int
+    mean: float
+    sd: float | None
+    """None for a single row."""
+    largest: float
+    """Largest absolute residual."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Residuals:
+    """Log residuals by bit width, model size and QAT fraction."""
+
+    bits: tuple[ResidualGroup, ...]
+    n: tuple[ResidualGroup, ...]
+    fraction: tuple[ResidualGroup, ...] | None = _absent()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossDiagnostics:
+    """Where the residuals of a loss law show structure, and what its size costs."""
+
+    residuals: Residuals
+    leave_one_size_out: tuple[Score, ...] | None = _absent()
+    """One score for each model size, where asked for."""
+    aic: float
+    bic: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveRecord:
+    """A measured curve of loss against the QAT fraction: its optimum, and what the laws say of it."""
+
+    n: float
+    d_total: float
+    bits: float
+    seed: float
+    s_total: float
+    """Tokens per parameter byte."""
+    points: int
+    optimum: float | None
+    """Measured optimal fraction; None where `note` says why there is none."""
+    interval: Pair | None
+    loss: float | None
+    refitted_law: float | None
+    published_law: float | None
+    note: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BitsError:
+    """Errors of the fraction law at one bit width."""
+
+    bits: float
+    curves: int
+    mean_error: float
+    mae: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossLawOptima:
+    """What the loss law fitted to the same rows says of the optimal fractions."""
+
+    a: float
+    """Of the fraction law fitted to its optima; not a number where they all lie at an end."""
+    mae: float
+    status: str
+    fractions: tuple[float, ...]
+    at_an_end: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FractionDiagnostics:
+    """The measured optima behind the fraction law, and its mean absolute errors on the fraction."""
+
+    curves: tuple[CurveRecord, ...]
+    measured_optima: int
+    without_inner_minimum: int
+    mae: float
+    mae_published_law: float
+    published_a: float = PUBLISHED_A
+    published_mae: Pair = PUBLISHED_MAE
+    by_bits: tuple[BitsError, ...]
+    loss_law: LossLawOptima | None = None
+    """None where the loss law could not be fitted."""
+
+
+Diagnostics = LossDiagnostics | FractionDiagnostics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What was fitted by what."""
+
+    qatplan: str
+    python: str
+    numpy: str
+    scipy: str
+    rows_digest: str
+    """SHA-256 of the rows used."""
+    row_expression: str | None
+    sources: tuple[str, ...]
+    seed: int
+    command: str | None
+
+
+def plain(value: Any) -> Any:
+    """The same value in plain JSON types: parts as objects, arrays as lists, numbers that are not finite as null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        known = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
+        return {f.name: plain(v) for f, v in known if not (v is None and f.metadata == _ABSENT)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, str) else value
+
+
+def parse(kind: type[_Part], value: Mapping[str, Any]) -> _Part:
+    """A part from its JSON object; keys that it does not know are passed over.
+
+    Raises KeyError, TypeError or ValueError for an object that is no such part.
+    """
+    made = {name: _parsed(hint, value[name]) for name, hint in _hints(kind).items() if name in value}
+    return kind(**made)
+
+
+@cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    # A number that a file has as null, although it has its key, is not finite.
+    absent = {f.name for f in dataclasses.fields(kind) if f.metadata == _ABSENT}
+    return {name: _without_none(hint) if name in absent else hint for name, hint in hints.items()}
+
+
+def _without_none(hint: Any) -> Any:
+    return typing.get_args(hint)[0]
+
+
+def _parsed(hint: Any, value: Any) -> Any:
+    if hint is float:
+        return math.nan if value is None else float(value)
+    if isinstance(hint, types.UnionType):
+        return None if value is None else _parsed(_member(typing.get_args(hint), value), value)
+    if typing.get_origin(hint) is tuple:
+        return tuple(_parsed(typing.get_args(hint)[0], v) for v in value)
+    if dataclasses.is_dataclass(hint):
+        return parse(typing.cast(type[Any], hint), value)
+    if not isinstance(value, hint):
+        raise TypeError(f"{value!r}, which is no {hint.__name__}")
+    return value
+
+
+def _member(members: tuple[Any, ...], value: Any) -> Any:
+    """The type of a union that a JSON value is of."""
+    if isinstance(value, list):
+        return next(m for m in members if typing.get_origin(m) is tuple)
+    if isinstance(value, str) and str in members:
+        return str
+    return next(m for m in members if m is not str)

@@ -22,8 +22,8 @@ from qatplan.errors import DataError, UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from qatplan.figures.fraction import MeasuredOptimum
     from qatplan.figures.make import Made, Request
+    from qatplan.fitting.curves import MeasuredOptimum
     from qatplan.laws.fitted import FittedLaw
     from qatplan.storage.base import Location
 
@@ -165,18 +165,17 @@ def _read_runs(paths: list[Location], expression: str | None) -> pa.Table | None
 
 
 def _optima(table: pa.Table | None, fitted: FittedLaw | None, convention: str) -> list[MeasuredOptimum]:
-    from qatplan.figures import optima
+    from qatplan.fitting.curves import measured_optima, recorded_optima
 
     if table is not None:
-        return optima.measured(table, n=convention)
-    return optima.recorded(fitted) if fitted is not None else []
+        return measured_optima(table, n=convention)
+    return recorded_optima(fitted) if fitted is not None else []
 
 
 def _recorded(fit_path: Path, fitted: FittedLaw) -> list[Location]:
-    """The runs a fit says it was made from, where all are still there: from here, or from the fit's own folder."""
-    from qatplan.storage.base import seen_from
+    from qatplan.fitting.provenance import recorded_runs
 
-    found = seen_from((Path(), fit_path.parent, fit_path.parent.parent), fitted.provenance.get("sources") or [])
+    found = recorded_runs(fitted, fit_path)
     if found:
         note(f"runs: {', '.join(str(path) for path in found)} (named by the fit; choose others with --runs)")
     return found
@@ -184,18 +183,13 @@ def _recorded(fit_path: Path, fitted: FittedLaw) -> list[Location]:
 
 def _as_fitted(table: pa.Table, fitted: FittedLaw) -> pa.Table:
     """The rows that the fit's law is fitted on, and a remark if they are not the ones it was fitted on."""
-    import pyarrow as arrow
-    import pyarrow.compute as pc
-
-    from qatplan.fitting.provenance import provenance
-    from qatplan.fitting.rows import select
+    from qatplan.fitting.provenance import rows_of_fit
 
     if fitted.law.quantity != "loss":
         return table
-    made = fitted.provenance
-    expression = made.get("row_expression")
-    chosen = select(table, fitted.law.name, shape=type(fitted.law), expression=expression, n=fitted.n_convention)
-    digest = provenance(chosen, seed=0, sources=(), command=None, rows=expression)["rows_digest"]
-    if made.get("rows_digest") not in (None, digest):
+    rows, same = rows_of_fit(fitted, table)
+    if same is False:
         note("remark: these runs are not exactly those that the fit was made from")
-    return table.filter(pc.is_in(table.column("run_id"), value_set=arrow.array(chosen.run_id)))
+    if rows is None:
+        raise DataError(f"no run can be used with law {fitted.law.name}, so there are no residuals to draw.")
+    return rows

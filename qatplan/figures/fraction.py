@@ -21,6 +21,7 @@ from qatplan.figures.style import (
     bits_name,
     panel_grid,
 )
+from qatplan.fitting.curves import MeasuredOptimum
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.predictor import Band, FloatArray, Predictor
 from qatplan.laws.qat_fraction import PUBLISHED_A, QatFraction
@@ -28,26 +29,6 @@ from qatplan.units import format_count
 
 _LEAST_S = 2.0
 """Below this the published law gives fractions under 1e-4, and at 1 it ends."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class MeasuredOptimum:
-    """Where a measured curve of loss against the fraction is lowest, with its uncertainty."""
-
-    n: float
-    d_total: float
-    bits: float
-    fraction: float
-    low: float
-    high: float
-    """Interval of the fraction; an end of it may be an end of what was measured."""
-    end: int = 0
-    """0 where the optimum lies between measured fractions; -1 or +1 where loss is lowest at the first or last."""
-
-    @property
-    def s_total(self) -> float:
-        """Tokens per parameter byte, D_total / (N * bits / 8)."""
-        return self.d_total / (self.n * self.bits / 8.0)
 
 
 @dataclass(frozen=True, kw_only=True)

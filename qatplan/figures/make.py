@@ -17,7 +17,7 @@ from qatplan.units import format_count
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from qatplan.figures.fraction import MeasuredOptimum
+    from qatplan.fitting.curves import MeasuredOptimum
     from qatplan.laws.fitted import FittedLaw
 
 KINDS: dict[str, str] = {
@@ -91,7 +91,7 @@ def make(
     check_sources(kind, fit=fitted is not None, runs=runs is not None)
     wish = request or Request()
     chosen = _of_bits(runs, wish.bits)
-    predictor = None if fitted is None else Predictor.of(fitted)
+    predictor = None if fitted is None else fitted.predictor()
     if kind == "loss-curves":
         return _loss_curves(chosen or (), predictor, wish)
     # Laws are about quantization: the rest leaves out second phases in full precision.

@@ -122,9 +122,7 @@ def fit_loss_law(
             bic=bic,
         ),
         derived=law.derived(),
-        provenance=provenance(
-            chosen, seed=seed, sources=sources, command=command, rows=options.rows, keep_tuning=options.keep_tuning
-        ),
+        provenance=provenance(chosen, seed=seed, sources=sources, command=command, rows=options.rows),
     )
 
 
@@ -173,9 +171,7 @@ def solve_rows(
         if not rows.left_out:
             raise
         most = max(rows.left_out, key=lambda e: e.rows)
-        raise DataError(
-            f"{error} (left out are {most.rows} rows: {most.reason})", evidence=rows.left_out
-        ) from error
+        raise DataError(f"{error} (left out are {most.rows} rows: {most.reason})", evidence=rows.left_out) from error
     fixed = support.fixed_coordinates(supported)
     free = len(supported.law.parameters()) - len(fixed)
     if len(rows) < free:

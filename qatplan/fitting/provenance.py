@@ -7,7 +7,6 @@ import itertools
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,15 +34,7 @@ def ranges(rows: Rows) -> dict[str, Pair]:
     return result
 
 
-def provenance(
-    chosen: Rows,
-    *,
-    seed: int,
-    sources: Sequence[str],
-    command: str | None,
-    rows: str | None,
-    keep_tuning: bool = False,
-) -> Provenance:
+def provenance(chosen: Rows, *, seed: int, sources: Sequence[str], command: str | None, rows: str | None) -> Provenance:
     """What was fitted by what: versions, digest of the rows used, seed, command."""
     return Provenance(
         qatplan=__version__,
@@ -55,50 +46,44 @@ def provenance(
         sources=tuple(sources),
         seed=seed,
         command=command,
-        keep_tuning=keep_tuning or None,
     )
 
 
-def recorded_runs(fit: Path, fitted: FittedLaw) -> list[Location]:
+def recorded_runs(fitted: FittedLaw, path: Path) -> list[Location]:
     """The runs that a fit says it was made from, seen from here or from the fit's folder; none unless all are there."""
-    return seen_from((Path(), fit.parent, fit.parent.parent), list(fitted.sources))
+    return seen_from((Path(), path.parent, path.parent.parent), fitted.sources)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RecordedRows:
-    """The rows of a table that a fit was made from."""
+def rows_of_fit(fitted: FittedLaw, table: pa.Table) -> tuple[pa.Table | None, bool | None]:
+    """(the runs of a table that the fit's law is fitted on, whether they are exactly those that the fit was made from).
 
-    table: pa.Table | None
-    """None where the law can be fitted on none of the rows."""
-    exact: bool | None
-    """Whether they are exactly the fit's rows; None for a fit that does not record them."""
+    The runs are None where the law can use none; the answer is None where the fit records no digest of its rows.
 
-
-def recorded_rows(table: pa.Table, fitted: FittedLaw) -> RecordedRows:
-    """Choose the rows as the fit did.
-
-    A fit records its row expression and a digest of its rows, and the parameters that were fixed at 0, which widen a
-    law's domain, show in its values; so do terms that were taken out for want of rows, which do not. Among the ways to
+    Options that chose the rows are not all recorded, but they show: parameters fixed at 0, which widen a law's domain,
+    in the values, though terms without rows are at 0 too; runs of other tunings in the digest alone. Among the ways to
     choose that this leaves, the one that gives the digest is the fit's; without any the first serves.
     """
-    made = fitted.provenance
+    made, law = fitted.provenance, fitted.law
     expression, digest = (None, None) if made is None else (made.row_expression, made.rows_digest)
     zeros = {name: value for name, value in fitted.fixed.items() if value == 0}
-    kept = bool(made is not None and made.keep_tuning)
     first: Rows | None = None
-    for fix, keep_tuning in itertools.product((zeros, {}) if zeros else ({},), (kept, not kept)):
-        law = fitted.law
+    for fix, keep_tuning in itertools.product((zeros, {}) if zeros else ({},), (False, True)):
         try:
             chosen = select(
-                table, law.name, shape=type(law), expression=expression, n=fitted.n_convention, fix=fix,
+                table,
+                law.name,
+                shape=type(law),
+                expression=expression,
+                n=fitted.n_convention,
+                fix=fix,
                 keep_tuning=keep_tuning,
-            )  # fmt: skip
+            )
         except DataError:
             continue
         if digest is None or _digest(chosen) == digest:
-            return RecordedRows(table=_taken(table, chosen), exact=None if digest is None else True)
+            return _taken(table, chosen), None if digest is None else True
         first = first or chosen
-    return RecordedRows(table=None if first is None else _taken(table, first), exact=False)
+    return None if first is None else _taken(table, first), False
 
 
 def _taken(table: pa.Table, rows: Rows) -> pa.Table:

@@ -167,8 +167,8 @@ def _in_short(material: Material, planned: Plan) -> Markup:
             quality += f" ({percent(fitted.seed_noise)} between seeds)"
     else:
         quality += f"a = {fitted.params['a']:.4g}" if "a" in fitted.params else fitted.status.message
-    if fitted.holdout is not None and fitted.holdout.get("mape") is not None:
-        quality += f"; held-out runs are predicted with a mean error of {percent(fitted.holdout['mape'])}"
+    if fitted.holdout is not None and fitted.holdout.mape is not None:
+        quality += f"; held-out runs are predicted with a mean error of {percent(fitted.holdout.mape)}"
     items.append(f"{quality}.")
     open_questions = len(fitted.identifiability) + len(fitted.flags)
     if open_questions:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from qatplan.laws.fit_parts import FractionDiagnostics, LossDiagnostics
 from qatplan.report.drawings import Drawings
 from qatplan.report.markup import (
     Markup,
@@ -39,15 +41,17 @@ def curves_section(material: Material, drawings: Drawings) -> Markup:
 
 
 def _residuals(material: Material) -> Markup:
-    tables: dict[str, list[dict[str, Any]]] = material.fitted.criticism.get("residuals") or {}
+    found = material.fitted.diagnostics
+    if not isinstance(found, LossDiagnostics):
+        return Markup("")
     titles = {"bits": "bits", "n": "parameters", "fraction": "QAT fraction"}
     parts = []
     for key, title in titles.items():
-        if rows := tables.get(key):
+        if rows := getattr(found.residuals, key):
             body = [
                 (
-                    _value(row["value"], key), row["rows"], signed_percent(row["mean"]),
-                    None if row["sd"] is None else percent(row["sd"]), percent(row["largest"]),
+                    _value(row.value, key), row.rows, signed_percent(row.mean),
+                    None if row.sd is None else percent(row.sd), percent(row.largest),
                 )
                 for row in rows
             ]  # fmt: skip
@@ -65,18 +69,19 @@ def _residuals(material: Material) -> Markup:
 def _value(value: Any, key: str) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, list):
+    if isinstance(value, tuple):
         return span(*value) if key != "n" else f"{format_count(value[0])} to {format_count(value[1])}"
     return format_count(value) if key == "n" else plain(float(value), 3)
 
 
 def _optima(material: Material) -> Markup:
-    curves = material.fitted.criticism.get("curves") or []
+    found = material.fitted.diagnostics
+    curves = found.curves if isinstance(found, FractionDiagnostics) else ()
     rows = [
         (
-            format_count(c["n"]), format_count(c["d_total"]), f"{c['bits']:g}", plain(c["s_total"], 3),
-            _fraction(c["optimum"]), "" if c["interval"] is None else _interval(c["interval"]),
-            _fraction(c["refitted_law"]), _fraction(c["published_law"]), c["note"] or "",
+            format_count(c.n), format_count(c.d_total), f"{c.bits:g}", plain(c.s_total, 3), _fraction(c.optimum),
+            "" if c.interval is None or math.isnan(c.interval[0]) else f"{c.interval[0]:.3f} to {c.interval[1]:.3f}",
+            _fraction(c.refitted_law), _fraction(c.published_law), c.note or "",
         )
         for c in curves[:_LISTED]
     ]  # fmt: skip
@@ -91,8 +96,3 @@ def _optima(material: Material) -> Markup:
 
 def _fraction(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def _interval(ends: list[float | None]) -> str:
-    low, high = ends
-    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"

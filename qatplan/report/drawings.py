@@ -16,9 +16,9 @@ from qatplan.report.question import Plan
 from qatplan.report.svg import framed, inline
 
 if TYPE_CHECKING:
-    from qatplan.figures.fraction import MeasuredOptimum
     from qatplan.figures.make import Request
     from qatplan.figures.measured import Run
+    from qatplan.fitting.curves import MeasuredOptimum
 
 CAPTIONS: dict[str, str] = {
     "loss-curves": "Measured losses (points) against the share of tokens trained with quantized weights, and the "
@@ -80,11 +80,11 @@ class Drawings:
     def _optima(self, kind: str) -> list[MeasuredOptimum]:
         if kind != "fraction":
             return []
-        from qatplan.figures import optima
+        from qatplan.fitting.curves import measured_optima, recorded_optima
 
         if self.material.table is None:
-            return optima.recorded(self.material.fitted)
-        return optima.measured(self.material.table, n=self.material.fitted.n_convention)
+            return recorded_optima(self.material.fitted)
+        return measured_optima(self.material.table, n=self.material.fitted.n_convention)
 
     def _request(self, kind: str) -> Request:
         from qatplan.figures.make import Request

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
+from qatplan.laws.fit_parts import FractionDiagnostics, LossDiagnostics, Score
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.law import Parameter
 from qatplan.planning.recommend import Recommendation
@@ -53,7 +53,7 @@ def law_section(material: Material, drawings: Drawings, plan: Plan) -> Markup:
 def _parameters(material: Material) -> Markup:
     fitted = material.fitted
     symbols = symbols_of(fitted.law)
-    bounds = set(fitted.certificate.get("parameters_at_bounds") or [])
+    bounds = set(fitted.certificate.parameters_at_bounds or ())
     rows = []
     for p in fitted.law.parameters():
         value, interval = estimate(fitted.params[p.name], fitted.intervals.get(p.name), amplitude=p.coordinate == "log")
@@ -72,11 +72,11 @@ def _unit(parameter: Parameter) -> str:
 
 def certificate(material: Material) -> list[str]:
     """What a fit must show before it is believed, in sentences."""
-    fitted = material.fitted
+    fitted, proof = material.fitted, material.fitted.certificate
     verdict = "The fit passed its checks" if material.trusted else "The fit did not pass its checks"
     said = [f"{verdict}: {fitted.status.message}."]
-    if fitted.starts:
-        found = f"{fitted.starts_agreeing} of {fitted.starts} searches from different starting points ended at the "
+    if proof.starts:
+        found = f"{proof.starts_agreeing} of {proof.starts} searches from different starting points ended at the "
         said[0] += f" {found}same best value."
     counted = "all parameters" if fitted.n_convention == "total" else "parameters without embeddings"
     method = f"N counts {counted}."
@@ -85,16 +85,17 @@ def certificate(material: Material) -> list[str]:
             f" Minimised was the sum of Huber terms (delta {fitted.huber:g}) of log predicted minus log measured loss: "
             f"{plain(fitted.objective, 5)}."
         )
-    condition = fitted.certificate.get("condition_number")
-    if condition is not None:
-        method += f" The condition number at the optimum is {plain(float(condition), 2)}."
+    condition = proof.condition_number
+    if condition is not None and math.isfinite(condition):
+        method += f" The condition number at the optimum is {plain(condition, 2)}."
     said.append(method)
     said += _scatter(material)
     if fitted.holdout is not None:
         said.append(_held_out(fitted.holdout))
     elif fitted.law.quantity == "loss":
         said.append("No runs were held out to test the law's predictions.")
-    said += _fraction_scores(fitted.criticism)
+    if isinstance(fitted.diagnostics, FractionDiagnostics):
+        said += _fraction_scores(fitted.diagnostics)
     return said
 
 
@@ -111,41 +112,43 @@ def _scatter(material: Material) -> list[str]:
     return [f"{text}."]
 
 
-def _held_out(score: dict[str, Any]) -> str:
-    if score.get("mape") is None:
-        return f"Held out ({score['kind']}): none of the {score['rows']} runs could be predicted from the others."
-    bias = score.get("bias")
-    lean = "" if bias is None else f", on average {signed_percent(bias)}"
+def _held_out(score: Score) -> str:
+    if score.mape is None or score.max_ape is None:
+        count = score.rows + score.not_predictable
+        return f"Held out ({score.kind}): none of the {count} runs could be predicted from the others."
+    lean = "" if score.bias is None else f", on average {signed_percent(score.bias)}"
     return (
-        f"Held out ({score['kind']}): the law fitted on {score['fitted_rows']} runs predicts the other {score['rows']} "
-        f"with a mean error of {percent(score['mape'])}, at worst {percent(score['max_ape'])} "
-        f"(run {score['worst_run']}){lean}."
+        f"Held out ({score.kind}): the law fitted on {score.fitted_rows} runs predicts the other {score.rows} "
+        f"with a mean error of {percent(score.mape)}, at worst {percent(score.max_ape)} (run {score.worst_run}){lean}."
     )
 
 
-def _fraction_scores(criticism: dict[str, Any]) -> list[str]:
-    if "curves" not in criticism:
-        return []
-    low, high = criticism["published_mae"]
+def _fraction_scores(found: FractionDiagnostics) -> list[str]:
+    low, high = found.published_mae
     said = [
-        f"{criticism['measured_optima']} curves of loss against the fraction have a minimum inside, "
-        f"{criticism['without_inner_minimum']} have not. The fitted law misses the measured best fraction by "
-        f"{criticism['mae']:.3f} on average, the published a = {criticism['published_a']:g} by "
-        f"{criticism['mae_published_law']:.3f} (on its own runs: {low:.2f} to {high:.2f})."
+        f"{found.measured_optima} curves of loss against the fraction have a minimum inside, "
+        f"{found.without_inner_minimum} have not. The fitted law misses the measured best fraction by "
+        f"{found.mae:.3f} on average, the published a = {found.published_a:g} by "
+        f"{found.mae_published_law:.3f} (on its own runs: {low:.2f} to {high:.2f})."
     ]
-    if loss_law := criticism.get("loss_law"):
+    if loss_law := found.loss_law:
+        a = "no a" if math.isnan(loss_law.a) else f"a = {loss_law.a:.3g}"
         said.append(
-            f"The optima of the loss law fitted on the same rows give a = {loss_law['a']:.3g}, with an error of "
-            f"{loss_law['mae']:.3f}."
+            f"The optima of the loss law fitted on the same rows give {a}, with an error of {loss_law.mae:.3f}."
         )
     return said
 
 
 def _sizes_left_out(material: Material) -> Markup | None:
-    scores = [s for s in material.fitted.criticism.get("leave_one_size_out") or [] if s.get("mape") is not None]
-    if not scores:
+    found = material.fitted.diagnostics
+    scores = found.leave_one_size_out or () if isinstance(found, LossDiagnostics) else ()
+    rows = [
+        (format_count(s.n), s.rows, percent(s.mape), percent(s.max_ape))
+        for s in scores
+        if s.n is not None and s.mape is not None and s.max_ape is not None
+    ]
+    if not rows:
         return None
-    rows = [(format_count(s["n"]), s["rows"], percent(s["mape"]), percent(s["max_ape"])) for s in scores]
     return table("Each size predicted from the others", ("parameters", "runs", "mean error", "worst"), rows, words=())
 
 

@@ -7,11 +7,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qatplan.errors import DataError
+from qatplan.fitting.provenance import recorded_runs, rows_of_fit
 from qatplan.laws.fitted import FittedLaw, Status
-from qatplan.storage.base import Location, seen_from
+from qatplan.storage.base import Location
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,7 +64,7 @@ def gather(fit: Path, run_paths: Sequence[Location] = ()) -> Material:
     Raises DataError for files that cannot be used.
     """
     fitted = FittedLaw.read(fit)
-    paths = list(run_paths) or recorded(fit, fitted)
+    paths = list(run_paths) or recorded_runs(fitted, fit)
     made = Material(
         fitted=fitted,
         fit_name=str(fit),
@@ -78,33 +79,5 @@ def gather(fit: Path, run_paths: Sequence[Location] = ()) -> Material:
     table = runs.read(paths)
     if table.num_rows == 0:
         raise DataError(f"{paths[0]} holds no runs.")
-    used, exact = _used(table, fitted)
+    used, exact = rows_of_fit(fitted, table)
     return Material(**{**vars(made), "table": table, "used": used, "exact": exact})
-
-
-def recorded(fit: Path, fitted: FittedLaw) -> list[Location]:
-    """The runs that a fit says it was made from, seen from here or from the fit's folder; none unless all are there."""
-    return seen_from((Path(), fit.parent, fit.parent.parent), fitted.provenance.get("sources") or [])
-
-
-def _used(table: pa.Table, fitted: FittedLaw) -> tuple[pa.Table | None, bool | None]:
-    """(the rows that the law is fitted on, whether they are those of the fit)."""
-    import pyarrow as arrow
-    import pyarrow.compute as pc
-
-    from qatplan.fitting.provenance import provenance
-    from qatplan.fitting.rows import select
-
-    made: dict[str, Any] = fitted.provenance
-    expression = made.get("row_expression")
-    try:
-        law = fitted.law
-        # An amplitude held at 0 takes its term out, which widens the law's domain.
-        held = {name: v for name, v in fitted.params.items() if v == 0 and name not in fitted.intervals}
-        chosen = select(table, law.name, shape=type(law), expression=expression, n=fitted.n_convention, fix=held)
-    except DataError:
-        return None, False
-    same = provenance(chosen, seed=0, sources=(), command=None, rows=expression)["rows_digest"]
-    known = made.get("rows_digest")
-    rows = table.filter(pc.is_in(table.column("run_id"), value_set=arrow.array(chosen.run_id)))
-    return rows, None if known is None else known == same

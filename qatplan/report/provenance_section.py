@@ -6,6 +6,7 @@ import shlex
 from typing import Any
 
 from qatplan import __version__
+from qatplan.laws.fit_parts import plain
 from qatplan.report.drawings import Drawings
 from qatplan.report.markup import (
     Markup,
@@ -44,7 +45,7 @@ def provenance_section(material: Material, ask: Ask, plan: Plan, drawings: Drawi
 
 def commands(material: Material, ask: Ask, plan: Plan, drawings: Drawings) -> list[str]:
     """Command lines that reproduce the fit, the plan, the figures and this page."""
-    made = material.fitted.provenance
+    made = plain(material.fitted.provenance) or {}
     lines = []
     if material.run_names:
         lines.append(shlex.join(["qatplan", "runs", *material.run_names]))
@@ -59,7 +60,7 @@ def commands(material: Material, ask: Ask, plan: Plan, drawings: Drawings) -> li
 
 
 def _facts(material: Material) -> list[tuple[str, Any]]:
-    made = material.fitted.provenance
+    made = plain(material.fitted.provenance) or {}
     facts: list[tuple[str, Any]] = [
         ("Fit", join([material.fit_name, element("br"), "SHA-256 ", element("code", material.fit_digest)])),
         ("Rows fitted", _digest(made.get("rows_digest"))),

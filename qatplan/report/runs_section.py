@@ -41,7 +41,7 @@ def runs_section(material: Material) -> Markup:
 
 def _remembered(material: Material) -> list[Markup]:
     fitted = material.fitted
-    named = unique_names(str(s) for s in fitted.provenance.get("sources") or [])
+    named = unique_names(fitted.sources)
     said = paragraph(
         f"The runs were not at hand when this page was made (the fit names {named}); "
         f"what follows is what the fit recorded of them. It was made from {fitted.rows} runs."
@@ -70,7 +70,7 @@ def _overview(material: Material, summary: Summary) -> list[Markup]:
         f"{summary.rows} runs of {len(summary.sizes)} model sizes, {format_count(summary.tokens)} tokens in all as if "
         f"each had been trained from scratch; {diverged or 'none'} diverged; {used} enter the law.",
     ]
-    if expression := fitted.provenance.get("row_expression"):
+    if expression := fitted.provenance and fitted.provenance.row_expression:
         said.append(f"The law was asked to look at these rows alone: {expression}.")
     if summary.trunks:
         said.append(
@@ -195,7 +195,7 @@ def _left_out(material: Material) -> Markup:
     entries = material.fitted.left_out
     if not entries:
         return Markup("")
-    items = [escape(f"{e['rows']} rows: {e['reason']} (for instance {e['examples'][0]})") for e in entries]
+    items = [escape(f"{e.rows} rows: {e.reason} (for instance {e.examples[0]})") for e in entries]
     return join([paragraph("Rows that the law was not fitted on, and why:"), bullets(items)])
 
 

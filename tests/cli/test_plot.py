@@ -132,3 +132,22 @@ def test_one_sentence_for_what_cannot_be_drawn(
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plot", "--help"]) == 0
     assert "Example: qatplan plot loss-curves" in capsys.readouterr().out
+
+
+def test_residuals_are_of_the_rows_that_the_fit_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An amplitude fixed at 0 widens the law's domain: those rows were fitted, so they belong into the figure."""
+    table = runs.table(simulated_rows())
+    runs.write(table, tmp_path / "runs.parquet")
+    law = TRUTH.replace({"phi": 0.0, "lam": 0.0})
+    chosen = select(table, "qat-loss", shape=QatLoss, fix={"phi": 0.0, "lam": 0.0})
+    assert len(chosen) > len(select(table, "qat-loss", shape=QatLoss))
+    made = provenance(chosen, seed=0, sources=["runs.parquet"], command=None, rows=None)
+    intervals = {name: (0.9 * v, 1.2 * v) for name, v in law.params().items() if v}
+    FittedLaw(law=law, intervals=intervals, rows=len(chosen), noise=0.0015, ranges=RANGES, provenance=made).write(
+        tmp_path / "fit.json"
+    )
+    out = str(tmp_path / "a.svg")
+    assert main(["plot", "residuals", str(tmp_path / "fit.json"), "--out", out, "--json"]) == 0
+    told = capsys.readouterr()
+    assert len(json.loads(told.out)["series"]["points"]) == len(chosen)
+    assert "not exactly those" not in told.err

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from qatplan import runs
-from qatplan.figures import make, optima
+from qatplan.figures import make
 from qatplan.figures.measured import runs_of
 from qatplan.figures.style import applied
+from qatplan.fitting.curves import measured_optima
 from qatplan.laws import FittedLaw
 
 SHIPPED = Path(__file__).parents[2]
@@ -63,7 +64,7 @@ def test_no_text_is_cut(kind: str, fit: str | None, request_: dict[str, object])
         kind,
         runs=runs_of(table, "total"),
         fitted=fitted,
-        optima=optima.measured(table, n="total") if kind == "fraction" else (),
+        optima=measured_optima(table, n="total") if kind == "fraction" else (),
         request=make.Request(**request_),  # type: ignore[arg-type]
     )
     assert cut(made.figure) == []

@@ -11,6 +11,7 @@ from qatplan import runs
 from qatplan.fitting.provenance import provenance, ranges
 from qatplan.fitting.rows import select
 from qatplan.laws import FittedLaw, QatLoss, Status
+from qatplan.laws.fit_parts import Certificate, Score
 from support.figure_sweeps import TRUTH, simulated_rows
 
 HOSTILE = '<script>alert("x")</script> & co'
@@ -40,15 +41,14 @@ def fit_of(path: Path, *, status: Status = Status.GOOD, **changes: Any) -> Fitte
         "rows": len(chosen),
         "left_out": chosen.left_out,
         "status": status,
-        "starts": 16,
-        "starts_agreeing": 12,
+        "certificate": Certificate(starts=16, starts_agreeing=12),
         "objective": 0.00123,
         "noise": 0.0015,
         "seed_noise": 0.0011,
-        "flags": [f"{HOSTILE} is a flag"],
-        "identifiability": ["rho is hardly determined (0.05, 95 % interval 0 to 1.4)"],
-        "holdout": {"kind": "largest-n", "rows": 20, "fitted_rows": 22, "mape": 0.0123, "max_ape": 0.031,
-                    "bias": -0.004, "worst_run": "run00042"},
+        "flags": (f"{HOSTILE} is a flag",),
+        "identifiability": ("rho is hardly determined (0.05, 95 % interval 0 to 1.4)",),
+        "holdout": Score(kind="largest-n", rows=20, fitted_rows=22, mape=0.0123, max_ape=0.031, bias=-0.004,
+                         worst_run="run00042"),
         "ranges": ranges(chosen),
         "provenance": provenance(chosen, seed=3, sources=[path.name], command="qatplan fit runs.parquet", rows=None),
     }  # fmt: skip

@@ -6,7 +6,8 @@ import pytest
 from support.figure_sweeps import TRUTH, simulated_rows
 
 from qatplan import runs
-from qatplan.figures.optima import measured, recorded
+from qatplan.fitting.curves import measured_optima as measured
+from qatplan.fitting.curves import recorded_optima as recorded
 from qatplan.fitting.fraction_law import fit_fraction
 from qatplan.fitting.options import FitOptions
 from qatplan.laws.optimum import optimal_fraction

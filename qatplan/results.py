@@ -190,9 +190,9 @@ class Comparison(Result):
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of `qatplan compare`."""
-        from dataclasses import asdict
+        from qatplan.wording.compare import compare_object
 
-        return asdict(self.compared)
+        return compare_object(self.compared)
 
     def to_frame(self) -> pd.DataFrame:
         """A row a law, best first; errors as shares of the loss."""

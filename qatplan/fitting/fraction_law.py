@@ -49,8 +49,8 @@ def fit_fraction(
     best counts. Optima are weighted by 1 / (their variance + the law's own misfit). `bootstrap` draws resample
     curves, and each curve's optimum from its uncertainty. With `loss_law` the unified loss law is fitted to the same
     table, with the parameters that `fix` fixes, and its optimal fractions are compared and fitted too.
-    Raises UsageError for a fixed parameter that is not the loss law's, and DataError where no curve has a minimum inside
-    its measured fractions.
+    Raises UsageError for a fixed parameter that is not the loss law's, and DataError where no curve has a minimum
+    inside its measured fractions.
     """
     seed, bootstrap, level, n = options.seed, options.bootstrap, options.level, options.n
     known = [p.name for p in QatLoss.PARAMETERS]

@@ -14,6 +14,7 @@ from qatplan.fitting.intervals.profile import Calibration
 from qatplan.fitting.rows import Rows
 from qatplan.fitting.solver.solve import Solution
 from qatplan.fitting.support import axis_of, rank_deficient
+from qatplan.laws.fit_parts import Pair
 from qatplan.laws.flags import Flag
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law, Parameter
@@ -31,15 +32,15 @@ def describe(
     rows: Rows,
     calibration: Calibration,
     *,
-    bounds: Mapping[str, tuple[float, float]],
+    bounds: Mapping[str, Pair],
     level: float,
     draws: Floats | None,
 ) -> tuple[list[str], list[str]]:
     """(flags, identifiability): what failed or sits at a bound, and what the rows do not determine.
 
     bounds: the fit's intervals at `level`, in natural units; without them straight lines of the calibration serve.
-    draws: (draws, parameters of the law) fitting coordinates, or None; they know the trunk effects and how the law bends,
-    both of which straight lines miss.
+    draws: (draws, parameters of the law) fitting coordinates, or None; they know the trunk effects and how the law
+    bends, both of which straight lines miss.
     """
     problem = solution.problem
     law = problem.law.from_coordinates(solution.theta())
@@ -69,9 +70,7 @@ def describe(
     return flags, notes
 
 
-def _not_identified(
-    law: Law, parameter: Parameter, interval: tuple[float, float], level: float, x: Inputs
-) -> list[str]:
+def _not_identified(law: Law, parameter: Parameter, interval: Pair, level: float, x: Inputs) -> list[str]:
     """A sentence if the interval of E or of a shape parameter is too wide, judged as if it were one of 95 %."""
     low, high = interval
     scale = NormalDist().inv_cdf(0.975) / NormalDist().inv_cdf(0.5 + 0.5 * level)

@@ -122,9 +122,7 @@ def fit_loss_law(
             bic=bic,
         ),
         derived=law.derived(),
-        provenance=provenance(
-            chosen, seed=seed, sources=sources, command=command, rows=options.rows, keep_tuning=options.keep_tuning
-        ),
+        provenance=provenance(chosen, seed=seed, sources=sources, command=command, rows=options.rows),
     )
 
 

@@ -162,8 +162,8 @@ def _constant_columns(
         axis = axis_of(law, name)
         notes.append(
             f"{name} cannot be determined: all {int(term.rows.sum())} rows of '{term.name}' have the same {axis}"
-            f"{_value(axis, x, term)}; it is fixed at 0, {term.amplitude} includes its factor, and the fit says nothing "
-            f"about other values of {axis}"
+            f"{_value(axis, x, term)}; it is fixed at 0, {term.amplitude} includes its factor, and the fit says "
+            f"nothing about other values of {axis}"
         )
     return notes
 

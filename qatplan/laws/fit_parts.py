@@ -19,11 +19,7 @@ from qatplan.laws.qat_fraction import PUBLISHED_A, PUBLISHED_MAE
 Pair = tuple[float, float]
 _Part = TypeVar("_Part")
 _ABSENT = {"absent": True}
-
-
-def _absent() -> Any:
-    """A field that a file has only where it is known; any other field without a value is null there."""
-    return field(default=None, metadata=_ABSENT)
+"""Of a field that a file has only where it is known; any other field without a value is null there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,18 +50,18 @@ class Certificate:
 
     starts: int = 0
     starts_agreeing: int = 0
-    agreement: str | None = _absent()
+    agreement: str | None = field(default=None, metadata=_ABSENT)
     """What counts as agreeing."""
-    share_agreeing: float | None = _absent()
-    scaled_gradient: float | None = _absent()
+    share_agreeing: float | None = field(default=None, metadata=_ABSENT)
+    scaled_gradient: float | None = field(default=None, metadata=_ABSENT)
     """Largest projected gradient in scaled coordinates, relative to the objective."""
-    newton_decrement: float | None = _absent()
+    newton_decrement: float | None = field(default=None, metadata=_ABSENT)
     """Relative decrease of the objective that one more Newton step would promise."""
-    condition_number: float | None = _absent()
+    condition_number: float | None = field(default=None, metadata=_ABSENT)
     """Of the information matrix in scaled coordinates; not a number where it is infinite."""
-    parameters_at_bounds: tuple[str, ...] | None = _absent()
-    bootstrap: Resampling | None = _absent()
-    objective: str | None = _absent()
+    parameters_at_bounds: tuple[str, ...] | None = field(default=None, metadata=_ABSENT)
+    bootstrap: Resampling | None = field(default=None, metadata=_ABSENT)
+    objective: str | None = field(default=None, metadata=_ABSENT)
     """What was minimised, where it is no sum of Huber terms."""
 
 
@@ -73,7 +69,7 @@ class Certificate:
 class Score:
     """How well a law predicts rows that it was fitted without. Errors are shares of the loss."""
 
-    n: float | None = _absent()
+    n: float | None = field(default=None, metadata=_ABSENT)
     """Size that was left out, for a score by size."""
     kind: str = ""
     """What was held out: largest-n, largest-d, top-compute:SHARE, leave-one-size-out."""
@@ -85,9 +81,9 @@ class Score:
     mape: float | None = None
     """Mean absolute error; None where no row can be predicted."""
     max_ape: float | None = None
-    bias: float | None = _absent()
+    bias: float | None = field(default=None, metadata=_ABSENT)
     """Mean signed error."""
-    worst_run: str | None = _absent()
+    worst_run: str | None = field(default=None, metadata=_ABSENT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +106,7 @@ class Residuals:
 
     bits: tuple[ResidualGroup, ...]
     n: tuple[ResidualGroup, ...]
-    fraction: tuple[ResidualGroup, ...] | None = _absent()
+    fraction: tuple[ResidualGroup, ...] | None = field(default=None, metadata=_ABSENT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +114,7 @@ class LossDiagnostics:
     """Where the residuals of a loss law show structure, and what its size costs."""
 
     residuals: Residuals
-    leave_one_size_out: tuple[Score, ...] | None = _absent()
+    leave_one_size_out: tuple[Score, ...] | None = field(default=None, metadata=_ABSENT)
     """One score for each model size, where asked for."""
     aic: float
     bic: float
@@ -224,7 +220,8 @@ def parse(kind: type[_Part], value: Mapping[str, Any]) -> _Part:
 
     Raises KeyError, TypeError or ValueError for an object that is no such part.
     """
-    made = {name: _parsed(hint, value[name]) for name, hint in _hints(kind).items() if name in value}
+    hints: dict[str, Any] = _hints(kind)  # type: ignore[arg-type]
+    made = {name: _parsed(hint, value[name]) for name, hint in hints.items() if name in value}
     return kind(**made)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from qatplan.laws.fit_parts import (
 )
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law, coordinates
-from qatplan.laws.predictor import Predictor
+from qatplan.laws.predictor import NO_DRAWS, Predictor
 from qatplan.laws.registry import get
 from qatplan.storage.atomic import write_bytes
 
@@ -51,12 +51,6 @@ class Status(StrEnum):
             Status.NOT_CONVERGED: "the gradient at the best point is not small, so it is not an optimum",
             Status.UNDETERMINED: "the rows do not determine all parameters; see `identifiability`",
         }[self]
-
-
-class Presenter(Protocol):
-    """Says what a fit says: as text, or as HTML."""
-
-    def __call__(self, fitted: FittedLaw, *, html: bool) -> str: ...
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -89,22 +83,14 @@ class FittedLaw:
     ranges: dict[str, Pair] = field(default_factory=dict)
     """Smallest and largest fitted value of n, d_total, bits, fraction, s_total."""
     huber: float = 1e-3
-    certificate: Certificate = Certificate()
+    certificate: Certificate = field(default_factory=Certificate)
     diagnostics: Diagnostics | None = None
     derived: dict[str, float] = field(default_factory=dict)
     provenance: Provenance | None = None
 
-    present: ClassVar[Presenter | None] = None
-    """How a fit shows itself; laws know no words, so the room of words sets it."""
-
     def __repr__(self) -> str:
-        present = type(self).present
-        short = f"FittedLaw({self.law.name}, {self.rows} rows, {self.status})"
-        return short if present is None else present(self, html=False)
-
-    def _repr_html_(self) -> str | None:
-        present = type(self).present
-        return None if present is None else present(self, html=True)
+        drawn = "no draws" if self.draws is None else f"{len(self.draws)} draws"
+        return f"FittedLaw({self.law}, {self.rows} rows, {drawn}, {self.status})"
 
     @property
     def params(self) -> dict[str, float]:
@@ -131,12 +117,18 @@ class FittedLaw:
         """The fitted law's value at each point."""
         return self.law.predict(x)
 
+    def draw_coordinates(self) -> Floats:
+        """(draws, parameters) fitting coordinates of the draws. Raises UsageError for a fit made without draws."""
+        if self.draws is None:
+            raise UsageError(NO_DRAWS)
+        return coordinates(self.law.parameters(), self.draws)
+
     def predictor(self, level: float | None = None) -> Predictor:
         """The law with its draws in fitting coordinates, for values with intervals at `level`, by default the fit's."""
         known = self.draws is not None and len(self.draws) > 0
         return Predictor(
             law=self.law,
-            draws=coordinates(self.law.parameters(), np.asarray(self.draws)) if known else None,
+            draws=self.draw_coordinates() if known else None,
             level=self.level if level is None else level,
             noise=self.noise,
         )

@@ -126,7 +126,8 @@ class Law(ABC):
 
     def coordinates(self) -> Floats:
         """The parameters as a fit sees them (see `Parameter.coordinate`). An amplitude of 0 becomes -inf."""
-        return coordinates(self.parameters(), np.array([list(self.params().values())]))[0]
+        vector: Floats = coordinates(self.parameters(), np.array([list(self.params().values())]))[0]
+        return vector
 
     def from_coordinates(self, vector: Sequence[float] | Floats) -> Self:
         """The law of this shape at the given fitting coordinates."""

@@ -16,6 +16,8 @@ from qatplan.laws.quantiles import quantiles, quantiles_of_runs
 
 FloatArray = NDArray[np.float64]
 
+NO_DRAWS = "this fit has no bootstrap draws, so it gives no intervals; fit again with --bootstrap 1000"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
@@ -50,9 +52,7 @@ class Predictor:
     def drawn(self, x: Inputs) -> FloatArray:
         """(draws, points) values of the law. Raises UsageError without draws."""
         if self.draws is None:
-            raise UsageError(
-                "this fit has no bootstrap draws, so it gives no intervals; fit again with --bootstrap 1000"
-            )
+            raise UsageError(NO_DRAWS)
         return predict_many(self.law, self.draws, x)
 
     def interval(self, drawn: FloatArray) -> tuple[FloatArray, FloatArray]:

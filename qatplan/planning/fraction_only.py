@@ -10,14 +10,12 @@ import numpy as np
 
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw, QatFraction
+from qatplan.laws.qat_fraction import PUBLISHED_MAE
 from qatplan.laws.quantiles import quantiles
 from qatplan.planning.intervals import Interval
 from qatplan.planning.problem import Problem
 from qatplan.planning.trust import PlanStatus
 from qatplan.units import format_bytes, format_count
-
-PUBLISHED_ERROR = (0.07, 0.10)
-"""Mean absolute error of the published law on the fraction, over its own runs (arXiv 2509.22935)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +113,7 @@ def advise(problem: Problem, fit: FittedLaw | None = None) -> FractionAdvice:
     if others:
         flags.append(f"bits-not-chosen: {choice.bits:g} bits are shown first, not chosen; the fraction law ranks none")
     if fit is None:
-        low, high = PUBLISHED_ERROR
+        low, high = PUBLISHED_MAE
         basis = f"published a = {law.a:g} (arXiv 2509.22935), mean absolute error {low:g} to {high:g} on the fraction"
     else:
         basis = f"a = {law.a:g}, fitted on {fit.rows} rows"

@@ -48,7 +48,7 @@ def assess(
     """
     if fit.draws is None or len(fit.draws) == 0:
         return NOTHING
-    theta = draw_coordinates(fit)
+    theta = fit.draw_coordinates()
     x = Inputs.of(
         n=[c.n for c in candidates],
         d_fp=[c.d_fp for c in candidates],
@@ -74,18 +74,6 @@ def assess(
         better_than_best=tuple(float(np.mean(table[:, i] < table[:, 0])) for i in range(len(candidates))),
         draws=theta.shape[0],
     )
-
-
-def draw_coordinates(fit: FittedLaw) -> Floats:
-    """`fit.draw_coordinates()`, column by column where no coordinate needs a second parameter: 50 times as fast."""
-    kinds = [p.coordinate for p in fit.law.parameters()]
-    if not set(kinds) <= {"log", "linear"}:
-        return fit.draw_coordinates()
-    theta = np.array(fit.draws, dtype=np.float64)
-    logs = [kind == "log" for kind in kinds]
-    with np.errstate(divide="ignore"):
-        theta[:, logs] = np.log(theta[:, logs])
-    return theta
 
 
 def _with_scatter(losses: Floats, noise: float, tail: list[float]) -> Interval | None:

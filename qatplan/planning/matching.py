@@ -12,7 +12,6 @@ from qatplan.laws.inputs import Floats
 from qatplan.laws.law import predict_many
 from qatplan.laws.quantiles import quantiles
 from qatplan.planning.candidate import Candidate
-from qatplan.planning.intervals import draw_coordinates
 from qatplan.planning.objective import Objective
 
 _LEAST, _MOST, _POINTS = 1e-2, 1e6, 65
@@ -32,7 +31,7 @@ def matching_interval(
     """
     if fit.draws is None or len(fit.draws) == 0:
         return None, None
-    theta = draw_coordinates(fit)[:: max(1, len(fit.draws) // _DRAWS)]
+    theta = fit.draw_coordinates()[:: max(1, len(fit.draws) // _DRAWS)]
     log_tokens = math.log(plan.tokens) + np.linspace(math.log(_LEAST), math.log(_MOST), _POINTS)
     tokens = np.exp(log_tokens)
     target = predict_many(objective.law, theta, Inputs.of(n=plan.n, d_total=plan.tokens))

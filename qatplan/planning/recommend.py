@@ -9,6 +9,7 @@ from typing import Any
 
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw, Inputs
+from qatplan.laws.fit_parts import plain
 from qatplan.models.costs import Cost, cost
 from qatplan.models.memory import Memory, estimate
 from qatplan.planning.candidate import Candidate
@@ -326,5 +327,5 @@ def _origin(fit: FittedLaw) -> dict[str, Any]:
         "status": str(fit.status),
         "n_convention": fit.n_convention,
         "noise": fit.noise,
-        "provenance": fit.provenance,
+        "provenance": plain(fit.provenance) or {},
     }

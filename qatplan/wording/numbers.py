@@ -25,7 +25,7 @@ class Numbers:
         if value and not 1e-3 <= abs(value) < 1e6:
             return self._scientific(value, digits - 1)
         kept = float(f"{value:.{digits}g}")
-        return self._set(f"{kept:.{digits}g}" if abs(kept) < 10**digits else self._fixed(kept, 0))
+        return self._set(f"{kept:.{digits}g}" if abs(kept) < 10**digits else f"{kept:{',' if self.page else ''}.0f}")
 
     def estimate(self, value: float, interval: Interval | None, *, amplitude: bool = False) -> tuple[str, str]:
         """(value, "low to high"), all to the decimals at which a quarter of the interval's width has two digits.

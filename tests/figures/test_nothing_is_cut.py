@@ -64,7 +64,7 @@ def test_no_text_is_cut(kind: str, fit: str | None, request_: dict[str, object])
         kind,
         runs=runs_of(table, "total"),
         fitted=fitted,
-        optima=measured_optima(table) if kind == "fraction" else (),
+        optima=measured_optima(table, n="total") if kind == "fraction" else (),
         request=make.Request(**request_),  # type: ignore[arg-type]
     )
     assert cut(made.figure) == []

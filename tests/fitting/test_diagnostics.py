@@ -13,6 +13,7 @@ from qatplan.fitting.compare import compare
 from qatplan.fitting.diagnostics import held_out, information_criteria
 from qatplan.fitting.options import FitOptions
 from qatplan.laws import Inputs
+from qatplan.laws.fit_parts import LossDiagnostics
 
 X = qat_points(400)
 Y = observed(TRUE_QAT, X)
@@ -48,21 +49,22 @@ def test_holdout_score_is_a_fit_without_those_rows() -> None:
     without = X.n < 2.2e9
     alone = fit(table(X.take(without), Y[without]), FitOptions(law="qat-loss"))
     error = np.abs(alone.predict(X.take(~without)) / Y[~without] - 1)
-    assert fitted.holdout["mape"] == pytest.approx(error.mean(), rel=1e-4)
-    assert fitted.holdout["max_ape"] == pytest.approx(error.max(), rel=1e-3)
-    assert fitted.holdout["rows"] == int((~without).sum())
+    assert fitted.holdout.mape == pytest.approx(error.mean(), rel=1e-4)
+    assert fitted.holdout.max_ape == pytest.approx(error.max(), rel=1e-3)
+    assert fitted.holdout.rows == int((~without).sum())
 
 
 def test_leave_one_size_out_and_residual_tables() -> None:
     fitted = fit(COLUMNS, FitOptions(law="qat-loss", leave_one_size_out=True))
-    scores = fitted.criticism["leave_one_size_out"]
-    assert [s["n"] for s in scores] == sorted(set(X.n.tolist()))
-    tables = fitted.criticism["residuals"]
-    assert sum(r["rows"] for r in tables["bits"]) == 400
-    assert sum(r["rows"] for r in tables["n"]) == 400
-    assert sum(r["rows"] for r in tables["fraction"]) == int(X.quantized.sum())
+    found = fitted.diagnostics
+    assert isinstance(found, LossDiagnostics)
+    assert [s.n for s in found.leave_one_size_out or ()] == sorted(set(X.n.tolist()))
+    tables = found.residuals
+    assert sum(r.rows for r in tables.bits) == 400
+    assert sum(r.rows for r in tables.n) == 400
+    assert sum(r.rows for r in tables.fraction or ()) == int(X.quantized.sum())
     error = np.log(fitted.predict(X) / Y)
-    assert tables["bits"][0]["mean"] == pytest.approx(error[X.bits == 1].mean(), abs=1e-9)
+    assert tables.bits[0].mean == pytest.approx(error[X.bits == 1].mean(), abs=1e-9)
 
 
 def test_information_criteria_are_those_of_the_huber_density() -> None:

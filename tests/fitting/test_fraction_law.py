@@ -8,11 +8,12 @@ from support.simulated import TRUE_QAT, table
 
 from qatplan.errors import DataError, UsageError
 from qatplan.fitting.api import fit
-from qatplan.fitting.curves import curves, optima
+from qatplan.fitting.curves import curves, minima
 from qatplan.fitting.fraction_law import fit_fraction
 from qatplan.fitting.options import FitOptions
 from qatplan.fitting.rows import select
-from qatplan.laws import Inputs, QatFraction, optimal_fraction
+from qatplan.laws import FittedLaw, Inputs, QatFraction, optimal_fraction
+from qatplan.laws.fit_parts import FractionDiagnostics
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 0.95)
 
@@ -31,12 +32,17 @@ def curve_table(noise: float = 0.0, fractions: tuple[float, ...] = FRACTIONS, sh
     return table(x, loss, seed=np.zeros(len(x)))
 
 
+def measured(fitted: FittedLaw) -> FractionDiagnostics:
+    assert isinstance(fitted.diagnostics, FractionDiagnostics)
+    return fitted.diagnostics
+
+
 def test_optima_are_interpolated_not_snapped() -> None:
     fitted = fit_fraction(curve_table(), FitOptions(), loss_law=False)
     assert fitted.params["a"] == pytest.approx(6.7297, rel=0.02)
-    assert fitted.criticism["mae"] < 0.004
-    for curve in fitted.criticism["curves"]:
-        assert curve["optimum"] == pytest.approx(curve["published_law"], abs=0.012)
+    assert measured(fitted).mae < 0.004
+    for curve in measured(fitted).curves:
+        assert curve.optimum == pytest.approx(curve.published_law, abs=0.012)
 
 
 def test_noise_widens_the_interval_which_holds_the_truth() -> None:
@@ -50,7 +56,7 @@ def test_noise_widens_the_interval_which_holds_the_truth() -> None:
 
 def test_minima_at_an_end_are_said_and_not_fitted() -> None:
     fitted = fit_fraction(curve_table(fractions=(0.3, 0.4, 0.5, 0.7, 0.85, 0.95)), FitOptions(), loss_law=False)
-    notes = [c["note"] for c in fitted.criticism["curves"] if c["note"]]
+    notes = [c.note for c in measured(fitted).curves if c.note]
     assert any("smallest at the smallest fraction measured" in n for n in notes)
     assert any("minimum at an end" in f for f in fitted.flags)
     with pytest.raises(DataError, match="inner minimum"):
@@ -74,7 +80,9 @@ def test_options_of_loss_laws_are_refused_not_ignored(option: dict[str, object])
 def test_a_loss_law_that_fails_its_certificate_is_said() -> None:
     """Without full precision, at two bit widths that share their optima: the loss law is not determined."""
     fitted = fit_fraction(curve_table(noise=3e-4), FitOptions())
-    assert fitted.criticism["loss_law"]["status"] != "good"
+    loss_law = measured(fitted).loss_law
+    assert loss_law is not None
+    assert loss_law.status != "good"
     assert any("fails its certificate" in f for f in fitted.flags)
 
 
@@ -120,10 +128,10 @@ def test_draws_of_an_optimum_scatter_as_repeated_measurements_do() -> None:
     repeated, spreads = [], []
     for k in range(60):
         y = truth * np.exp(5e-4 * np.random.default_rng(k).standard_normal(len(x)))
-        found = optima(curves(select(table(x, y), "qat-fraction", shape=QatFraction)), draws=200, seed=k)[0]
-        if found.note is None:
+        found = minima(curves(select(table(x, y), "qat-fraction", shape=QatFraction)), draws=200, seed=k)[0]
+        if found.none is None:
             repeated.append(found.fraction)
-            spreads.append(found.spread())
+            spreads.append(found.deviation())
     best = optimal_fraction(TRUE_QAT, n=1e8, d_total=2e10, bits=2).fraction[0]
     assert np.mean(repeated) == pytest.approx(best, abs=0.05)
     assert np.sqrt(np.mean(np.square(spreads))) == pytest.approx(np.std(repeated), rel=0.5)
@@ -140,5 +148,7 @@ def test_loss_law_optima_are_compared() -> None:
     )
     y = TRUE_QAT.predict(both) * np.exp(1e-4 * rng.standard_normal(len(both)))
     fitted = fit_fraction(table(both, y), FitOptions())
-    assert fitted.criticism["loss_law"]["mae"] < 0.05
-    assert fitted.criticism["loss_law"]["status"] == "good"
+    loss_law = measured(fitted).loss_law
+    assert loss_law is not None
+    assert loss_law.mae < 0.05
+    assert loss_law.status == "good"

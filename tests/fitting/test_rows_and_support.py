@@ -17,6 +17,7 @@ from qatplan.laws import (
     QatLoss,
     Status,
 )
+from qatplan.laws.fit_parts import LeftOut
 
 
 def sweep_table(**replace: list[object]):  # type: ignore[no-untyped-def]
@@ -45,8 +46,8 @@ def sweep_table(**replace: list[object]):  # type: ignore[no-untyped-def]
     return runs.table(rows)
 
 
-def reasons(left_out: list[dict[str, object]]) -> dict[str, int]:
-    return {str(e["reason"]).split(";")[0].split(" (")[0]: int(str(e["rows"])) for e in left_out}
+def reasons(left_out: tuple[LeftOut, ...]) -> dict[str, int]:
+    return {e.reason.split(";")[0].split(" (")[0]: e.rows for e in left_out}
 
 
 def test_default_rows_of_qat_loss_and_why_the_others_are_left_out() -> None:
@@ -84,7 +85,7 @@ def test_other_rounding_than_to_nearest_is_left_out_unless_asked_for() -> None:
     zero = {"phi": 0.0, "lam": 0.0}
     chosen = select(runs.table(both), "precision", shape=QatLoss, fix=zero)
     assert chosen.run_id == ["none", "rtn"]
-    assert chosen.left_out[0]["reason"].startswith("post-training method adaround; law precision is fitted on rtn")
+    assert chosen.left_out[0].reason.startswith("post-training method adaround; law precision is fitted on rtn")
     asked = select(runs.table(both), "precision", shape=QatLoss, fix=zero, expression="post_training == 'adaround'")
     assert asked.run_id == ["adaround"]
     assert asked.method[0][:3] == ("post-training", None, "adaround")

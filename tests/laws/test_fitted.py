@@ -12,6 +12,7 @@ from support.law_examples import POINTS, QAT
 
 from qatplan.errors import DataError, NotTrustworthy, UsageError
 from qatplan.laws import FittedLaw, Inputs, Status
+from qatplan.laws.fit_parts import Score
 
 
 def sample() -> FittedLaw:
@@ -24,9 +25,9 @@ def sample() -> FittedLaw:
         intervals={"E": (1.7, 1.9)},
         noise=0.02,
         rows=99,
-        flags=["a flag"],
+        flags=("a flag",),
         ranges={"n": (1e8, 1e9), "d_total": (1e10, 1e11), "bits": (1.0, 4.0)},
-        holdout={"mape": 0.01, "max_ape": 0.02},
+        holdout=Score(mape=0.01, max_ape=0.02),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qatplan.laws import (
     Inputs,
@@ -28,3 +29,13 @@ def example(name: str) -> Law:
     law = get(name)
     published = getattr(law, "published", None)
     return published() if published is not None else law.from_params({"a": 6.7297})
+
+
+def slopes(law: Law, x: Inputs) -> NDArray[np.float64]:
+    """(points, parameters): central differences of the log predictions in the fitting coordinates."""
+    theta, step = law.coordinates(), 1e-6
+
+    def at(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.log(law.from_coordinates(vector).predict(x))
+
+    return np.stack([(at(theta + step * e) - at(theta - step * e)) / (2 * step) for e in np.eye(len(theta))], axis=1)

@@ -11,9 +11,9 @@ from qatplan.fitting.intervals.profile import by_trunk, calibrate
 from qatplan.fitting.intervals.studentise import studentised
 from qatplan.fitting.intervals.trunk_effects import (
     FEW_TRUNKS,
-    luck_like,
+    effects_like,
     noise_like,
-    take_apart,
+    variance_components,
 )
 from qatplan.fitting.rows import Rows
 from qatplan.fitting.solver.newton import minimise
@@ -53,7 +53,7 @@ def draw(
     (`qatplan.fitting.intervals.studentise`).
     By default case, and residual where there are fewer than 20 clusters, or fewer than 30 rows for each parameter;
     with more than 5,000 rows *score*: cases are drawn, and each draw is one Newton step from the optimum; of fewer than
-    20 trunks the runs are drawn, and luck like that of the residuals is added.
+    20 trunks the runs are drawn, and trunk effects like those of the residuals are added.
     """
     problem = solution.problem
     clusters = int(rows.cluster.max()) + 1
@@ -63,24 +63,24 @@ def draw(
         return _by_scores(solution, rows, count=count, seed=seed, delta=delta, clusters=clusters)
     rng = np.random.default_rng([seed, 1])
     error = -residuals(problem, solution.u[None, :])[0]
-    parts = take_apart(error, rows, jacobian(problem, solution.u)) if chosen == "residual" else None
+    components = variance_components(error, rows, jacobian(problem, solution.u)) if chosen == "residual" else None
     drawn, unfinished = [], 0
     # A slice of draws at a time, so that memory does not grow with draws times rows.
     size = max(1, _CELLS // len(rows))
     for begin in range(0, count, size):
         k = min(size, count - begin)
-        if parts is None:
+        if components is None:
             counts = rng.multinomial(clusters, np.full(clusters, 1.0 / clusters), size=k).astype(np.float64)
             task = Weighted(problem=problem, weights=counts[:, rows.cluster], log_y=problem.log_y)
         else:
-            observed = problem.log_y - error + noise_like(parts, rows, k, rng)
+            observed = problem.log_y - error + noise_like(components, rows, k, rng)
             task = Weighted(problem=problem, weights=np.ones(len(rows)), log_y=observed)
         found = minimise(task, np.repeat(solution.u[None, :], k, axis=0), deltas=[delta], damping=1e-6, workers=workers)
         drawn.append(found.u)
         unfinished += int(np.sum(found.decrement > 1e-6))
     u = np.concatenate(drawn)
-    if parts is not None:
-        u = studentised(problem, rows, parts, solution.u, u)
+    if components is not None:
+        u = studentised(problem, rows, components, solution.u, u)
     return Draws(theta=problem.theta(u), kind=chosen, clusters=clusters, unfinished=unfinished)
 
 
@@ -91,9 +91,9 @@ def _by_scores(solution: Solution, rows: Rows, *, count: int, seed: int, delta: 
     calibration = calibrate(solution, rows, delta)
     error = residuals(problem, solution.u[None, :])[0]
     slopes = jacobian(problem, solution.u)
-    score, parts = np.clip(error, -delta, delta)[:, None] * slopes, None
+    score, components = np.clip(error, -delta, delta)[:, None] * slopes, None
     if rows.clustered and clusters < FEW_TRUNKS:
-        parts = take_apart(-error, rows, slopes)
+        components = variance_components(-error, rows, slopes)
     else:
         score = by_trunk(score, rows)
     steps = []
@@ -101,8 +101,8 @@ def _by_scores(solution: Solution, rows: Rows, *, count: int, seed: int, delta: 
         k = min(50, count - begin)
         counts = rng.multinomial(len(score), np.full(len(score), 1.0 / len(score)), size=k) - 1.0
         steps.append(counts @ score @ calibration.bread)
-        if parts is not None and parts.luck > 0:
+        if components is not None and components.trunk_effect > 0:
             shared = calibration.curvature * by_trunk(slopes, rows)
-            steps[-1] -= luck_like(parts, k, rng) @ shared @ calibration.bread
+            steps[-1] -= effects_like(components, k, rng) @ shared @ calibration.bread
     u = np.clip(solution.u - np.concatenate(steps), problem.lower, problem.upper)
     return Draws(theta=problem.theta(u), kind="score", clusters=clusters, unfinished=0)

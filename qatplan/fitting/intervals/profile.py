@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from qatplan.fitting.intervals.trunk_effects import FEW_TRUNKS, take_apart
+from qatplan.fitting.intervals.trunk_effects import FEW_TRUNKS, variance_components
 from qatplan.fitting.rows import Rows
 from qatplan.fitting.solver.newton import minimise
 from qatplan.fitting.solver.objective import Weighted, jacobian, residuals
 from qatplan.fitting.solver.problem import build
 from qatplan.fitting.solver.solve import Solution
+from qatplan.laws.fit_parts import Pair
 from qatplan.laws.inputs import Floats
 
 _POINTS = 14
@@ -28,11 +29,11 @@ class Calibration:
     bread: Floats
     """(p, p) inverse of the expected hessian."""
     freedom: Floats
-    """(p,) degrees of freedom that speak about each variance; infinite unless few trunks' luck is part of it."""
+    """(p,) degrees of freedom that speak about each variance; infinite unless effects of few trunks are part of it."""
     curvature: float
     """Expected curvature of a row's Huber term."""
-    luck: float
-    """Standard deviation of what the runs of one of few trunks share; 0 where none shows, or trunks are many."""
+    trunk_effect: float
+    """Standard deviation of the effects of few trunks; 0 where none shows, or trunks are many."""
 
 
 def calibrate(solution: Solution, rows: Rows, delta: float) -> Calibration:
@@ -61,19 +62,21 @@ def calibrate(solution: Solution, rows: Rows, delta: float) -> Calibration:
     cells = np.ix_(inside, inside)
     bread[cells] = np.linalg.pinv(max(curvature, 1.0 / n) * (slopes.T @ slopes)[cells], hermitian=True)
     covariance[cells] = bread[cells] @ (score.T @ score)[cells] @ bread[cells]
-    freedom, luck = np.full(p, np.inf), 0.0
+    freedom, trunk_effect = np.full(p, np.inf), 0.0
     if rows.clustered and clusters < FEW_TRUNKS:
-        parts = take_apart(-residuals(problem, u[None, :])[0], rows, slopes)
+        components = variance_components(-residuals(problem, u[None, :])[0], rows, slopes)
         # A row counts by its slope times the expected curvature, which the bread takes out again.
-        shared = parts.luck * max(curvature, 1.0 / n) * by_trunk(slopes, rows) @ bread
-        luck = parts.luck
+        shared = components.trunk_effect * max(curvature, 1.0 / n) * by_trunk(slopes, rows) @ bread
+        trunk_effect = components.trunk_effect
         covariance += shared.T @ shared
         share = np.sum(shared**2, axis=0) / np.maximum(np.diag(covariance), np.finfo(float).tiny)
-        # Without a variance of its own, at a bound, a coordinate is judged by the others' and by the luck's freedom.
-        share[[i for i in range(p) if i not in inside]] = float(luck > 0)
-        freedom = parts.freedom / np.maximum(share, 1e-9) ** 2
+        # Without a variance of its own, at a bound, a coordinate has the others' freedom and the effects'.
+        share[[i for i in range(p) if i not in inside]] = float(trunk_effect > 0)
+        freedom = components.freedom / np.maximum(share, 1e-9) ** 2
     expected = max(curvature, 1.0 / n)
-    return Calibration(covariance=covariance, bread=bread, freedom=freedom, curvature=expected, luck=luck)
+    return Calibration(
+        covariance=covariance, bread=bread, freedom=freedom, curvature=expected, trunk_effect=trunk_effect
+    )
 
 
 def by_trunk(values: Floats, rows: Rows) -> Floats:
@@ -83,12 +86,12 @@ def by_trunk(values: Floats, rows: Rows) -> Floats:
     return summed
 
 
-def intervals(solution: Solution, rows: Rows, *, delta: float, level: float) -> dict[str, tuple[float, float]]:
+def intervals(solution: Solution, rows: Rows, *, delta: float, level: float) -> dict[str, Pair]:
     """(low, high) of every fitted parameter in natural units; an end that is not reached within its bounds is open.
 
     An open end is the parameter's bound: 0 or the largest allowed value.
     """
-    result: dict[str, tuple[float, float]] = {}
+    result: dict[str, Pair] = {}
     theta = solution.theta()
     names = [p.name for p in solution.problem.law.parameters()]
     for j, parameter in enumerate(solution.problem.free):
@@ -107,7 +110,7 @@ def intervals(solution: Solution, rows: Rows, *, delta: float, level: float) -> 
     return result
 
 
-def _interval(solution: Solution, rows: Rows, j: int, delta: float, level: float) -> tuple[float, float]:
+def _interval(solution: Solution, rows: Rows, j: int, delta: float, level: float) -> Pair:
     """Interval of one fitting coordinate."""
     base = solution.problem
     amplitude = base.free[j].coordinate == "log"

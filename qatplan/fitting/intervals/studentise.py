@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qatplan.fitting.intervals.trunk_effects import Parts
+from qatplan.fitting.intervals.trunk_effects import VarianceComponents
 from qatplan.fitting.rows import Rows
 from qatplan.fitting.solver.newton import minimise
 from qatplan.fitting.solver.objective import Weighted, jacobians, residuals
@@ -28,18 +28,18 @@ _TOLERANCE = 1e-9
 _CELLS = 500_000  # of Jacobians held at once
 
 
-def studentised(problem: Problem, rows: Rows, parts: Parts, u: Floats, drawn: Floats) -> Floats:
+def studentised(problem: Problem, rows: Rows, components: VarianceComponents, u: Floats, drawn: Floats) -> Floats:
     """The draws (count, p) about the estimate u (p,), each moved nearer to it or farther off; scaled coordinates.
 
     A moved draw has the fitted log losses, as nearly as the law can, that lie on the line between the draw's and the
     estimate's. The mean of the factors is 1: what the draws say about the size of the scatter stays.
     """
     step = drawn - u
-    here, there = _distances(problem, rows, parts, u[None, :], step), np.empty(len(drawn))
+    here, there = _distances(problem, rows, components, u[None, :], step), np.empty(len(drawn))
     size = max(1, _CELLS // (len(rows) * problem.size))
     for begin in range(0, len(drawn), size):
         part = slice(begin, begin + size)
-        there[part] = _distances(problem, rows, parts, drawn[part], step[part])
+        there[part] = _distances(problem, rows, components, drawn[part], step[part])
     factor = np.ones(len(drawn))
     known = (here > 0) & (there > 0)
     factor[known] = np.clip(there[known] / here[known], 1 / _FARTHEST, _FARTHEST)
@@ -60,19 +60,19 @@ def _moved(problem: Problem, u: Floats, drawn: Floats, factor: Floats) -> Floats
     return moved
 
 
-def _distances(problem: Problem, rows: Rows, parts: Parts, at: Floats, step: Floats) -> Floats:
+def _distances(problem: Problem, rows: Rows, components: VarianceComponents, at: Floats, step: Floats) -> Floats:
     """Length of each step (k, p), in standard deviations of what least-squares estimates would be at (k or 1, p).
 
     That is Mahalanobis' distance. With J the Jacobian and Z the runs of each trunk, estimates have the covariance
-    (J'J)^-1 M (J'J)^-1, M = own^2 J'J + luck^2 J'Z Z'J.
+    (J'J)^-1 M (J'J)^-1, M = own^2 J'J + trunk_effect^2 J'Z Z'J.
     """
     slopes = jacobians(problem, at)
     information = slopes.transpose(0, 2, 1) @ slopes
-    middle = float(np.nanmean(parts.own**2)) * information
-    if parts.luck > 0:
+    middle = float(np.nanmean(components.own**2)) * information
+    if components.trunk_effect > 0:
         member = np.equal.outer(np.arange(int(rows.cluster.max()) + 1), rows.cluster).astype(np.float64)
         shared = member @ slopes
-        middle = middle + parts.luck**2 * shared.transpose(0, 2, 1) @ shared
+        middle = middle + components.trunk_effect**2 * shared.transpose(0, 2, 1) @ shared
     least = _RIDGE * np.trace(middle, axis1=1, axis2=2) + np.finfo(float).tiny
     middle = middle + least[:, None, None] * np.eye(problem.size)
     pushed = information @ step[:, :, None]

@@ -1,9 +1,9 @@
-"""What residuals are made of: the luck that runs of one trunk share, and each run's own noise; and new ones like them.
+"""Variance components of residuals: a random effect of each trunk, and each run's own noise; and new ones like them.
 
-Trunks are few, so the size of their luck is known badly. Part of the luck is *visible*: it remains in the residuals,
-where its size was measured. The rest is *absorbed*: amplitudes and exponents of model size follow it, and how large it
-is can only be inferred from the visible part. A bootstrap that treats both alike makes some intervals too narrow or the
-others too wide.
+Trunks are few, so the variance of their effects is known badly. Part of an effect is *visible*: it remains in the
+residuals, where its size was measured. The rest is *absorbed*: amplitudes and exponents of model size follow it, and
+how large it is can only be inferred from the visible part. A bootstrap that treats both alike makes some intervals too
+narrow or the others too wide.
 """
 
 from __future__ import annotations
@@ -26,31 +26,32 @@ _LEAST = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
-    """Residuals taken apart."""
+class VarianceComponents:
+    """Variance components of residuals."""
 
     own: Floats
     """(rows,) each run's own part, at the size of its noise; NaN where the fit leaves too little of it."""
-    luck: float
-    """Standard deviation of what a trunk's runs share; 0 where no runs share one, or none is visible."""
+    trunk_effect: float
+    """Standard deviation of the trunk effects; 0 where no runs share a trunk, or no effect is visible."""
     freedom: float
-    """Degrees of freedom that speak about `luck`."""
+    """Degrees of freedom that speak about `trunk_effect`."""
     visible: Floats
     """(trunks, trunks): takes effects of trunks to the part that residuals show."""
 
 
-def take_apart(error: Floats, rows: Rows, slopes: Floats) -> Parts:
-    """Own noise and luck behind the residuals (rows,) of a fit whose Jacobian is `slopes` (rows, parameters).
+def variance_components(error: Floats, rows: Rows, slopes: Floats) -> VarianceComponents:
+    """Own noise and trunk effects behind the residuals (rows,) of a fit whose Jacobian is `slopes` (rows, parameters).
 
     Henderson's third method (Biometrics 9, 1953): a least-squares fit of law and trunks together leaves nothing but own
-    noise; what it takes off the squares beyond a fit of the law alone is luck, and own noise once for each direction.
-    The residuals of the Huber fit would not do: its errors, which luck causes, are in them with a pattern that
+    noise; what it takes off the squares beyond a fit of the law alone is
+    the trunk effects, and own noise once for each direction.
+    The residuals of the Huber fit would not do: its errors, which trunk effects cause, are in them with a pattern that
     resampling would take for noise.
     """
     n, size = slopes.shape
     basis = np.linalg.qr(slopes)[0]
     left = error - basis @ (basis.T @ error)
-    none = Parts(own=_undone(left, basis), luck=0.0, freedom=1.0, visible=np.zeros((0, 0)))
+    none = VarianceComponents(own=_undone(left, basis), trunk_effect=0.0, freedom=1.0, visible=np.zeros((0, 0)))
     if not rows.clustered:
         return none
     member = np.zeros((n, int(rows.cluster.max()) + 1))
@@ -64,17 +65,17 @@ def take_apart(error: Floats, rows: Rows, slopes: Floats) -> Parts:
     if freedom < 1 or len(along) < 2:
         return none
     own_variance = float(np.sum(own**2)) / freedom
-    # The squares along `remains` are a quadratic form of the trunks' effects: its trace is what one unit of luck
+    # The squares along `remains` are a quadratic form of the trunks' effects: its trace is what one unit of their
     # variance adds to them, and with the form squared it gives the degrees of freedom (Satterthwaite).
     effect = remains.T @ member
     form = effect.T @ effect
-    luck_variance = (float(np.sum(along**2)) - own_variance * len(along)) / float(np.trace(form))
-    if luck_variance <= 0 or own_variance <= 0:
+    effect_variance = (float(np.sum(along**2)) - own_variance * len(along)) / float(np.trace(form))
+    if effect_variance <= 0 or own_variance <= 0:
         return none
     seen = pattern[share > _VISIBLE]
-    return Parts(
+    return VarianceComponents(
         own=_undone(own, np.column_stack([basis, remains])),
-        luck=float(np.sqrt(luck_variance)),
+        trunk_effect=float(np.sqrt(effect_variance)),
         freedom=max(float(np.trace(form) ** 2 / np.sum(form**2)), 2.0),
         visible=(seen.T @ seen) * root / root[:, None],
     )
@@ -92,26 +93,26 @@ def _undone(left: Floats, basis: Floats) -> Floats:
     return np.where(remains >= _LEAST, left / np.sqrt(np.maximum(remains, _LEAST)), np.nan)
 
 
-def noise_like(parts: Parts, rows: Rows, count: int, rng: np.random.Generator) -> Floats:
-    """Artificial noise (count, rows): own noise resampled within the same bit width, with either sign, and luck."""
+def noise_like(components: VarianceComponents, rows: Rows, count: int, rng: np.random.Generator) -> Floats:
+    """Artificial noise (count, rows): own noise resampled within the same bit width, with either sign, and effects."""
     noise = np.zeros((count, len(rows)))
-    known = np.isfinite(parts.own)
+    known = np.isfinite(components.own)
     for group in _pools(rows.x.bits):
-        pool = parts.own[group][known[group]]
-        noise[:, group] = rng.choice(pool if len(pool) else parts.own[known], size=(count, len(group)))
+        pool = components.own[group][known[group]]
+        noise[:, group] = rng.choice(pool if len(pool) else components.own[known], size=(count, len(group)))
     # Else the mean of a pool would be noise that its runs share.
     noise *= rng.choice([-1.0, 1.0], size=noise.shape)
-    return noise if parts.luck == 0.0 else noise + luck_like(parts, count, rng)[:, rows.cluster]
+    return noise if components.trunk_effect == 0.0 else noise + effects_like(components, count, rng)[:, rows.cluster]
 
 
-def luck_like(parts: Parts, count: int, rng: np.random.Generator) -> Floats:
+def effects_like(components: VarianceComponents, count: int, rng: np.random.Generator) -> Floats:
     """Artificial effects (count, trunks), normal; of their absorbed part the size is drawn too.
 
     It is drawn from what the degrees of freedom leave open, which gives it the tails of a t distribution.
     """
-    effects = parts.luck * rng.standard_normal((count, len(parts.visible)))
-    seen = effects @ parts.visible.T
-    stretch = np.sqrt(parts.freedom / rng.chisquare(parts.freedom, size=(count, 1)))
+    effects = components.trunk_effect * rng.standard_normal((count, len(components.visible)))
+    seen = effects @ components.visible.T
+    stretch = np.sqrt(components.freedom / rng.chisquare(components.freedom, size=(count, 1)))
     drawn: Floats = seen + stretch * (effects - seen)
     return drawn
 

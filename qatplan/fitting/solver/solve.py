@@ -185,7 +185,7 @@ def _describe(task: Weighted, found: Minima, best: int, tried: int, agreeing: in
     at_bound = (u <= problem.lower + 1e-9) | (u >= problem.upper - 1e-9)
     at_bound |= _vanished(problem, u)
     slopes = jacobian(problem, u)
-    information = slopes.T @ slopes
+    information = (slopes * task.weights[:, None]).T @ slopes
     inside = np.flatnonzero(~at_bound)
     spectrum = np.linalg.eigvalsh(information[np.ix_(inside, inside)]) if inside.size else np.ones(1)
     ratio = float(spectrum[0] / spectrum[-1]) if spectrum[-1] > 0 else 0.0

@@ -23,7 +23,7 @@ from qatplan.laws import FittedLaw, Status, optimal_fraction
 from qatplan.laws.inputs import Floats
 from qatplan.laws.law import predict_many
 from qatplan.laws.quantiles import quantiles
-from qatplan.planning.intervals import Interval, draw_coordinates
+from qatplan.planning.intervals import Interval
 from qatplan.planning.next_runs.candidates import CandidateRuns, candidates
 from qatplan.planning.objective import Objective
 
@@ -227,7 +227,7 @@ def knowledge(
         raise UsageError(f"law {fit.law.name} knows no split of the tokens; a design needs a fit of qat-loss.")
     assert fit.draws is not None
     step = max(1, len(fit.draws) // _MOST_DRAWS)
-    theta = draw_coordinates(fit)[::step]
+    theta = fit.draw_coordinates()[::step]
     widths = np.array(sorted(set(bits)))
     sizes = params if target == "fraction" else params * widths[-1] / widths
     best = optimal_fraction(fit.law, n=sizes, d_total=tokens, bits=widths, draws=theta)

@@ -13,8 +13,11 @@ from qatplan.fitting.intervals.bootstrap import draw
 from qatplan.fitting.intervals.profile import calibrate, intervals
 from qatplan.fitting.options import FitOptions
 from qatplan.fitting.rows import select
+from qatplan.fitting.solver.newton import minimise
+from qatplan.fitting.solver.objective import Weighted
 from qatplan.fitting.solver.problem import build
-from qatplan.fitting.solver.solve import solve
+from qatplan.fitting.solver.solve import deltas, solve
+from qatplan.fitting.solver.starts import design
 from qatplan.laws import Chinchilla, Inputs
 
 
@@ -26,8 +29,10 @@ def test_warm_draws_are_where_independent_global_fits_end() -> None:
     rng = np.random.default_rng([4, 1])
     weights = rng.multinomial(len(data), np.full(len(data), 1 / len(data)), size=6).astype(float)[:, data.cluster]
     for k in range(6):
-        alone = solve(solution.problem, delta=1e-3, seed=9, weights=weights[k])
-        np.testing.assert_allclose(made.theta[k], alone.theta(), rtol=1e-3, atol=1e-3)
+        task = Weighted(problem=solution.problem, weights=weights[k], log_y=solution.problem.log_y)
+        alone = minimise(task, design(task, 16, 9), deltas=deltas(1e-3))
+        theta = solution.problem.theta(alone.u[np.argmin(alone.value)])
+        np.testing.assert_allclose(made.theta[k], theta, rtol=1e-3, atol=1e-3)
 
 
 def test_draws_end_at_their_minima_where_the_objective_is_nearly_piecewise_linear() -> None:
@@ -80,18 +85,18 @@ def test_few_trunks_resample_residuals_and_many_resample_trunks() -> None:
     for trunks, kind in ((8, "residual"), (60, "case")):
         trunk = [f"t{i % trunks}" for i in range(240)]
         fitted = fit(table(x, y, trunk_id=trunk), FitOptions(law="chinchilla", bootstrap=50))
-        assert fitted.certificate["bootstrap"]["kind"] == kind
-        assert fitted.certificate["bootstrap"]["clusters"] == trunks
+        assert fitted.certificate.bootstrap.kind == kind
+        assert fitted.certificate.bootstrap.clusters == trunks
         assert any("only 8 trunks" in f for f in fitted.flags) == (trunks == 8)
 
 
 @pytest.mark.parametrize("trunks", [12, 60])
-def test_shared_trunk_luck_widens_intervals(trunks: int) -> None:
+def test_shared_trunk_effects_widens_intervals(trunks: int) -> None:
     """Runs of one trunk err together; taking them as independent would make E several times too sure."""
     x = chinchilla_points(240)
     trunk = np.arange(240) % trunks
-    luck = 0.01 * np.random.default_rng(5).standard_normal(trunks)[trunk]
-    y = observed(TRUE_CHINCHILLA, x, 0.001) * np.exp(luck)
+    effect = 0.01 * np.random.default_rng(5).standard_normal(trunks)[trunk]
+    y = observed(TRUE_CHINCHILLA, x, 0.001) * np.exp(effect)
     names = [f"t{t}" for t in trunk]
     clustered = fit(table(x, y, trunk_id=names), FitOptions(law="chinchilla", bootstrap=200))
     # A level shift common to a trunk is seen in predictions: their spread must know the number of trunks.
@@ -159,8 +164,8 @@ def test_coverage_fails_where_the_law_is_wrong() -> None:
         ({"huber": 0.0}, "positive number"),
         ({"n": "all"}, "total and nonembedding"),
         ({"fix": {"zeta": 1.0}}, "no parameter zeta"),
-        ({"fix": {"E": -1.0}}, "E is held at -1; allowed is 0 to inf"),
-        ({"fix": {"alpha": float("nan")}}, "alpha is held at nan; allowed is 0 to 3"),
+        ({"fix": {"E": -1.0}}, "E is fixed at -1; allowed is 0 to inf"),
+        ({"fix": {"alpha": float("nan")}}, "alpha is fixed at nan; allowed is 0 to 3"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, object], message: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from support.simulated import TRUE_QAT, observed, qat_points, rows
 
 from qatplan.fitting.intervals.studentise import studentised
-from qatplan.fitting.intervals.trunk_effects import Parts
+from qatplan.fitting.intervals.trunk_effects import VarianceComponents
 from qatplan.fitting.rows import Rows
 from qatplan.fitting.solver.problem import Problem, build
 from qatplan.laws import Chinchilla, FittedLaw, Inputs
@@ -26,10 +26,10 @@ def problem() -> tuple[Problem, Rows]:
     return build(TRUE_QAT, data.x, data.y), data
 
 
-def parts(count: int, luck: float) -> Parts:
+def parts(count: int, effect: float) -> VarianceComponents:
     own = OWN * np.random.default_rng(5).standard_normal(count)
     own[0] = np.nan
-    return Parts(own=own, luck=luck, freedom=5.0, visible=np.eye(TRUNKS))
+    return VarianceComponents(own=own, trunk_effect=effect, freedom=5.0, visible=np.eye(TRUNKS))
 
 
 def numeric_slopes(made: Problem, x: Inputs, u: np.ndarray) -> np.ndarray:
@@ -39,16 +39,16 @@ def numeric_slopes(made: Problem, x: Inputs, u: np.ndarray) -> np.ndarray:
     return (high - low).T / 2e-5
 
 
-@pytest.mark.parametrize("luck", [0.0, 0.004])
-def test_a_draw_moves_by_the_ratio_of_its_distances_in_both_scatters(luck: float) -> None:
+@pytest.mark.parametrize("effect", [0.0, 0.004])
+def test_a_draw_moves_by_the_ratio_of_its_distances_in_both_scatters(effect: float) -> None:
     made, data = problem()
-    apart = parts(len(data), luck)
+    apart = parts(len(data), effect)
     u = made.scaled(TRUE_QAT.coordinates())
     drawn = u + 0.02 * np.random.default_rng(1).standard_normal((25, made.size))
     moved = studentised(made, data, apart, u, drawn)
 
     member = np.eye(TRUNKS)[data.cluster]
-    errors = np.nanmean(apart.own**2) * np.eye(len(data)) + luck**2 * member @ member.T
+    errors = np.nanmean(apart.own**2) * np.eye(len(data)) + effect**2 * member @ member.T
 
     def length(step: np.ndarray, at: np.ndarray) -> float:
         estimator = np.linalg.pinv(numeric_slopes(made, data.x, at))
@@ -66,7 +66,7 @@ def test_nothing_moves_where_predictions_are_linear() -> None:
     law = Chinchilla.published()
     x = Inputs.of(n=np.full(30, 1e8), d_total=np.geomspace(1e9, 1e11, 30))
     data = rows(law, x, law.predict(x))
-    made = build(law, data.x, data.y, held={"E": -np.inf, "A": -np.inf, "alpha": 0.3})
+    made = build(law, data.x, data.y, fixed={"E": -np.inf, "A": -np.inf, "alpha": 0.3})
     u = np.array([1.0, 0.4])
     drawn = u + 0.1 * np.random.default_rng(0).standard_normal((40, 2))
     np.testing.assert_allclose(studentised(made, data, parts(len(data), 0.0), u, drawn), drawn, rtol=1e-9)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from qatplan.cli.digits import percent, value_with_interval
-
 
 @pytest.mark.parametrize(
     ("value", "interval", "shown"),

@@ -1,0 +1,55 @@
+"""What there is to say of a law before any fit: formula, domain, source, parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qatplan.laws import Inputs, Law, QatFraction
+from qatplan.wording.numbers import TEXT
+from qatplan.wording.sections import Section, Table, section
+
+_SOURCES = {
+    "paper": "read in the paper",
+    "code": "read in public code",
+    "derived": "worked out here",
+    "open": "our reconstruction",
+}
+
+
+def law_object(law: type[Law]) -> dict[str, Any]:
+    """The JSON object of a law in `qatplan laws`; `published` holds its published parameters, or None."""
+    # Laws with parameters per bit width are shown at 4 bits with a group size, beside a full-precision point.
+    points = Inputs.of(n=1e9, d_total=2e10, bits=[4, float("nan")], fraction=[0.5, 0.0], group_size=128)
+    published = QatFraction if law is QatFraction else getattr(law, "published", None)
+    return {
+        "name": law.name,
+        "title": law.title,
+        "quantity": law.quantity,
+        "formula": law.formula,
+        "domain": law.domain,
+        "sees_fraction": law.sees_fraction,
+        "source": law.source,
+        "firmness": law.firmness,
+        "parameters": [
+            {"name": p.name, "unit": p.unit, "lower": p.lower, "upper": p.upper, "meaning": p.meaning}
+            for p in law.for_inputs(points).parameters()
+        ],
+        "published": None if published is None else published().params(),
+    }
+
+
+def law_section(law: type[Law], *, parameters: bool) -> Section:
+    """A law in a few lines, with its parameters where asked for."""
+    known = law_object(law)
+    published = known["published"] or {}
+    rows = tuple(
+        (p["name"], TEXT.plain(published[p["name"]], 6) if p["name"] in published else None, p["unit"], p["meaning"])
+        for p in known["parameters"]
+    )
+    return section(
+        f"{law.name}: {law.title}",
+        law.formula,
+        f"domain: {law.domain}",
+        f"source: {law.source} ({_SOURCES[law.firmness]})",
+        Table(headers=("parameter", "published", "unit", "meaning"), rows=rows, words=(2, 3)) if parameters else None,
+    )

@@ -15,7 +15,7 @@ from qatplan.report.question import Answer
 from qatplan.runs.schema import DIVERGED
 from qatplan.runs.summary import summarise
 from qatplan.units import format_count, format_duration
-from qatplan.wording.numbers import PAGE, percent, plain
+from qatplan.wording.numbers import percent, plain
 from qatplan.wording.runs import summary_sections
 from qatplan.wording.sections import Section, Table, bullets, section
 
@@ -40,7 +40,7 @@ def runs_sections(material: Material) -> list[Section]:
             ranges(material),
         ]
     return [
-        *summary_sections(summarise(material.table), numbers=PAGE),
+        *summary_sections(summarise(material.table)),
         section("Training", " ".join(filter(None, _training(material)))),
         section("Noise", " ".join(_noise(material))),
         section("Runs that diverged", *_diverged(material.table)),

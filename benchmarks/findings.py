@@ -1,4 +1,4 @@
-"""What the shipped sweep says, as tables: every number of the README's findings comes from here or from `qatplan fit`.
+"""What the shipped sweep says, as tables: the numbers of docs/explanation/shipped-sweep.md come from here.
 
 python benchmarks/findings.py [data/main/runs.parquet data/more-fractions/runs.parquet]
 """
@@ -18,9 +18,11 @@ from qatplan import runs
 from qatplan.cli.output import table
 from qatplan.fitting.curves import MeasuredOptimum, curves, optima
 from qatplan.fitting.rows import select
-from qatplan.laws import QatFraction
+from qatplan.laws import FittedLaw, QatFraction
+from qatplan.laws.predictor import Predictor
 from qatplan.units import format_count
 
+LOSS_LAW = "fits/qat-loss.json"
 DEFAULT = ("data/main/runs.parquet", "data/more-fractions/runs.parquet")
 Row = dict[str, Any]
 
@@ -81,6 +83,23 @@ def slopes(found: list[MeasuredOptimum]) -> str:
                    if key in levels]  # fmt: skip
         lines.append((name, len(y), ", ".join(said), f"{math.sqrt(variance):.2f}", ", ".join(at_mean)))
     return table(["explained by", "curves", "slopes", "residual sd (log-odds)", "optimum at the mean N and D"], lines)
+
+
+def law_against_optima(found: list[MeasuredOptimum], fitted: FittedLaw) -> str:
+    """The loss law's optimal fraction and its interval beside the measured one, at the bit widths of its rows."""
+    low_bits, high_bits = fitted.ranges["bits"]
+    inner = [o for o in found if o.note is None and low_bits <= o.curve.bits <= high_bits]
+    best, band = Predictor.of(fitted).optimum(
+        n=[o.curve.n for o in inner], d_total=[o.curve.d_total for o in inner], bits=[o.curve.bits for o in inner]
+    )
+    measured, bits = np.array([o.fraction for o in inner]), np.array([o.curve.bits for o in inner])
+    above, holds = best.fraction > measured, (band.low <= measured) & (measured <= band.high)
+    lines = []
+    for name, of in [*((f"{b:g}", bits == b) for b in np.unique(bits)), ("all", bits > 0)]:
+        lines.append((name, of.sum(), above[of].sum(), holds[of].sum(),
+                      f"{np.median(measured[of]):.2f}", f"{np.median(best.fraction[of]):.2f}"))  # fmt: skip
+    heads = ["bits", "curves", "law above minimum", "interval holds minimum", "median minimum", "median of the law"]
+    return table(heads, lines)
 
 
 def cost_of_rules(rows: list[Row]) -> str:
@@ -153,8 +172,10 @@ def main() -> None:
     whole = runs.read(paths)
     rows = whole.to_pylist()
     found = optima(curves(select(whole, "qat-fraction", shape=QatFraction)), draws=400, seed=0)
+    found = [o for o in found if len(o.curve.fraction) >= 5]
     for title, text in (
-        ("Measured optima", optima_table([o for o in found if len(o.curve.fraction) >= 5])),
+        ("Measured optima", optima_table(found)),
+        (f"Optimal fraction by {LOSS_LAW}", law_against_optima(found, FittedLaw.read(LOSS_LAW))),
         ("Does the optimal fraction grow with S_total, and do bit widths collapse on it?", slopes(found)),
         (
             "Mean loss (nats per token) above the best split measured, by fraction (curves)",

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
 
 from qatplan.errors import UsageError
 from qatplan.results import Comparison, Design, Fit, Imported, Memory, Plan, Prediction, Runs
@@ -157,21 +157,13 @@ def memory(
     >>> qp.memory("qwen3-8b", format="Q4_K_M", context=8192).total_bytes // 10**6
     6555
     """
-    from qatplan.models.lookup import architecture, described
+    from qatplan.models.lookup import named
     from qatplan.models.memory import estimate
 
-    size = _count("params", params)
-    shape = (layers, width, heads, kv_heads, head_size, feed_forward, vocabulary, size)
-    if model is not None and any(value is not None for value in shape):
-        raise UsageError("give a model or its numbers, not both.")
-    subject = (
-        architecture(model)
-        if model is not None
-        else described(
-            layers=layers, width=width, heads=heads, kv_heads=kv_heads, head_size=head_size,
-            feed_forward=feed_forward, vocabulary=vocabulary, tied=tied, experts=experts,
-            experts_active=experts_active, params=size,
-        )
+    subject = named(
+        model, params=_count("params", params), layers=layers, width=width, heads=heads, kv_heads=kv_heads,
+        head_size=head_size, feed_forward=feed_forward, vocabulary=vocabulary, tied=tied, experts=experts,
+        experts_active=experts_active,
     )  # fmt: skip
     return Memory(estimate(subject, form=format, context=context, batch=batch, kv_format=kv_format))
 
@@ -248,55 +240,34 @@ def recommend(
     >>> [round(option["fraction"], 3) for option in plan.as_dict()["alternatives"]]
     [0.365]
     """
-    from qatplan.laws import QatFraction, get
-    from qatplan.models.costs import Rates
-    from qatplan.models.costs import device as find_device
     from qatplan.models.layout import of_architecture
     from qatplan.models.lookup import architecture
-    from qatplan.planning.fraction_only import advise
+    from qatplan.planning.plan import COLUMNS, plan
     from qatplan.planning.problem import Problem
-    from qatplan.planning.recommend import default_bits
-    from qatplan.planning.recommend import recommend as ask
+    from qatplan.planning.request import Budgets, Serving, Training
 
-    if fit is None and law is None:
-        raise UsageError("give a fit, or --law qat-fraction for the fraction alone.")
-    if fit is None and law is not None and get(law) is not QatFraction:
-        raise UsageError(f"law {law} needs a fit; only qat-fraction works without one: qatplan fit RUNS --law {law}.")
     fitted = None if fit is None else _fit(fit).fitted
-    if fitted is not None and law is not None and law != fitted.law.name:
-        raise UsageError(f"{fit} holds law {fitted.law.name}, not {law}; leave --law out or give another fit.")
-    evidence: list[dict[str, Any]] = [] if runs is None else _runs(runs).table.to_pylist()
     problem = Problem(
-        bits=_widths(bits) or default_bits(fitted),
-        params=_count("params", params),
+        budgets=Budgets(
+            params=_count("params", params), tokens=_count("tokens", tokens), flops=_count("flops", flops),
+            gpu_hours=_count("gpu_hours", gpu_hours), memory=_bytes("memory", memory), fraction=fraction,
+            target_loss=target_loss, fp_tokens=_count("fp_tokens", fp_tokens),
+        ),
+        bits=_widths(bits),
         layout=None if model is None else of_architecture(architecture(model)),
         vocabulary=_count("vocabulary", vocabulary),
-        tokens=_count("tokens", tokens),
-        fraction=fraction,
-        flops=_count("flops", flops),
-        gpu_hours=_count("gpu_hours", gpu_hours),
-        memory=_bytes("memory", memory),
-        target_loss=target_loss,
-        fp_tokens=_count("fp_tokens", fp_tokens),
-        context=context,
-        batch=batch,
-        kv_format=kv_format,
-        group_size=group_size,
-        table_bits=embedding_bits,
-        sequence=sequence,
-        rates=Rates(
-            device=find_device(device),
-            dtype=dtype,
-            utilisation=mfu,
-            qat_slowdown=1.0 if qat_slowdown is None else qat_slowdown,
+        serving=Serving(
+            context=context, batch=batch, kv_format=kv_format, group_size=group_size, embedding_bits=embedding_bits
+        ),
+        training=Training(
+            sequence=sequence, device=device, dtype=dtype, mfu=mfu, qat_slowdown=qat_slowdown,
             price_per_hour=price_per_hour,
         ),
         level=level,
         extrapolation_limit=extrapolation_limit,
-    )
-    if fitted is None or isinstance(fitted.law, QatFraction):
-        return Plan(advise(problem, fitted))
-    return Plan(ask(fitted, problem, runs=evidence))
+    )  # fmt: skip
+    evidence = [] if runs is None else _runs(runs).table.select(list(COLUMNS)).to_pylist()
+    return Plan(plan(fitted, problem, law=law, runs=evidence))
 
 
 def design(
@@ -318,27 +289,20 @@ def design(
 
     `trunks` are full-precision trunks that were kept: {parameters: tokens}.
     """
-    from qatplan.models.costs import Rates
-    from qatplan.models.costs import device as find_device
-    from qatplan.planning.next_runs.design import design as ask
-    from qatplan.planning.recommend import default_bits
+    from qatplan.planning.next_runs.design import design as choose
+    from qatplan.planning.request import Training
 
-    if (budget is None) == (gpu_hours is None):
-        raise UsageError("give the budget either in FLOPs (--budget 1e18) or in device hours (--gpu-hours 10).")
-    flops = _count("budget", budget)
-    if flops is None:
-        hours = _count("gpu_hours", gpu_hours) or 0.0
-        flops = hours * Rates(device=find_device(device), utilisation=mfu).flops_per_hour
-    fitted = _fit(fit).fitted
     return Design(
-        ask(
-            fitted,
-            budget=flops,
+        choose(
+            _fit(fit).fitted,
+            budget=_count("budget", budget),
+            gpu_hours=_count("gpu_hours", gpu_hours),
+            training=Training(device=device, mfu=mfu),
             runs=runs,
             target=target,
             params=_count("params", params),
             tokens=_count("tokens", tokens),
-            bits=_widths(bits) or default_bits(fitted),
+            bits=_widths(bits),
             trunks={_needed("trunks", size): _needed("trunks", seen) for size, seen in (trunks or {}).items()},
             level=level,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -46,3 +47,16 @@ class SweepIncomplete(QatplanError):
     """A sweep that ended before every run was recorded."""
 
     exit_code = 5
+
+
+def closest(name: str, allowed: Iterable[str]) -> str:
+    """` (did you mean 'bits'?)` for a message about an unknown name, or nothing where no allowed name is close."""
+    import difflib  # 5 ms that a command without a mistake need not spend
+
+    near = difflib.get_close_matches(name, list(allowed), n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def shorten(text: str, longest: int = 60) -> str:
+    """`text` for a message, cut where it is longer."""
+    return text if len(text) <= longest else text[:longest] + "..."

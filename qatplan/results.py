@@ -243,6 +243,27 @@ class Plan(Result):
         """A row a bit width, the choice first; counts in parameters and tokens, losses in nats per token."""
         return self.advice.to_frame()
 
+    def export(
+        self,
+        tool: str,
+        out: str | os.PathLike[str],
+        *,
+        batch_tokens: float,
+        learning_rate: float | None = None,
+        qat_learning_rate: float | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the plan as a training recipe for torchao, paretoq, torchtitan or yaml, in steps of `batch_tokens`.
+
+        Raises UsageError for what a tool cannot hold, and for a file that exists unless `overwrite`.
+        """
+        from qatplan.planning.recipes.export import export
+
+        export(
+            self.advice, tool, Path(out), batch_tokens=batch_tokens, learning_rate=learning_rate,
+            qat_learning_rate=qat_learning_rate, overwrite=overwrite,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Design(Result):

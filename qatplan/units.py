@@ -1,4 +1,4 @@
-"""Counts, bytes and durations: read what people write ("1.5B", "4GiB", "2h") and print it back.
+"""Counts and bytes: read what people write ("1.5B", "4GiB") and print it back, and durations printed.
 
 Counts and bytes have separate parsers on purpose: the B of "1.5B" is a billion, the B of "4GB" is a byte, and each
 parser refuses the other's notation instead of guessing.
@@ -10,11 +10,10 @@ import math
 import re
 from fractions import Fraction
 
-from qatplan.errors import UsageError
+from qatplan.errors import UsageError, shorten
 
 _NUMBER = r"([+-]?(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)"
 _QUANTITY = re.compile(rf"\s*{_NUMBER}\s*([^\d\s]\S*)?\s*")
-_STEP = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]+)\s*")
 
 _COUNT_SCALES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 _COUNT_NOUNS = re.compile(r"\s+(?:tokens?|params?|parameters?)\s*$", re.IGNORECASE)
@@ -29,15 +28,6 @@ _BYTE_SCALES = {
     "mib": 2**20,
     "gib": 2**30,
     "tib": 2**40,
-}
-_DURATION_SCALES = {
-    "ms": Fraction(1, 1000),
-    "s": Fraction(1),
-    "sec": Fraction(1),
-    "m": Fraction(60),
-    "min": Fraction(60),
-    "h": Fraction(3600),
-    "d": Fraction(86400),
 }
 
 
@@ -57,7 +47,7 @@ def parse_count(value: str | int | float) -> float:
         if suffix.lower() == "g":
             raise UsageError(f"'{text}' is ambiguous: write {text.strip()[:-1].strip()}B for billions.")
         raise UsageError(f"'{text}' is not a count: '{suffix}' is none of K, M, B, T.")
-    return _finite(float(number * scale), text, "a count")
+    return _finite(_real(number * scale), text, "a count")
 
 
 def parse_bytes(value: str | int | float) -> int:
@@ -85,22 +75,6 @@ def parse_bytes(value: str | int | float) -> int:
     if suffix.lower() in ("", "byte", "bytes") and total.denominator != 1:
         raise UsageError(f"'{text}' is a fraction of a byte.")
     return math.floor(total)
-
-
-def parse_duration(value: str) -> float:
-    """Seconds: `90s`, `2h`, `1h30m`, `1.5d`, `250ms`. Raises UsageError without a unit and for negative numbers."""
-    text = str(value)
-    total, position = Fraction(0), 0
-    while position < len(text):
-        step = _STEP.match(text, position)
-        scale = _DURATION_SCALES.get(step.group(2).lower()) if step else None
-        if step is None or scale is None:
-            break
-        total += Fraction(step.group(1).rstrip(".")) * scale
-        position = step.end()
-    if position == 0 or position < len(text):
-        raise UsageError(f"'{text}' is not a duration; write for instance 90s, 15m, 2h or 1h30m.")
-    return float(total)
 
 
 def format_count(value: float, *, digits: int = 3) -> str:
@@ -139,12 +113,19 @@ def _split(text: str, shown: str, expected: str) -> tuple[Fraction, str]:
     match = _QUANTITY.fullmatch(text)
     if match is None:
         raise UsageError(f"'{shown}' is not {expected}.")
-    # An exponent beyond any meaning would make an enormous exact integer.
-    exponent = re.search(r"[eE]([+-]?\d+)$", match.group(1))
-    if exponent and abs(int(exponent.group(1)[:6])) > 300:
-        raise UsageError(f"'{shown}' is not {expected}: its exponent is out of range.")
     digits = match.group(1).replace("_", "").lower().replace(".e", "e").rstrip(".")
+    # An exponent or a length beyond any meaning would make an enormous exact integer.
+    mantissa, _, exponent = digits.partition("e")
+    if len(mantissa) > 300 or abs(int(exponent[:6] or 0)) > 300:
+        raise UsageError(f"'{shorten(shown)}' is not {expected}: it is out of range.")
     return Fraction(digits), match.group(2) or ""
+
+
+def _real(number: Fraction) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf
 
 
 def _finite(number: float, text: str, kind: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,7 @@ BYTES = {
     "1e9": 10**9,
     "1.3GiB": 1395864371,
 }
-DURATIONS = {"90s": 90, "2h": 7200, "1h30m": 5400, "1.5d": 129600, "250ms": 0.25, "15 min": 900, "2h 5m": 7500}
+SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @pytest.mark.parametrize(("text", "value"), COUNTS.items())
@@ -37,11 +38,6 @@ def test_bytes(text: str, value: int) -> None:
     parsed = units.parse_bytes(text)
     assert parsed == value
     assert isinstance(parsed, int)
-
-
-@pytest.mark.parametrize(("text", "value"), DURATIONS.items())
-def test_durations(text: str, value: float) -> None:
-    assert units.parse_duration(text) == value
 
 
 def test_numbers_of_a_specification_are_taken_as_they_are() -> None:
@@ -58,7 +54,11 @@ def test_numbers_of_a_specification_are_taken_as_they_are() -> None:
         (units.parse_count, "4G", "write 4B for billions"),
         (units.parse_count, "-1", "finite and not negative"),
         (units.parse_count, math.nan, "finite and not negative"),
-        (units.parse_count, "1e400", "exponent is out of range"),
+        (units.parse_count, "1e400", "out of range"),
+        (units.parse_count, "1" * 301, "1...' is not a count such as 300M, 1.5B or 2e9: it is out of range"),
+        (units.parse_count, "1" * 5000, "out of range"),
+        (units.parse_count, "1" * 299 + "e30", "finite and not negative"),
+        (units.parse_bytes, "." + "1" * 5000 + "GB", "out of range"),
         (units.parse_count, "1,5B", "has a comma"),
         (units.parse_count, "", "not a count"),
         (units.parse_count, "many", "not a count"),
@@ -73,11 +73,6 @@ def test_numbers_of_a_specification_are_taken_as_they_are() -> None:
         (units.parse_bytes, "0.5", "fraction of a byte"),
         (units.parse_bytes, "3 parsecs", "is none of KB"),
         (units.parse_bytes, math.inf, "finite"),
-        (units.parse_duration, "90", "is not a duration"),
-        (units.parse_duration, "-2h", "is not a duration"),
-        (units.parse_duration, "2h5", "is not a duration"),
-        (units.parse_duration, "2 weeks", "is not a duration"),
-        (units.parse_duration, "", "is not a duration"),
     ],
 )
 def test_refusals_are_one_sentence(parse: object, text: object, said: str) -> None:
@@ -153,7 +148,8 @@ def test_shown_bytes_read_back_to_their_digits(value: int, digits: int) -> None:
 
 @given(st.floats(min_value=0.001, max_value=1e9))
 def test_a_shown_duration_reads_back_to_its_second_unit(value: float) -> None:
-    back = units.parse_duration(units.format_duration(value))
+    shown = re.findall(r"([\d.]+)(ms|s|m|h|d)", units.format_duration(value))
+    back = sum(float(number) * SECONDS[unit] for number, unit in shown)
     assert back == pytest.approx(value, rel=0.0215)
 
 
@@ -183,6 +179,6 @@ def test_bytes_are_never_read_as_a_count(number: str, suffix: str) -> None:
 
 @given(st.text(max_size=12))
 def test_any_text_is_a_number_or_a_usage_error(text: str) -> None:
-    for parse in (units.parse_count, units.parse_bytes, units.parse_duration):
+    for parse in (units.parse_count, units.parse_bytes):
         with contextlib.suppress(UsageError):
             assert parse(text) >= 0

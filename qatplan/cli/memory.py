@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from qatplan.cli.options import Json, Params
-from qatplan.cli.output import emit
+from qatplan.cli.options import Json, KvFormat, Params
+from qatplan.cli.output import show
 
 
 def memory(
@@ -27,7 +27,7 @@ def memory(
     ] = "int4",
     context: Annotated[int, typer.Option(min=1, help="Tokens per sequence that the KV cache holds.")] = 8192,
     batch: Annotated[int, typer.Option(min=1, help="Sequences at a time.")] = 1,
-    kv_format: Annotated[str, typer.Option(help="Format of the KV cache: f16, q8_0, q4_0, fp8, ...")] = "f16",
+    kv_format: KvFormat = "f16",
     params: Params = None,
     layers: Annotated[int | None, typer.Option(help="Layers.")] = None,
     width: Annotated[int | None, typer.Option(help="Width of the residual stream.")] = None,
@@ -45,30 +45,11 @@ def memory(
 
     Example: qatplan memory llama-3.1-8b --format Q4_K_M --context 8192 --kv-format q8_0
     """
-    from qatplan.errors import UsageError
-    from qatplan.models.lookup import architecture, described
-    from qatplan.models.memory import estimate
-    from qatplan.wording import plan
+    from qatplan import api
 
-    shape = (layers, width, heads, kv_heads, head_size, feed_forward, vocabulary, params)
-    if model is not None and any(value is not None for value in shape):
-        raise UsageError("give a model or its numbers, not both.")
-    subject = (
-        architecture(model)
-        if model is not None
-        else described(
-            layers=layers,
-            width=width,
-            heads=heads,
-            kv_heads=kv_heads,
-            head_size=head_size,
-            feed_forward=feed_forward,
-            vocabulary=vocabulary,
-            tied=tied,
-            experts=experts,
-            experts_active=experts_active,
-            params=params,
-        )
-    )
-    held = estimate(subject, form=form, context=context, batch=batch, kv_format=kv_format)
-    emit(held.as_dict(), plan.memory(held), as_json)
+    taken = api.memory(
+        model, format=form, context=context, batch=batch, kv_format=kv_format, params=params, layers=layers,
+        width=width, heads=heads, kv_heads=kv_heads, head_size=head_size, feed_forward=feed_forward,
+        vocabulary=vocabulary, tied=tied, experts=experts, experts_active=experts_active,
+    )  # fmt: skip
+    show(taken.as_dict(), taken.sections, as_json)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from qatplan.errors import QatplanError
-from qatplan.units import parse_bytes, parse_count, parse_duration
+from qatplan.units import parse_bytes, parse_count
 
 
 def parser(parse: Callable[[str], Any], metavar: str) -> Callable[[str], Any]:
@@ -61,7 +61,6 @@ def _location(text: str) -> str | Path:
 location_parser = parser(_location, "PATH")
 count_parser = parser(_positive, "COUNT")
 bytes_parser = parser(parse_bytes, "BYTES")
-duration_parser = parser(parse_duration, "DURATION")
 bits_parser = parser(_bits, "BITS")
 names_parser = parser(_names, "NAMES")
 
@@ -98,3 +97,24 @@ BitWidths = Annotated[
 ]
 Details = Annotated[bool, typer.Option("--details", help="Print everything that is known, not the main things alone.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output file if it exists.")]
+Details = Annotated[bool, typer.Option("--details", help="Print everything that is known, not the main things alone.")]
+Flops = Annotated[
+    float | None, typer.Option("--flops", parser=count_parser, metavar="COUNT", help="Training FLOPs, e.g. 1e22.")
+]
+GpuHours = Annotated[
+    float | None,
+    typer.Option("--gpu-hours", parser=count_parser, metavar="HOURS", help="Hours of one device, e.g. 500."),
+]
+Fraction = Annotated[
+    float | None, typer.Option("--fraction", help="Share of the tokens in QAT, 0 to 1; the law's best unless given.")
+]
+Context = Annotated[int, typer.Option("--context", help="Tokens per sequence that the KV cache holds.")]
+Batch = Annotated[int, typer.Option("--batch", help="Sequences at a time at inference.")]
+KvFormat = Annotated[str, typer.Option("--kv-format", help="Format of the KV cache: f16, q8_0, q4_0, fp8, ...")]
+Device = Annotated[str, typer.Option("--device", help="Training device: a100, h100, h200, b200, l40s, mi300x, ...")]
+Mfu = Annotated[float, typer.Option("--mfu", help="Share of the device's peak that training reaches.")]
+Level = Annotated[float, typer.Option("--level", help="Level of the intervals.")]
+ExtrapolationLimit = Annotated[
+    float,
+    typer.Option("--extrapolation-limit", metavar="FACTOR", help="Factor beyond the fitted range that exits with 4."),
+]

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from qatplan.cli.options import FitPath, Json, count_parser
-from qatplan.cli.output import emit
+from qatplan.cli.options import ExtrapolationLimit, FitPath, Fraction, Json, Level, count_parser
+from qatplan.cli.output import show
 
 
 def predict(
@@ -20,33 +20,23 @@ def predict(
         float, typer.Option("--tokens", parser=count_parser, metavar="COUNT", help="Training tokens in all, e.g. 300B.")
     ],
     bits: Annotated[float | None, typer.Option(help="Bits per weight; full precision unless given.")] = None,
-    fraction: Annotated[
-        float | None, typer.Option(help="Share of the tokens in QAT, 0 to 1; the law's best unless given.")
-    ] = None,
-    level: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
-    extrapolation_limit: Annotated[
-        float, typer.Option(metavar="FACTOR", help="Factor beyond the fitted range from which to exit with 4.")
-    ] = 10.0,
+    fraction: Fraction = None,
+    level: Level = 0.95,
+    extrapolation_limit: ExtrapolationLimit = 10.0,
     as_json: Json = False,
 ) -> None:
     """Predict the loss of a run, with intervals and the distance from what was measured.
 
     Example: qatplan predict fit.json --params 1.5B --tokens 300B --bits 4 --fraction 0.2
     """
+    from qatplan import api
     from qatplan.errors import NotTrustworthy
-    from qatplan.laws import FittedLaw
-    from qatplan.planning.prediction import predict as ask
-    from qatplan.wording import plan
 
-    said = ask(
-        FittedLaw.read(fit),
-        params=params,
-        tokens=tokens,
-        bits=bits,
-        fraction=fraction,
-        level=level,
-        limit=extrapolation_limit,
-    )
-    emit(said.as_dict(), plan.prediction(said), as_json)
-    if not said.status.trustworthy:
-        raise NotTrustworthy(f"the prediction is {said.status.message}.", evidence=said)
+    said = api.predict(
+        fit, params=params, tokens=tokens, bits=bits, fraction=fraction, level=level,
+        extrapolation_limit=extrapolation_limit,
+    )  # fmt: skip
+    show(said.as_dict(), said.sections, as_json)
+    status = said.predicted.status
+    if not status.trustworthy:
+        raise NotTrustworthy(f"the prediction is {status.message}.", evidence=said.predicted)

@@ -10,10 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from qatplan import runs
-from qatplan.errors import UsageError
-from qatplan.importing.formulas import Formula, parse_formula
+from qatplan.importing.mapping import Formula, Plan, plan
 from qatplan.importing.recognise import FRACTION, Recognised, recognise
-from qatplan.importing.source import Source, read_source
+from qatplan.importing.source import read_source
 from qatplan.importing.suspicious_rows import (
     Objection,
     Row,
@@ -24,21 +23,14 @@ from qatplan.importing.values import (
     BIT_FIELDS,
     CellError,
     convert,
+    fraction,
     number,
 )
-from qatplan.runs.checks import closest
 from qatplan.runs.schema import (
     ALIASES,
     BY_NAME,
-    CONTROL_BITS,
     DIVERGED,
-    NAMES,
 )
-
-MAPPABLE: tuple[str, ...] = (*(name for name in NAMES if name != "curve"), *ALIASES, FRACTION)
-"""FIELD names of --map and --const."""
-_CONTROL = ("16", "16.0")
-"""Bits that are those of a second phase in full precision, where there are tokens of one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +70,13 @@ def import_runs(
     """
     read = read_source(source)
     seen = recognise(read.columns)
-    formulas, fixed = _plan(read, seen, mapping or {}, constants or {})
+    planned = plan(read.columns, seen, mapping or {}, constants or {})
+    formulas = planned.formulas
     rejected = [Objection(row=row, field="", reason=why) for row, why in read.broken.items()]
     rows: list[Row] = []
     for index, cells in enumerate(read.rows, start=1):
         if index not in read.broken:
-            row, objections = _convert_row(index, cells, formulas, fixed, diverged)
+            row, objections = _convert_row(index, cells, planned, diverged)
             rejected += objections
             if not objections:
                 rows.append(row)
@@ -113,68 +106,15 @@ def import_runs(
     )
 
 
-def _plan(
-    source: Source, seen: Recognised, mapping: Mapping[str, str], constants: Mapping[str, str]
-) -> tuple[dict[str, Formula], dict[str, Any]]:
-    """The formula or constant of every field, what the user says before what the columns suggest."""
-    for field in (*mapping, *constants):
-        if field not in MAPPABLE:
-            hint = closest(field, MAPPABLE) or f"; allowed are {', '.join(MAPPABLE)}"
-            raise UsageError(f"'{field}' is no field of a run{hint}.")
-    told = {ALIASES.get(field, field): text for field, text in mapping.items()}
-    fixed: dict[str, Any] = {}
-    for field, text in constants.items():
-        name = ALIASES.get(field, field)
-        if name in told or name in fixed:
-            raise UsageError(f"{field} is given twice, by --map and --const or by two of its names.")
-        try:
-            fixed[name] = _fraction(text) if name == FRACTION else convert(text, BY_NAME[name])
-        except CellError as error:
-            raise UsageError(f"--const {field}={text}: {field} {error}.") from None
-    if len(told) < len(mapping):
-        raise UsageError("n_params and n_total are the same field; map one of them.")
-    formulas = {name: parse_formula(text, source.columns) for name, text in told.items()}
-    for name, column in seen.used.items():
-        if name not in formulas and name not in fixed:
-            formulas[name] = Formula(text=column, columns=(column,), steps=(("column", column),))
-    _require(("loss",), formulas, fixed, seen, "loss")
-    n_ways = [("n_total",), ("n_embedding", "n_nonembedding")]
-    if not any(all(f in formulas or f in fixed for f in way) for way in n_ways):
-        _require(("n_total",), formulas, fixed, seen, "n_params")
-    if not any(all(f in formulas or f in fixed for f in way) for way in [("d_total",), ("d_fp", "d_qat")]):
-        _require(("d_total",), formulas, fixed, seen, "d_total")
-    return formulas, fixed
-
-
-def _require(
-    fields: Sequence[str], formulas: Mapping[str, Formula], fixed: Mapping[str, Any], seen: Recognised, shown: str
-) -> None:
-    for field in fields:
-        if field in formulas or field in fixed:
-            continue
-        if field in seen.rivals:
-            raise UsageError(
-                f"{shown} could be any of {', '.join(seen.rivals[field])}; choose with --map {shown}=COLUMN."
-            )
-        hint = f"; --map {shown}={seen.proposed[field]} looks right" if field in seen.proposed else ""
-        text = formulas["n_nonembedding"].text if "n_nonembedding" in formulas else seen.proposed.get("n_nonembedding")
-        if not hint and field == "n_total" and text:
-            both = f"--map n_params={text} --map n_nonembedding={text}"
-            hint = f"; if the parameters of embeddings are unknown, say so with {both}"
-        raise UsageError(f"Nothing is mapped to {shown}{hint or f'; add --map {shown}=COLUMN'}.")
-
-
-def _convert_row(
-    index: int, cells: Mapping[str, Any], formulas: Mapping[str, Formula], fixed: Mapping[str, Any], diverged: bool
-) -> tuple[Row, list[Objection]]:
-    values: dict[str, Any] = dict(fixed)
+def _convert_row(index: int, cells: Mapping[str, Any], planned: Plan, diverged: bool) -> tuple[Row, list[Objection]]:
+    values: dict[str, Any] = dict(planned.constants)
     given: dict[str, Any] = {}
     objections = []
-    for field, formula in formulas.items():
+    for field, formula in planned.formulas.items():
         try:
             given[field] = cell = formula.value(cells)
             if field == FRACTION:
-                values[field] = _fraction(cell)
+                values[field] = fraction(cell)
             else:
                 values[field] = convert(cell, BY_NAME[field], rounded=formula.computed)
         except CellError as error:
@@ -186,16 +126,7 @@ def _convert_row(
     elif values.get("loss") is None and not any(o.field in ("loss", "status") for o in objections):
         objections.append(Objection(row=index, field="loss", reason="loss is missing"))
     _derive(values)
-    if values.get("bits") is None and (values.get("d_qat") or 0) > 0 and str(given.get("bits")).strip() in _CONTROL:
-        values["bits"] = CONTROL_BITS
     return Row(number=index, cells=cells, values=values, given=given), objections
-
-
-def _fraction(cell: Any) -> float | None:
-    value = number(cell)
-    if value is not None and not 0 <= value <= 1:
-        raise CellError(f"is {value}; a fraction lies between 0 and 1")
-    return None if value is None else float(value)
 
 
 def _derive(values: dict[str, Any]) -> None:
@@ -203,10 +134,10 @@ def _derive(values: dict[str, Any]) -> None:
     for whole, part, rest in (("d_total", "d_fp", "d_qat"), ("n_total", "n_embedding", "n_nonembedding")):
         if values.get(whole) is None and values.get(part) is not None and values.get(rest) is not None:
             values[whole] = values[part] + values[rest]
-    fraction = values.pop(FRACTION, None)
+    share = values.pop(FRACTION, None)
     total = values.get("d_total")
-    if total is not None and fraction is not None and values.get("d_qat") is None and values.get("d_fp") is None:
-        values["d_qat"] = round(fraction * total) if values.get("bits") is not None else 0
+    if total is not None and share is not None and values.get("d_qat") is None and values.get("d_fp") is None:
+        values["d_qat"] = round(share * total) if values.get("bits") is not None else 0
         values["d_fp"] = total - values["d_qat"]
 
 
@@ -248,15 +179,15 @@ def _store(rows: Sequence[Row]) -> tuple[pa.Table, list[Objection]]:
 
 
 def _notes(
-    seen: Recognised, formulas: Mapping[str, Formula], rows: Sequence[Row], told: Mapping[str, str]
+    seen: Recognised, formulas: Mapping[str, Formula], rows: Sequence[Row], mapping: Mapping[str, str]
 ) -> list[str]:
     notes = []
     if seen.origin != "table":
         notes.append(f"recognised as a run table of {'W&B' if seen.origin == 'wandb' else 'MLflow'}")
-    told_names = {ALIASES.get(field, field) for field in told}
-    taken = [f"{field}={formula.text}" for field, formula in formulas.items() if field not in told_names]
+    mapped = {ALIASES.get(field, field) for field in mapping}
+    taken = [f"{field}={formula.text}" for field, formula in formulas.items() if field not in mapped]
     if taken:
-        notes.append("taken without being told: " + ", ".join(taken))
+        notes.append("taken by their names: " + ", ".join(taken))
     looks = [f"--map {f}={c}" for f, c in seen.proposed.items() if f not in formulas]
     if looks:
         notes.append("not used, but looks usable: " + " ".join(looks))

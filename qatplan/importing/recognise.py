@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qatplan.runs.schema import ALIASES, BY_NAME
+from qatplan.runs.schema import ALIASES, SCALARS
 
 _WANDB_MARKS = {"Notes", "User", "Tags", "Created", "Runtime", "Sweep", "ID", "Group"}
 _PREFIX = re.compile(r"^(?:config|summary|params|metrics|args|summary_metrics)[./]")
@@ -94,7 +94,7 @@ def recognise(columns: Sequence[str]) -> Recognised:
     used: dict[str, str] = {}
     for column in columns:
         name = ALIASES.get(column, column)
-        if name == FRACTION or (name in BY_NAME and name not in ("curve", "run_id", "status")):
+        if name == FRACTION or (name in SCALARS and name not in ("run_id", "status")):
             used[name] = column
     likely: dict[str, str] = {}
     rivals: dict[str, tuple[str, ...]] = {}

@@ -51,6 +51,14 @@ def number(value: Any) -> int | float | None:
     return int(count) if count.is_integer() else count
 
 
+def fraction(value: Any) -> float | None:
+    """A cell as a share of 1, None where missing; CellError for anything else."""
+    found = number(value)
+    if found is not None and not 0 <= found <= 1:
+        raise CellError(f"is {found}; a fraction lies between 0 and 1")
+    return None if found is None else float(found)
+
+
 def convert(value: Any, field: Field, *, rounded: bool = False) -> Any:
     """A cell as the value of `field`, None where missing; `rounded` allows a computed count to be rounded to a whole.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from qatplan.errors import DataError, UsageError
 from qatplan.models.architecture import Architecture
@@ -31,6 +32,15 @@ def architecture(name: str) -> Architecture:
     if not isinstance(config, dict):
         raise DataError(f"{path} is not a config.json: it holds no JSON object.")
     return from_config(config, name=path.parent.name if path.name == "config.json" and path.parent.name else path.stem)
+
+
+def named(model: str | None, **shape: Any) -> Architecture | Layout:
+    """The architecture of a name or file, or without one the model that `described` makes of its numbers."""
+    if model is None:
+        return described(**shape)
+    if any(value is not None for name, value in shape.items() if name not in ("tied", "experts", "experts_active")):
+        raise UsageError("give a model or its numbers, not both.")
+    return architecture(model)
 
 
 def described(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qatplan.errors import UsageError
+from qatplan.laws import Inputs
 from qatplan.models.layout import Layout
 from qatplan.planning.objective import Objective
 from qatplan.planning.problem import Problem
@@ -21,6 +22,8 @@ class Candidate:
     d_fp: float
     d_qat: float
     fraction: float
+    x: Inputs
+    """The same as one point of the law."""
     loss: float
     """Predicted, nats per token."""
     flops: float
@@ -46,14 +49,12 @@ def candidate_at(
     """A plan with everything that follows from its numbers. Raises UsageError where the law has no value."""
     n, tokens = objective.n(layout), d_fp + d_qat
     fraction = d_qat / tokens
-    if reason := objective.outside(n, d_fp, d_qat, bits):
+    x = Inputs.of(n=n, d_fp=d_fp, d_qat=d_qat, bits=bits)
+    if reason := objective.law.outside(x)[0]:
         raise UsageError(f"the law {objective.law.name} has no value at {bits:g} bits: {reason}.")
-    paid = d_qat if problem.fp_tokens is not None else tokens
-    memory = problem.memory_of(layout, bits)
-    binding = ["memory"] if problem.memory is not None and memory >= problem.memory - 64 else []
     # When the full-precision model is given, every paid token is a QAT token.
-    limits = problem.token_limits(layout, 1.0 if problem.fp_tokens is not None else fraction)
-    binding += [name for name, limit in limits.items() if paid >= limit * (1 - 1e-9)]
+    paid, share = (d_qat, 1.0) if problem.continues else (tokens, fraction)
+    memory = problem.memory_of(layout, bits)
     return Candidate(
         bits=bits,
         layout=layout,
@@ -61,8 +62,9 @@ def candidate_at(
         d_fp=d_fp,
         d_qat=d_qat,
         fraction=fraction,
-        loss=float(objective.loss_of_phases(n, d_fp, d_qat, bits)[0]),
-        flops=paid * problem.flops_per_token(layout),
+        x=x,
+        loss=float(objective.law.predict(x)[0]),
+        flops=paid * problem.training.flops_per_token(layout),
         memory_bytes=memory,
-        binding=tuple(binding),
+        binding=problem.binding(layout, memory, paid, share),
     )

@@ -1,4 +1,4 @@
-"""What a plan is held against: fixed rules for the split, full precision, and a given full-precision model."""
+"""What a plan is compared with: fixed rules for the split, and full precision."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Any, Final
 
 import numpy as np
 
+from qatplan.laws import Inputs
 from qatplan.laws.inputs import Floats
+from qatplan.laws.predictor import Predictor
 from qatplan.planning.candidate import Candidate
 from qatplan.planning.evidence.split_ends import measured_end
-from qatplan.planning.given_model import WORTHWHILE, balanced_qat_tokens, worthwhile_qat_tokens
-from qatplan.planning.numeric import first_below
+from qatplan.planning.intervals import drawn_best, thinned
 from qatplan.planning.objective import Objective
 
 _FAR: Final = 80.0
 """Natural log of the factor in tokens up to which equal losses are looked for: 5e34 times."""
 
+_BY_LAW: Final = "the law"
 RULES: Final[tuple[tuple[str, float], ...]] = (
     ("10 % rule", 0.1),
     ("no QAT, rounded after training", 0.0),
@@ -32,18 +34,23 @@ class Rule:
 
     name: str
     fraction: float
-    loss: float | None
+    loss: float | None = None
     """Nats per token; None where neither law nor runs have a value."""
-    loss_cost: float | None
+    loss_cost: float | None = None
     """Loss above the best split's."""
-    wasted_tokens: float | None
+    wasted_tokens: float | None = None
     """Tokens that the best split would have saved at this rule's loss."""
-    wasted_share: float | None
+    wasted_share: float | None = None
     """The same as a share of all tokens."""
-    at_least: bool
+    at_least: bool = False
     """True when the numbers are lower bounds."""
     source: str
     """Where the numbers come from, or why there are none."""
+
+    @property
+    def by_law(self) -> bool:
+        """Whether the law itself has a value there."""
+        return self.source == _BY_LAW
 
 
 def rules(
@@ -57,70 +64,59 @@ def rules(
 
     Wasted tokens are D_total - D', with D' the smallest number of tokens whose best split reaches the rule's loss. The
     paper's own definition (arXiv 2509.22935) was not available; this is our reading of it. Where the law has no value,
-    at the ends of the split, `runs` (rows with the columns of `measured_rules.COLUMNS`) say what an end cost, and
+    at the ends of the split, `runs` (rows with the columns of `split_ends.COLUMNS`) say what an end cost, and
     without such runs the law at the end of the fitted fractions bounds it from below.
     """
     rows = list(runs)
-    return tuple(_rule(objective, plan, name, fraction, rows, fitted_fractions) for name, fraction in RULES)
+    fractions, losses = objective.best(plan.n, plan.tokens, plan.bits)
+    best_fraction, best = float(fractions[0]), float(losses[0])
 
+    def split(fraction: float) -> Inputs:
+        d_qat = plan.tokens * fraction
+        return Inputs.of(n=plan.n, d_fp=plan.tokens - d_qat, d_qat=d_qat, bits=plan.bits)
 
-def _rule(
-    objective: Objective,
-    plan: Candidate,
-    name: str,
-    fraction: float,
-    runs: list[Mapping[str, Any]],
-    fitted_fractions: tuple[float, float] | None,
-) -> Rule:
-    best_fraction, losses = objective.best(plan.n, plan.tokens, plan.bits)
-    best = float(losses[0])
+    def value(fraction: float) -> tuple[float | None, str, bool]:
+        """(loss, where it comes from, whether it is a lower bound) of a fixed share."""
+        reason = objective.law.outside(split(fraction))[0]
+        if reason is None:
+            return float(objective.law.predict(split(fraction))[0]), _BY_LAW, False
+        end = measured_end(rows, fraction=fraction, bits=plan.bits, n=plan.layout.parameters, d_total=plan.tokens)
+        if end is not None:
+            return best * math.exp(end.log_ratio), end.words, False
+        if fitted_fractions is not None:
+            last = fitted_fractions[0] if fraction == 0.0 else fitted_fractions[1]
+            # Between the optimum and the end the law only rises, so its last fitted value bounds what lies beyond.
+            if 0.0 < last < 1.0 and (last < best_fraction if fraction == 0.0 else last > best_fraction):
+                source = f"the law at {last:.3g}, the last fraction fitted; it has no value at {fraction:g}"
+                return float(objective.law.predict(split(last))[0]), source, True
+        return None, f"outside the law's domain: {reason}; runs at this end measure it (--runs)", False
 
-    def rule(loss: float, *, source: str, at_least: bool = False) -> Rule:
+    made = []
+    for name, fraction in RULES:
+        loss, source, at_least = value(fraction)
+        if loss is None:
+            made.append(Rule(name=name, fraction=fraction, source=source))
+            continue
         wasted = max(plan.tokens - _tokens_at_best_split(objective, plan, loss), 0.0)
-        return Rule(
-            name=name,
-            fraction=fraction,
-            loss=loss,
-            loss_cost=max(loss - best, 0.0),
-            wasted_tokens=wasted,
-            wasted_share=wasted / plan.tokens,
-            at_least=at_least,
-            source=source,
+        made.append(
+            Rule(
+                name=name,
+                fraction=fraction,
+                loss=loss,
+                loss_cost=max(loss - best, 0.0),
+                wasted_tokens=wasted,
+                wasted_share=wasted / plan.tokens,
+                at_least=at_least,
+                source=source,
+            )
         )
-
-    def at(share: float) -> float:
-        d_qat = plan.tokens * share
-        return float(objective.loss_of_phases(plan.n, plan.tokens - d_qat, d_qat, plan.bits)[0])
-
-    d_qat = plan.tokens * fraction
-    reason = objective.outside(plan.n, plan.tokens - d_qat, d_qat, plan.bits)
-    if reason is None:
-        return rule(at(fraction), source="the law")
-    held = measured_end(
-        runs, fraction=fraction, bits=plan.bits, n=plan.layout.parameters, d_total=plan.tokens
-    )  # fmt: skip
-    if held is not None:
-        return rule(best * math.exp(held.log_ratio), source=held.words)
-    if fitted_fractions is not None:
-        last = fitted_fractions[0] if fraction == 0.0 else fitted_fractions[1]
-        # Between the optimum and the end the law only rises, so its last fitted value bounds what lies beyond.
-        if 0.0 < last < 1.0 and (last < best_fraction[0] if fraction == 0.0 else last > best_fraction[0]):
-            source = f"the law at {last:.3g}, the last fraction fitted; it has no value at {fraction:g}"
-            return rule(at(last), source=source, at_least=True)
-    return Rule(
-        name=name, fraction=fraction, loss=None, loss_cost=None, wasted_tokens=None, wasted_share=None, at_least=False,
-        source=f"outside the law's domain: {reason}; runs at this end measure it (--runs)",
-    )  # fmt: skip
+    return tuple(made)
 
 
 def _tokens_at_best_split(objective: Objective, plan: Candidate, loss: float) -> float:
     """Fewest tokens whose best split reaches the loss; at most the plan's own."""
-
-    def best(log_tokens: Floats) -> Floats:
-        return objective.best(plan.n, np.exp(log_tokens), plan.bits)[1]
-
     most = math.log(plan.tokens)
-    found = first_below(best, loss, most - _FAR, most)
+    found = objective.log_tokens_at_best(plan.n, plan.bits, loss, most - _FAR, most)
     return plan.tokens if found is None else math.exp(found)
 
 
@@ -145,16 +141,12 @@ class FullPrecision:
     """Share of the draws in which a million times the plan's tokens do not suffice; None without draws."""
 
 
-def full_precision(objective: Objective, plan: Candidate) -> FullPrecision:
-    """Tokens needed at the plan's bit width to match full precision, or never."""
-    target = float(objective.loss(plan.n, plan.tokens, None, 0.0)[0])
-
-    def best(log_tokens: Floats) -> Floats:
-        return objective.best(plan.n, np.exp(log_tokens), plan.bits)[1]
-
+def full_precision(objective: Objective, plan: Candidate, draws: Predictor | None = None) -> FullPrecision:
+    """Tokens needed at the plan's bit width to match full precision, or never; with draws, how sure that is."""
+    target = objective.full_precision(plan.n, plan.tokens)
     start = math.log(plan.tokens)
-    floor = float(best(np.array([start + _FAR]))[0])
-    found = first_below(best, target, start - _FAR, start + _FAR)
+    floor = float(objective.best(plan.n, np.exp(np.array([start + _FAR])), plan.bits)[1][0])
+    found = objective.log_tokens_at_best(plan.n, plan.bits, target, start - _FAR, start + _FAR)
     if found is None:
         tokens, times = None, None
         verdict = (
@@ -164,40 +156,51 @@ def full_precision(objective: Objective, plan: Candidate) -> FullPrecision:
     else:
         tokens, times = math.exp(found), math.exp(found - start)
         verdict = f"{times:.3g} times the tokens, split in the best way"
-    return FullPrecision(loss=target, gap=plan.loss - target, tokens=tokens, times=times, floor=floor, verdict=verdict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Continuation:
-    """QAT of a given full-precision model."""
-
-    fp_tokens: float
-    qat_tokens: float
-    worthwhile_qat_tokens: float | None
-    """Beyond these, doubling the QAT tokens lowers the loss by less than 0.1 %; None when every doubling pays."""
-    balanced_qat_tokens: float | None
-    """QAT tokens for which the given full-precision tokens are just the best share of the total."""
-    full_precision_loss: float
-    """Of the given model, as the law predicts it."""
-    curve: tuple[tuple[float, float], ...]
-    """(QAT tokens, predicted loss) around the plan."""
-    rule: str = (
-        f"worthwhile: until doubling the QAT tokens gains less than {100 * WORTHWHILE:g} % of the loss; balanced: "
-        "where the given full-precision tokens are the best share of the total"
+    interval, never = (None, None) if draws is None else _matching(thinned(draws, _DRAWS), objective, plan)
+    return FullPrecision(
+        loss=target,
+        gap=plan.loss - target,
+        tokens=tokens,
+        times=times,
+        floor=floor,
+        verdict=verdict,
+        tokens_interval=interval,
+        never_share=never,
     )
 
 
-def continuation(objective: Objective, plan: Candidate) -> Continuation:
-    """How many QAT tokens pay for the given model."""
-    worthwhile = worthwhile_qat_tokens(objective, plan.n, plan.d_fp, plan.bits)
-    balanced = balanced_qat_tokens(objective, plan.n, plan.d_fp, plan.bits)
-    grid = plan.d_qat * 2.0 ** np.arange(-5.0, 6.0)
-    losses = objective.loss_of_phases(plan.n, plan.d_fp, grid, plan.bits)
-    return Continuation(
-        fp_tokens=plan.d_fp,
-        qat_tokens=plan.d_qat,
-        worthwhile_qat_tokens=worthwhile if math.isfinite(worthwhile) else None,
-        balanced_qat_tokens=balanced if math.isfinite(balanced) else None,
-        full_precision_loss=float(objective.loss(plan.n, plan.d_fp, None, 0.0)[0]),
-        curve=tuple((float(a), float(b)) for a, b in zip(grid, losses, strict=True)),
-    )
+_LEAST, _MOST, _POINTS = 1e-2, 1e6, 65
+_DRAWS: Final = 250
+
+
+def _matching(
+    draws: Predictor, objective: Objective, plan: Candidate
+) -> tuple[tuple[float, float | None] | None, float]:
+    """Interval of the tokens at which the plan's bit width reaches full precision's loss, and the share of "never".
+
+    In each draw the full-precision loss at the plan's tokens is compared with the loss at the best split over a grid of
+    tokens, 0.01 to 1e6 times the plan's, and crossed by straight lines in log tokens. Draws that do not get there count
+    as never; an upper end among them is None.
+    """
+    log_tokens = math.log(plan.tokens) + np.linspace(math.log(_LEAST), math.log(_MOST), _POINTS)
+    target = draws.drawn(Inputs.of(n=plan.n, d_total=plan.tokens))
+    _, loss = drawn_best(draws, objective, n=plan.n, d_total=np.exp(log_tokens), bits=plan.bits)
+    crossed = _crossings(log_tokens, loss - target)
+    never = float(np.mean(np.isinf(crossed)))
+    # A finite stand-in keeps the interpolation between quantiles finite; what reaches it is never.
+    low, high = (float(end) for end in draws.interval(np.minimum(crossed, log_tokens[-1] + 1.0)))
+    if low > log_tokens[-1]:
+        return None, never
+    return (float(np.exp(low)), float(np.exp(high)) if high <= log_tokens[-1] else None), never
+
+
+def _crossings(x: Floats, gap: Floats) -> Floats:
+    """(draws,): first x at which each row of `gap` is 0 or less; infinity where it never is."""
+    reached = gap <= 0
+    i = np.argmax(reached, axis=1)
+    rows = np.arange(len(gap))
+    before = np.maximum(i - 1, 0)
+    first, last = gap[rows, before], gap[rows, i]
+    share = np.where(i > 0, first / np.where(first > last, first - last, 1.0), 0.0)
+    result: Floats = np.where(reached.any(axis=1), x[before] + share * (x[i] - x[before]), np.inf)
+    return result

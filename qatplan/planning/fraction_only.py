@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw, QatFraction
-from qatplan.laws.qat_fraction import PUBLISHED_MAE
-from qatplan.laws.quantiles import quantiles
-from qatplan.planning.intervals import Interval
+from qatplan.planning import caveats
+from qatplan.planning.caveats import Concern, Flag
+from qatplan.planning.frame import frame
+from qatplan.planning.intervals import Interval, draws_of, theta
 from qatplan.planning.problem import Problem
+from qatplan.planning.recommend import default_bits
 from qatplan.planning.trust import PlanStatus
 from qatplan.units import format_bytes, format_count
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PUBLISHED_ERROR = (0.07, 0.10)
+"""Mean absolute error of the published law on the fraction, over its own runs (arXiv 2509.22935)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +71,15 @@ class FractionAdvice:
     published: bool
     level: float
     assumptions: tuple[str, ...]
-    flags: tuple[str, ...]
+    flags: tuple[Flag, ...]
     status: PlanStatus = PlanStatus.FRACTION_ONLY
+    remarks: tuple[str, ...] = ()
+    """How the problem was completed from the runs."""
+
+    @property
+    def options(self) -> tuple[Split, ...]:
+        """The split that is shown first, and the others."""
+        return (self.choice, *self.alternatives)
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of `qatplan recommend` with the fraction law."""
@@ -78,9 +93,16 @@ class FractionAdvice:
             "extrapolation": None,
             "status": str(self.status),
             "status_message": self.status.message,
-            "flags": list(self.flags),
+            "flags": [str(flag) for flag in self.flags],
             "level": self.level,
         }
+
+    def to_frame(self) -> pd.DataFrame:
+        """A pandas table with a row a bit width, the one shown first at the top; columns as in `Recommendation`.
+
+        `loss` and its interval are missing: the fraction law gives none.
+        """
+        return frame(split.as_dict() for split in self.options)
 
 
 def advise(problem: Problem, fit: FittedLaw | None = None) -> FractionAdvice:
@@ -93,12 +115,12 @@ def advise(problem: Problem, fit: FittedLaw | None = None) -> FractionAdvice:
     law = QatFraction() if fit is None else fit.law
     if not isinstance(law, QatFraction):
         raise UsageError(f"law {law.name} is not the fraction law.")
-    if problem.target_loss is not None:
+    if problem.budgets.target_loss is not None:
         raise UsageError("a target loss needs a law of the loss: fit qat-loss on a sweep; qat-fraction gives no loss.")
-    if problem.fp_tokens is not None or problem.fraction is not None:
+    if not problem.split_is_free:
         raise UsageError("the fraction law finds the fraction of a free split; leave out fp tokens and fraction.")
     splits, excluded = [], {}
-    for bits in dict.fromkeys(problem.bits):
+    for bits in dict.fromkeys(problem.bits or default_bits(fit)):
         try:
             splits.append(_split(problem, law, fit, bits))
         except UsageError as error:
@@ -107,20 +129,17 @@ def advise(problem: Problem, fit: FittedLaw | None = None) -> FractionAdvice:
         raise UsageError(next(iter(excluded.values())))
     choice = next((split for split in splits if split.bits == 4), splits[0])
     others = tuple(split for split in splits if split is not choice)
-    flags = [
-        "losses-need-a-sweep: the fraction law gives no loss; run `qatplan sweep` and `qatplan fit --law qat-loss`"
-    ]
+    sweep = "the fraction law gives no loss; run `qatplan sweep` and `qatplan fit --law qat-loss`"
+    flags = [Flag(Concern.LOSSES_NEED_A_SWEEP, sweep)]
     if others:
-        flags.append(f"bits-not-chosen: {choice.bits:g} bits are shown first, not chosen; the fraction law ranks none")
+        sentence = f"{choice.bits:g} bits are shown first, not chosen; the fraction law ranks none"
+        flags.append(Flag(Concern.BITS_NOT_CHOSEN, sentence))
     if fit is None:
-        low, high = PUBLISHED_MAE
+        low, high = PUBLISHED_ERROR
         basis = f"published a = {law.a:g} (arXiv 2509.22935), mean absolute error {low:g} to {high:g} on the fraction"
     else:
         basis = f"a = {law.a:g}, fitted on {fit.rows} rows"
-        if fit.draws is None:
-            flags.append(
-                "no-intervals: the fit has no draws, so there are no intervals; fit again with --bootstrap 1000"
-            )
+        flags += caveats.missing_draws(fit)
     layout = problem.layout_of(choice.params)
     nonembedding = fit is not None and fit.n_convention == "nonembedding"
     counted = "no embeddings" if nonembedding else "embeddings too (the paper does not say which)"
@@ -153,23 +172,21 @@ def _split(problem: Problem, law: QatFraction, fit: FittedLaw | None, bits: floa
             raise UsageError("the fraction law cannot choose a size; give params, a model or memory.")
     layout = problem.layout_of(params)
     memory = problem.memory_of(layout, bits)
-    if problem.memory is not None and memory > problem.memory:
+    allowed = problem.budgets.memory
+    if allowed is not None and memory > allowed:
         raise UsageError(
             f"memory binds at {bits:g} bits: {format_count(params)} parameters need {format_bytes(memory)}, and "
-            f"{format_bytes(problem.memory)} are allowed."
+            f"{format_bytes(allowed)} are allowed."
         )
     n = layout.nonembedding if fit is not None and fit.n_convention == "nonembedding" else layout.parameters
     fraction, tokens = 0.5, 0.0
     # A QAT token may cost more device time, so tokens and fraction depend on each other a little; this settles at once.
     for _ in range(50):
-        limits = problem.token_limits(layout, fraction)
-        before, tokens = tokens, min(limits.values())
+        before, tokens = tokens, min(problem.token_limits(layout, fraction).values())
         if abs(tokens - before) <= 1e-12 * tokens:
             break
         fraction = float(law.fraction(tokens / (n * bits / 8.0)))
     s_total = tokens / (n * bits / 8.0)
-    binding = ["memory"] if problem.memory is not None and memory >= problem.memory - 64 else []
-    binding += [name for name, limit in limits.items() if tokens >= limit * (1 - 1e-9)]
     return Split(
         bits=bits,
         params=layout.parameters,
@@ -179,13 +196,13 @@ def _split(problem: Problem, law: QatFraction, fit: FittedLaw | None, bits: floa
         fraction_interval=_interval(fit, s_total, problem.level),
         memory_bytes=math.ceil(memory),
         tokens_per_parameter_byte=s_total,
-        binding=tuple(binding),
+        binding=problem.binding(layout, memory, tokens, fraction),
     )
 
 
 def _interval(fit: FittedLaw | None, s_total: float, level: float) -> Interval | None:
-    if fit is None or fit.draws is None:
+    draws = None if fit is None else draws_of(fit, level)
+    if draws is None:
         return None
-    fractions = np.exp(-fit.draws[:, 0] / math.log(s_total))
-    low, high = quantiles(fractions, [0.5 * (1 - level), 0.5 * (1 + level)])
+    low, high = draws.interval(np.exp(-theta(draws)[:, 0] / math.log(s_total)))
     return float(low), float(high)

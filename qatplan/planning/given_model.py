@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -14,47 +16,44 @@ from qatplan.planning.objective import Objective
 from qatplan.planning.problem import Problem
 from qatplan.units import format_count
 
+WORTHWHILE: Final = 1e-3
+"""Relative gain in loss per doubling of QAT tokens below which more of them are said not to pay."""
+
 
 def continue_training(objective: Objective, problem: Problem, bits: float) -> Candidate:
     """QAT tokens for a given full-precision model: all that the budget pays, or as many as reach the target."""
     if not objective.sees_fraction:
         raise UsageError(f"law {objective.law.name} knows no full-precision phase, so it cannot plan a continuation.")
     layout = problem.layout_of(problem.given_params() or math.nan)
-    given = problem.fp_tokens or math.nan
+    n, given, target = objective.n(layout), problem.budgets.fp_tokens or math.nan, problem.budgets.target_loss
     limits = problem.token_limits(layout, 1.0)
     most = min(limits.values(), default=math.inf)
-    if problem.target_loss is None and not math.isfinite(most):
-        n = objective.n(layout)
-        # Beyond the balance more QAT tokens still gain, but as they would in any longer training.
-        d_qat = min(f(objective, n, given, bits) for f in (worthwhile_qat_tokens, balanced_qat_tokens))
+    if target is None:
+        d_qat = most
+        if not math.isfinite(most):
+            # Beyond the balance more QAT tokens still gain, but as they would in any longer training.
+            d_qat = min(f(objective, n, given, bits) for f in (worthwhile_qat_tokens, balanced_qat_tokens))
         if not math.isfinite(d_qat):
             raise UsageError("nothing bounds the QAT tokens, which always pay under this law; give tokens or flops.")
         return candidate_at(objective, problem, bits, layout, d_fp=given, d_qat=d_qat)
-    if problem.target_loss is None:
-        return candidate_at(objective, problem, bits, layout, d_fp=given, d_qat=most)
-    n = objective.n(layout)
 
     def loss(log_tokens: Floats) -> Floats:
         return objective.loss_of_phases(n, given, np.exp(log_tokens), bits)
 
-    reached = first_below(loss, problem.target_loss, 0.0, math.log(MOST_TOKENS))
+    reached = first_below(loss, target, 0.0, math.log(MOST_TOKENS))
     if reached is None:
         raise UsageError(
-            f"target loss {problem.target_loss:g} is out of reach at {bits:g} bits: no number of QAT tokens gets there "
-            "from this full-precision model."
+            f"target loss {target:g} is out of reach at {bits:g} bits: no number of QAT tokens gets there from this "
+            "full-precision model."
         )
     d_qat = math.exp(reached)
     if d_qat > most * (1 + 1e-9):
         name = min(limits, key=lambda key: limits[key])
         raise UsageError(
-            f"{name.replace('_', ' ')} binds at {bits:g} bits: the target loss {problem.target_loss:g} needs "
-            f"{format_count(d_qat)} QAT tokens, and the budget pays for {format_count(most)}."
+            f"{name.replace('_', ' ')} binds at {bits:g} bits: the target loss {target:g} needs {format_count(d_qat)} "
+            f"QAT tokens, and the budget pays for {format_count(most)}."
         )
     return candidate_at(objective, problem, bits, layout, d_fp=given, d_qat=d_qat)
-
-
-WORTHWHILE = 1e-3
-"""Relative gain in loss per doubling of QAT tokens below which more of them are said not to pay."""
 
 
 def worthwhile_qat_tokens(objective: Objective, n: float, d_fp: float, bits: float) -> float:
@@ -81,3 +80,39 @@ def balanced_qat_tokens(objective: Objective, n: float, d_fp: float, bits: float
     start = math.log(d_fp)
     found = first_below(too_little, 0.0, start - 20.0, start + 40.0)
     return math.exp(found) if found is not None else math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """QAT of a given full-precision model."""
+
+    fp_tokens: float
+    qat_tokens: float
+    worthwhile_qat_tokens: float | None
+    """Beyond these, doubling the QAT tokens lowers the loss by less than 0.1 %; None when every doubling pays."""
+    balanced_qat_tokens: float | None
+    """QAT tokens for which the given full-precision tokens are just the best share of the total."""
+    full_precision_loss: float
+    """Of the given model, as the law predicts it."""
+    curve: tuple[tuple[float, float], ...]
+    """(QAT tokens, predicted loss) around the plan."""
+    rule: str = (
+        f"worthwhile: until doubling the QAT tokens gains less than {100 * WORTHWHILE:g} % of the loss; balanced: "
+        "where the given full-precision tokens are the best share of the total"
+    )
+
+
+def continuation(objective: Objective, plan: Candidate) -> Continuation:
+    """How many QAT tokens pay for the given model."""
+    worthwhile = worthwhile_qat_tokens(objective, plan.n, plan.d_fp, plan.bits)
+    balanced = balanced_qat_tokens(objective, plan.n, plan.d_fp, plan.bits)
+    grid = plan.d_qat * 2.0 ** np.arange(-5.0, 6.0)
+    losses = objective.loss_of_phases(plan.n, plan.d_fp, grid, plan.bits)
+    return Continuation(
+        fp_tokens=plan.d_fp,
+        qat_tokens=plan.d_qat,
+        worthwhile_qat_tokens=worthwhile if math.isfinite(worthwhile) else None,
+        balanced_qat_tokens=balanced if math.isfinite(balanced) else None,
+        full_precision_loss=objective.full_precision(plan.n, plan.d_fp),
+        curve=tuple((float(a), float(b)) for a, b in zip(grid, losses, strict=True)),
+    )

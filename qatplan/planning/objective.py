@@ -8,14 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from qatplan.errors import UsageError
-from qatplan.laws import (
-    FittedLaw,
-    Inputs,
-    Law,
-    optimal_fraction,
-)
+from qatplan.laws import FittedLaw, Inputs, Law, optimal_fraction
 from qatplan.laws.inputs import Floats
 from qatplan.models.layout import Layout
+from qatplan.planning.numeric import first_below
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +50,22 @@ class Objective:
         loss = self.loss(n, d_total, bits, 1.0)
         return np.ones_like(loss), loss
 
-    def loss(self, n: ArrayLike, d_total: ArrayLike, bits: float | None, fraction: ArrayLike) -> Floats:
-        """Loss at given splits; `bits` None is full precision."""
-        if bits is None:
-            return self.law.predict(Inputs.of(n=n, d_total=d_total))
+    def loss(self, n: ArrayLike, d_total: ArrayLike, bits: float, fraction: ArrayLike) -> Floats:
+        """Loss at given splits."""
         return self.law.predict(Inputs.of(n=n, d_total=d_total, bits=bits, fraction=fraction))
 
     def loss_of_phases(self, n: ArrayLike, d_fp: ArrayLike, d_qat: ArrayLike, bits: float) -> Floats:
         """Loss for given tokens of the two phases; keeps the smaller phase exact where the other is huge."""
         return self.law.predict(Inputs.of(n=n, d_fp=d_fp, d_qat=d_qat, bits=bits))
 
-    def outside(self, n: float, d_fp: float, d_qat: float, bits: float) -> str | None:
-        """Why the law has no value there, or None."""
-        return self.law.outside(Inputs.of(n=n, d_fp=d_fp, d_qat=d_qat, bits=bits))[0]
+    def full_precision(self, n: float, d_total: float) -> float:
+        """Loss of a full-precision run."""
+        return float(self.law.predict(Inputs.of(n=n, d_total=d_total))[0])
+
+    def log_tokens_at_best(self, n: float, bits: float, loss: float, least: float, most: float) -> float | None:
+        """Natural log of the fewest tokens whose best split reaches the loss, between two logs; None where none do."""
+
+        def best(log_tokens: Floats) -> Floats:
+            return self.best(n, np.exp(log_tokens), bits)[1]
+
+        return first_below(best, loss, least, most)

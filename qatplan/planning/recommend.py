@@ -5,34 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qatplan.errors import UsageError
-from qatplan.laws import FittedLaw, Inputs
-from qatplan.laws.fit_parts import plain
-from qatplan.models.costs import Cost, cost
-from qatplan.models.memory import Memory, estimate
+from qatplan.laws import FittedLaw
+from qatplan.laws.predictor import Predictor
+from qatplan.models.costs import Cost
+from qatplan.models.memory import Memory
+from qatplan.planning import caveats
 from qatplan.planning.candidate import Candidate
-from qatplan.planning.comparisons import (
-    Continuation,
-    FullPrecision,
-    Rule,
-    continuation,
-    full_precision,
-    rules,
-)
+from qatplan.planning.caveats import Concern, Flag
+from qatplan.planning.comparisons import FullPrecision, Rule, full_precision, rules
 from qatplan.planning.evidence import fusion, split_ends
-from qatplan.planning.intervals import Interval, assess
-from qatplan.planning.matching import matching_interval
+from qatplan.planning.frame import frame
+from qatplan.planning.given_model import Continuation, continuation
+from qatplan.planning.intervals import Interval, assess, draws_of, theta
 from qatplan.planning.objective import Objective
 from qatplan.planning.problem import Problem
 from qatplan.planning.solve import solve
-from qatplan.planning.trust import (
-    Extrapolation,
-    PlanStatus,
-    extrapolation,
-    status_of,
-)
+from qatplan.planning.trust import Extrapolation, PlanStatus, extrapolation, status_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RUN_COLUMNS = tuple(dict.fromkeys((*fusion.COLUMNS, *split_ends.COLUMNS)))
 """Columns of a runs table that `recommend` looks at."""
@@ -82,32 +76,58 @@ class Option:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sensitivity:
+    """What twice a budget that is used up would buy, everything else as it is."""
+
+    budget: str
+    loss: float
+    """At the choice's bit width, nats per token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where the law comes from."""
+
+    law: str
+    rows: int
+    status: str
+    n_convention: str
+    noise: float
+    provenance: Any
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recommendation:
     """A plan that one can defend."""
 
     problem: Problem
-    law: str
     choice: Option
     alternatives: tuple[Option, ...]
     excluded: dict[str, str]
     """Bit widths without a plan, and why."""
     new_run_interval: Interval | None
     """For the loss of one new run of the choice."""
-    relief: dict[str, float]
-    """Loss at the choice's bit width with twice the budget, for each budget that is used up."""
+    sensitivity: tuple[Sensitivity, ...]
+    """To each budget that is used up."""
     rules: tuple[Rule, ...]
     full_precision: FullPrecision
     continuation: Continuation | None
-    fused: dict[str, Any]
+    fusion: fusion.Fusion
     cost: Cost
     memory: Memory
     extrapolation: Extrapolation
     assumptions: tuple[str, ...]
-    flags: tuple[str, ...]
+    flags: tuple[Flag, ...]
     status: PlanStatus
     draws: int
-    fit: dict[str, Any]
-    """Where the law comes from."""
+    fit: Origin
+    remarks: tuple[str, ...] = ()
+    """How the problem was completed from the runs."""
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """The choice and its alternatives."""
+        return (self.choice, *self.alternatives)
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of `qatplan recommend`."""
@@ -115,23 +135,32 @@ class Recommendation:
             "choice": {**self.choice.as_dict(), "new_run_interval": self.new_run_interval},
             "alternatives": [option.as_dict() for option in self.alternatives],
             "excluded": self.excluded,
-            "with_twice_the_budget": self.relief,
+            "with_twice_the_budget": {s.budget: s.loss for s in self.sensitivity},
             "rules": [asdict(rule) for rule in self.rules],
             "full_precision": asdict(self.full_precision),
             "continuation": None if self.continuation is None else asdict(self.continuation),
-            "fused_cooldown": self.fused,
+            "fused_cooldown": asdict(self.fusion),
             "cost": self.cost.as_dict(),
             "memory": self.memory.as_dict(),
             "assumptions": list(self.assumptions),
             "extrapolation": asdict(self.extrapolation),
             "status": str(self.status),
             "status_message": self.status.message,
-            "flags": list(self.flags),
-            "law": self.law,
+            "flags": [str(flag) for flag in self.flags],
+            "law": self.fit.law,
             "level": self.problem.level,
             "draws": self.draws,
-            "fit": self.fit,
+            "fit": asdict(self.fit),
         }
+
+    def to_frame(self) -> pd.DataFrame:
+        """A pandas table with a row a bit width, the choice first; columns are the keys of the JSON object's `choice`.
+
+        `params`, `params_in_law` are counts, `tokens`, `fp_tokens`, `qat_tokens` tokens, `fraction` and the
+        probabilities shares of 1, `loss` nats per token, `memory_bytes` bytes, `flops` FLOPs; ends of intervals are
+        `loss_low`, `loss_high`, `fraction_low`, `fraction_high`.
+        """
+        return frame(option.as_dict() for option in self.options)
 
 
 def default_bits(fit: FittedLaw | None) -> tuple[float, ...]:
@@ -149,30 +178,78 @@ def recommend(fit: FittedLaw, problem: Problem, *, runs: Sequence[Mapping[str, A
     and QAT helps, for which the paper speaks without them, and what both ends of the split cost. Raises UsageError,
     naming the budget that binds, when no bit width has a plan.
     """
-    objective = Objective.of(fit)
+    objective, widths = Objective.of(fit), problem.bits or default_bits(fit)
+    problem = replace(problem, bits=widths)
+    plans, excluded = _solved(objective, problem, widths)
+    choice = plans[0]
+    draws = draws_of(fit, problem.level)
+    options, new_run = _options(fit, objective, problem, plans, draws)
+    distance = extrapolation(fit, choice.x, limit=problem.extrapolation_limit)
+    status = status_of(fit, distance)
+    return Recommendation(
+        problem=problem,
+        choice=options[0],
+        alternatives=tuple(options[1:]),
+        excluded=excluded,
+        new_run_interval=new_run,
+        sensitivity=_sensitivity(objective, problem, choice),
+        rules=()
+        if problem.continues or not objective.sees_fraction
+        else rules(objective, choice, runs=runs, fitted_fractions=fit.ranges.get("fraction")),
+        full_precision=full_precision(objective, choice, draws),
+        continuation=continuation(objective, choice) if problem.continues else None,
+        fusion=fusion.advice(
+            objective, choice, fusion.measured_fusion(runs, choice.bits), given_model=problem.continues
+        ),
+        cost=problem.training.cost(choice.layout, d_fp=0.0 if problem.continues else choice.d_fp, d_qat=choice.d_qat),
+        memory=problem.serving.memory(choice.layout, choice.bits),
+        extrapolation=distance,
+        assumptions=caveats.assumptions(fit, objective, problem, choice),
+        flags=_flags(fit, objective, problem, options, distance, status),
+        status=status,
+        draws=0 if draws is None else len(theta(draws)),
+        fit=Origin(
+            law=fit.law.name,
+            rows=fit.rows,
+            status=str(fit.status),
+            n_convention=fit.n_convention,
+            noise=fit.noise,
+            provenance=fit.provenance,
+        ),
+    )
+
+
+def _solved(objective: Objective, problem: Problem, widths: Sequence[float]) -> tuple[list[Candidate], dict[str, str]]:
+    """(the plan of each bit width, the best first; why the other widths have none)."""
     plans: list[Candidate] = []
     excluded: dict[str, str] = {}
-    for bits in dict.fromkeys(problem.bits):
+    for bits in dict.fromkeys(widths):
         try:
             plans.append(solve(objective, problem, bits))
         except UsageError as error:
             excluded[f"{bits:g}"] = str(error)
+    by_cost = problem.budgets.target_loss is not None
     if not plans:
         # The narrowest width asks least of the memory, the widest most of nothing: its reason is the telling one.
-        raise UsageError(
-            excluded[f"{min(problem.bits):g}"] if problem.target_loss is None else list(excluded.values())[-1]
-        )
-    by_cost = problem.target_loss is not None
+        raise UsageError(list(excluded.values())[-1] if by_cost else excluded[f"{min(widths):g}"])
     plans.sort(key=lambda plan: (plan.flops, plan.loss) if by_cost else (plan.loss, plan.memory_bytes))
-    choice = plans[0]
-    free_split = problem.fraction is None and problem.fp_tokens is None and objective.sees_fraction
-    judged = _at_equal_flops(objective, problem, plans) if by_cost else plans
-    doubt = assess(fit, objective, plans, level=problem.level, free_split=free_split)
-    ranks = assess(fit, objective, judged, level=problem.level, free_split=free_split) if by_cost else doubt
+    return plans, excluded
+
+
+def _options(
+    fit: FittedLaw, objective: Objective, problem: Problem, plans: list[Candidate], draws: Predictor | None
+) -> tuple[list[Option], Interval | None]:
+    """(the plans with what the draws say of them, the interval of one new run of the first)."""
+    free_split = problem.split_is_free and objective.sees_fraction
+    doubt = ranks = assess(draws, objective, plans, free_split=free_split)
+    judged = plans
+    if problem.budgets.target_loss is not None:
+        judged = _at_equal_flops(objective, problem, plans)
+        ranks = assess(draws, objective, judged, free_split=free_split)
     options = []
     for i, plan in enumerate(plans):
         share = None if ranks.better_than_best is None else ranks.better_than_best[i]
-        scatter = None if i == 0 else _within_scatter(fit, choice, judged[i])
+        scatter = None if i == 0 else _within_scatter(fit, plans[0], judged[i])
         open_in_draws = None if share is None else share > 0.5 * (1.0 - problem.level)
         options.append(
             Option(
@@ -185,50 +262,7 @@ def recommend(fit: FittedLaw, problem: Problem, *, runs: Sequence[Mapping[str, A
                 within_scatter=scatter,
             )
         )
-    x = Inputs.of(n=choice.n, d_fp=choice.d_fp, d_qat=choice.d_qat, bits=choice.bits)
-    distance = extrapolation(fit, x, limit=problem.extrapolation_limit)
-    status = status_of(fit, distance)
-    matched, never = matching_interval(fit, objective, choice, level=problem.level)
-    return Recommendation(
-        problem=problem,
-        law=fit.law.name,
-        choice=options[0],
-        alternatives=tuple(options[1:]),
-        excluded=excluded,
-        new_run_interval=doubt.new_run,
-        relief=_relief(objective, problem, choice),
-        rules=()
-        if problem.fp_tokens is not None or not objective.sees_fraction
-        else rules(objective, choice, runs=runs, fitted_fractions=fit.ranges.get("fraction")),
-        full_precision=replace(full_precision(objective, choice), tokens_interval=matched, never_share=never),
-        continuation=continuation(objective, choice) if problem.fp_tokens is not None else None,
-        fused=fusion.advice(
-            objective,
-            choice,
-            fusion.measured_fusion(runs, choice.bits),
-            given_model=problem.fp_tokens is not None,
-        ),
-        cost=cost(
-            choice.layout,
-            d_fp=0.0 if problem.fp_tokens is not None else choice.d_fp,
-            d_qat=choice.d_qat,
-            rates=problem.rates,
-            sequence=problem.sequence,
-        ),
-        memory=estimate(
-            choice.layout,
-            form=problem.form(choice.bits),
-            context=problem.context,
-            batch=problem.batch,
-            kv_format=problem.kv_format,
-        ),
-        extrapolation=distance,
-        assumptions=_assumptions(fit, objective, problem, choice),
-        flags=_flags(fit, objective, problem, options, distance, status),
-        status=status,
-        draws=doubt.draws,
-        fit=_origin(fit),
-    )
+    return options, doubt.new_run
 
 
 def _at_equal_flops(objective: Objective, problem: Problem, plans: list[Candidate]) -> list[Candidate]:
@@ -237,50 +271,26 @@ def _at_equal_flops(objective: Objective, problem: Problem, plans: list[Candidat
     The width that reaches the target with the fewest FLOPs is the one of lowest loss at those FLOPs, so losses at equal
     FLOPs say how sure the choice is. The choice itself stays as it is.
     """
-    limited = replace(problem, target_loss=None, flops=plans[0].flops, gpu_hours=None)
+    limited = problem.with_budgets(target_loss=None, flops=plans[0].flops, gpu_hours=None)
     return [plans[0], *(solve(objective, limited, plan.bits) for plan in plans[1:])]
 
 
-def _relief(objective: Objective, problem: Problem, choice: Candidate) -> dict[str, float]:
-    """What would change the plan: the loss with twice of each budget that binds, everything else as it is."""
-    if problem.target_loss is not None:
-        return {}
-    free = [name for name in choice.binding if name != "memory" or problem.size_is_free]
-    return {
-        name: solve(objective, replace(problem, **{name: 2.0 * getattr(problem, name)}), choice.bits).loss
-        for name in free
-    }
+def _sensitivity(objective: Objective, problem: Problem, choice: Candidate) -> tuple[Sensitivity, ...]:
+    """The loss with twice of each budget that binds."""
+    if problem.budgets.target_loss is not None:
+        return ()
+    made = []
+    for name in choice.binding:
+        if name != "memory" or problem.size_is_free:
+            doubled = problem.with_budgets(**{name: 2.0 * getattr(problem.budgets, name)})
+            made.append(Sensitivity(budget=name, loss=solve(objective, doubled, choice.bits).loss))
+    return tuple(made)
 
 
 def _within_scatter(fit: FittedLaw, choice: Candidate, other: Candidate) -> bool | None:
     """Whether the two losses differ by less than single runs scatter; None for a fit that does not know."""
     noise = fit.seed_noise if fit.seed_noise is not None else fit.noise
     return abs(math.log(other.loss / choice.loss)) < noise if math.isfinite(noise) else None
-
-
-def _assumptions(fit: FittedLaw, objective: Objective, problem: Problem, choice: Candidate) -> tuple[str, ...]:
-    lines = [
-        f"the law {fit.law.name} holds for runs made like those it was fitted on (quantizer, schedule, data)",
-        f"parameters in the law count {'no embeddings' if objective.nonembedding else 'embeddings too'}; "
-        f"this model has {choice.n:.4g} of them",
-    ]
-    if choice.layout.inferred:
-        lines.append(f"the model's shape is {choice.layout.source}")
-    else:
-        lines.append(f"the model's shape is that of {choice.layout.name}, from {choice.layout.source}")
-    rates, form = problem.rates, problem.form(choice.bits)
-    lines += [
-        f"memory holds weights in {form.name} (embeddings at {form.embedding_bits:g} bits), {problem.kv_format} keys "
-        f"and values for {problem.batch} x {problem.context:,} tokens, and a workspace for 512 prompt tokens",
-        f"training in sequences of {problem.sequence:,} tokens on {rates.device.name} in {rates.dtype} at "
-        f"{100 * rates.utilisation:g} % of its peak ({rates.device.source})",
-        "a QAT token takes as long as a full-precision one"
-        if rates.qat_slowdown == 1.0
-        else f"a QAT token takes {rates.qat_slowdown:g} times as long as a full-precision one",
-    ]
-    if not objective.sees_fraction:
-        lines.append(f"law {fit.law.name} knows no split of the tokens: all of them are QAT from scratch")
-    return tuple(lines)
 
 
 def _flags(
@@ -290,42 +300,16 @@ def _flags(
     options: list[Option],
     distance: Extrapolation,
     status: PlanStatus,
-) -> tuple[str, ...]:
-    flags = []
-    if fit.draws is None or len(fit.draws) == 0:
-        flags.append("no-intervals: the fit has no draws, so there are no intervals; fit again with --bootstrap 1000")
+) -> tuple[Flag, ...]:
+    choice = options[0]
+    made = caveats.missing_draws(fit)
     if status is PlanStatus.UNCERTAIN_FIT:
-        flags.append(f"fit: {fit.status.message}")
-    flags += [f"fit: {flag}" for flag in fit.flags]
-    flags += [f"extrapolation: {sentence}" for sentence in distance.sentences]
-    close = [f"{o.plan.bits:g}" for o in options[1:] if o.within_noise]
-    if close:
-        flags.append(
-            f"indistinguishable: {options[0].plan.bits:g} and {', '.join(close)} bits cannot be told apart here"
-        )
-    plan = options[0].plan
-    if objective.sees_fraction and problem.fraction is None and problem.fp_tokens is None:
-        if plan.fraction >= 1.0 - 1e-9:
-            flags.append("fraction-at-end: the law's loss falls all the way to QAT alone")
-        elif plan.fraction <= 1e-9:
-            flags.append("fraction-at-end: the law's loss falls all the way to no QAT")
-    interval = options[0].fraction_interval
-    if interval is not None and not interval[0] <= plan.fraction <= interval[1]:
-        flags.append(
-            "fraction-uncertain: the draws put the fraction elsewhere than the best fit does, so its interval leaves "
-            "out the estimate; trust neither to better than the distance between them"
-        )
+        made.append(Flag(Concern.FIT, fit.status.message))
+    made += [*caveats.fit_flags(fit), *caveats.distance_flags(distance)]
+    made += caveats.choice_flags(problem, objective, choice.plan, [o.plan for o in options[1:] if o.within_noise])
+    interval = choice.fraction_interval
+    if interval is not None and not interval[0] <= choice.plan.fraction <= interval[1]:
+        made.append(caveats.FRACTION_UNCERTAIN)
     if distance.factor is None:
-        flags.append("extrapolation: the fit records no ranges, so the distance from its data is unknown")
-    return tuple(flags)
-
-
-def _origin(fit: FittedLaw) -> dict[str, Any]:
-    return {
-        "law": fit.law.name,
-        "rows": fit.rows,
-        "status": str(fit.status),
-        "n_convention": fit.n_convention,
-        "noise": fit.noise,
-        "provenance": plain(fit.provenance) or {},
-    }
+        made.append(caveats.NO_RANGES)
+    return tuple(made)

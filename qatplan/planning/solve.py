@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
 from qatplan.errors import UsageError
 from qatplan.laws.inputs import Floats
 from qatplan.models.layout import Layout
-from qatplan.models.memory import estimate
 from qatplan.planning.candidate import Candidate, candidate_at
 from qatplan.planning.given_model import continue_training
-from qatplan.planning.numeric import (
-    MOST_TOKENS,
-    first_below,
-    minimise,
-    root_of_falling,
-)
+from qatplan.planning.numeric import MOST_TOKENS, first_below, minimise, root_of_falling
 from qatplan.planning.objective import Objective
 from qatplan.planning.problem import Problem
 from qatplan.units import format_bytes, format_count
@@ -32,24 +25,18 @@ def solve(objective: Objective, problem: Problem, bits: float) -> Candidate:
 
     Raises UsageError that says which budget makes it impossible.
     """
-    given = problem.given_params()
-    if given is not None and problem.memory is not None:
-        needed = estimate(
-            problem.layout_of(given),
-            form=problem.form(bits),
-            context=problem.context,
-            batch=problem.batch,
-            kv_format=problem.kv_format,
-        ).total_bytes
-        if needed > problem.memory:
+    given, memory = problem.given_params(), problem.budgets.memory
+    if given is not None and memory is not None:
+        needed = problem.serving.memory(problem.layout_of(given), bits).total_bytes
+        if needed > memory:
             raise UsageError(
                 f"memory binds at {bits:g} bits: {format_count(given)} parameters need {format_bytes(needed)} with a "
-                f"context of {problem.context:,} tokens, and {format_bytes(problem.memory)} are allowed."
+                f"context of {problem.serving.context:,} tokens, and {format_bytes(memory)} are allowed."
             )
-    if problem.fp_tokens is not None:
+    if problem.continues:
         return continue_training(objective, problem, bits)
-    if problem.target_loss is not None:
-        return _reach(objective, problem, bits, problem.target_loss)
+    if problem.budgets.target_loss is not None:
+        return _reach(objective, problem, bits, problem.budgets.target_loss)
     low, high = problem.params_range(bits)
     if low < high:
 
@@ -59,37 +46,36 @@ def solve(objective: Objective, problem: Problem, bits: float) -> Candidate:
         low = math.exp(minimise(at, math.log(low), math.log(high))[0])
         # exp(log(high)) may exceed the memory by rounding.
         low = min(low, high)
-    return _candidate(objective, problem, bits, low)
+    return _best_of_size(objective, problem, bits, low)
 
 
 def _losses(objective: Objective, problem: Problem, bits: float, params: Floats) -> Floats:
     """Best loss within the token budgets for each number of parameters."""
     if _split_matters(problem):
-        return np.array([_candidate(objective, problem, bits, float(p)).loss for p in params])
+        return np.array([_best_of_size(objective, problem, bits, float(p)).loss for p in params])
     layouts = [problem.layout_of(float(p)) for p in params]
     n = np.array([objective.n(layout) for layout in layouts])
     tokens = np.array([min(problem.token_limits(layout, 0.0).values()) for layout in layouts])
-    if problem.fraction is not None:
-        return objective.loss(n, tokens, bits, problem.fraction)
+    if problem.budgets.fraction is not None:
+        return objective.loss(n, tokens, bits, problem.budgets.fraction)
     return objective.best(n, tokens, bits)[1]
 
 
 def _split_matters(problem: Problem) -> bool:
     """True when a QAT token costs other than a full-precision one, so that the split moves the number of tokens."""
-    return problem.gpu_hours is not None and problem.rates.qat_slowdown != 1.0 and problem.fraction is None
+    given = problem.budgets
+    return given.gpu_hours is not None and problem.training.rates.qat_slowdown != 1.0 and given.fraction is None
 
 
-def _candidate(objective: Objective, problem: Problem, bits: float, params: float) -> Candidate:
+def _best_of_size(objective: Objective, problem: Problem, bits: float, params: float) -> Candidate:
     """The best plan for a number of parameters."""
     layout = problem.layout_of(params)
-    n = objective.n(layout)
-    if problem.fraction is not None:
-        fraction = problem.fraction
-    elif _split_matters(problem) and objective.sees_fraction:
+    fraction = problem.budgets.fraction
+    if fraction is None and _split_matters(problem) and objective.sees_fraction:
         fraction = _best_split(objective, problem, bits, layout)
-    else:
+    elif fraction is None:
         tokens = min(problem.token_limits(layout, 1.0).values())
-        fraction = float(objective.best(n, tokens, bits)[0][0])
+        fraction = float(objective.best(objective.n(layout), tokens, bits)[0][0])
     tokens = min(problem.token_limits(layout, fraction).values())
     return candidate_at(objective, problem, bits, layout, d_fp=tokens * (1.0 - fraction), d_qat=tokens * fraction)
 
@@ -110,22 +96,21 @@ def _reach(objective: Objective, problem: Problem, bits: float, target: float) -
     low, high = problem.params_range(bits)
     params = low if low == high else _cheapest_size(objective, problem, bits, target, low, high)
     layout = problem.layout_of(params)
-    n = objective.n(layout)
-
-    def loss(log_tokens: Floats) -> Floats:
-        tokens = np.exp(log_tokens)
-        if problem.fraction is not None:
-            return objective.loss(n, tokens, bits, problem.fraction)
-        return objective.best(n, tokens, bits)[1]
-
-    reached = first_below(loss, target * (1.0 + 1e-12), 0.0, math.log(MOST_TOKENS))
+    n, fraction = objective.n(layout), problem.budgets.fraction
+    goal, most = target * (1.0 + 1e-12), math.log(MOST_TOKENS)
+    if fraction is None:
+        reached = objective.log_tokens_at_best(n, bits, goal, 0.0, most)
+    else:
+        share = fraction
+        reached = first_below(lambda log_tokens: objective.loss(n, np.exp(log_tokens), bits, share), goal, 0.0, most)
     if reached is None:
         raise UsageError(
             f"target loss {target:g} is out of reach at {bits:g} bits: no number of tokens gets there with "
             f"{format_count(layout.parameters)} parameters."
         )
     tokens = math.exp(reached)
-    fraction = problem.fraction if problem.fraction is not None else float(objective.best(n, tokens, bits)[0][0])
+    if fraction is None:
+        fraction = float(objective.best(n, tokens, bits)[0][0])
     for name, limit in problem.token_limits(layout, fraction).items():
         if tokens > limit * (1 + 1e-9):
             raise UsageError(
@@ -144,7 +129,7 @@ def _cheapest_size(
 
     def best_loss(log_flops: float, *, rounds: int = 12) -> float:
         """Lowest loss over sizes with so many FLOPs, within the token budget."""
-        limited = replace(problem, flops=math.exp(log_flops), gpu_hours=None, target_loss=None)
+        limited = problem.with_budgets(flops=math.exp(log_flops), gpu_hours=None, target_loss=None)
 
         def at(log_n: Floats) -> Floats:
             return _losses(objective, limited, bits, np.exp(log_n))
@@ -153,9 +138,9 @@ def _cheapest_size(
         sizes[log_flops] = min(math.exp(size), high)
         return loss
 
-    fewest, most = math.log(problem.flops_per_token(problem.layout_of(low))), math.log(_MOST_FLOPS)
+    fewest, most = math.log(problem.training.flops_per_token(problem.layout_of(low))), math.log(_MOST_FLOPS)
     if best_loss(most) > target:
-        with_memory = " that the memory allows" if problem.memory is not None else ""
+        with_memory = " that the memory allows" if problem.budgets.memory is not None else ""
         raise UsageError(
             f"target loss {target:g} is out of reach at {bits:g} bits: no size{with_memory} and no number of tokens "
             "within the budget gets there."

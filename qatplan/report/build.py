@@ -187,4 +187,4 @@ def _doubts(material: Material, answered: Answer) -> list[str]:
 def _unbounded(answered: Answer) -> bool:
     """Whether bit widths were compared without a bound on memory."""
     advice = answered.advice
-    return isinstance(advice, Recommendation) and advice.problem.memory is None and bool(advice.alternatives)
+    return isinstance(advice, Recommendation) and advice.problem.budgets.memory is None and bool(advice.alternatives)

@@ -6,14 +6,14 @@ import math
 import shlex
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import Any
 
 from qatplan import runs
 from qatplan.errors import UsageError
-from qatplan.laws.qat_fraction import QatFraction
-from qatplan.planning.fraction_only import FractionAdvice, advise
+from qatplan.planning.fraction_only import FractionAdvice
+from qatplan.planning.plan import COLUMNS, plan
 from qatplan.planning.problem import Problem
-from qatplan.planning.recommend import RUN_COLUMNS, Recommendation, default_bits, recommend
+from qatplan.planning.recommend import Recommendation, default_bits
+from qatplan.planning.request import Budgets, Serving, Training
 from qatplan.report.material import Material
 from qatplan.units import format_bytes, format_count
 
@@ -100,21 +100,14 @@ def answer(material: Material, question: Question) -> Answer:
 
 def _advice(material: Material, asked: Question) -> Recommendation | FractionAdvice:
     problem = Problem(
+        budgets=Budgets(params=asked.params, tokens=asked.tokens, flops=asked.flops, memory=asked.memory),
         bits=asked.bits or _widths(material),
-        params=asked.params,
-        tokens=asked.tokens,
-        flops=asked.flops,
-        memory=asked.memory,
         vocabulary=asked.vocabulary,
-        context=Problem.context if asked.context is None else asked.context,
-        sequence=Problem.sequence if asked.sequence is None else asked.sequence,
+        serving=Serving() if asked.context is None else Serving(context=asked.context),
+        training=Training() if asked.sequence is None else Training(sequence=asked.sequence),
     )
-    if isinstance(material.fitted.law, QatFraction):
-        return advise(problem, material.fitted)
-    evidence: list[dict[str, Any]] = []
-    if material.table is not None:
-        evidence = material.table.select(list(RUN_COLUMNS)).to_pylist()
-    return recommend(material.fitted, problem, runs=evidence)
+    evidence = [] if material.table is None else material.table.select(list(COLUMNS)).to_pylist()
+    return plan(material.fitted, problem, runs=evidence)
 
 
 def _complete(material: Material, asked: Question) -> tuple[Question, tuple[str, ...]]:

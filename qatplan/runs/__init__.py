@@ -5,7 +5,6 @@ The columns are described in `FIELDS` and pinned by `SCHEMA`; files are Parquet 
 
 from qatplan.runs.checks import Problem, validate
 from qatplan.runs.complete import complete
-from qatplan.runs.expressions import select
 from qatplan.runs.files import encode, load, write
 from qatplan.runs.schema import (
     ALIASES,
@@ -18,6 +17,7 @@ from qatplan.runs.schema import (
     STATUSES,
     Field,
 )
+from qatplan.runs.selection import select
 from qatplan.runs.table import FileProblem, columns, digest, inspect, read, sound, table
 
 __all__ = [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,12 +39,6 @@ def validate(table: pa.Table) -> list[Problem]:
     problems += _check_identity(table.column("run_id"))
     problems += _check_relations(table)
     return sorted(problems, key=lambda p: (p.row, NAMES.index(p.field)))
-
-
-def closest(name: str, allowed: Iterable[str]) -> str:
-    """` (did you mean 'bits'?)`, or nothing where no allowed name is close."""
-    near = difflib.get_close_matches(name, list(allowed), n=1)
-    return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 def _check_field(field: Field, column: pa.ChunkedArray) -> list[Problem]:

@@ -1,49 +1,123 @@
-"""The expression of `--rows`: which runs to keep, e.g. `bits in (2, 4) and d_total / n_total >= 20 and seed == 0`.
+"""Small expressions that people write in options: read into a checked tree, and never handed to Python to run.
 
-A small language over the columns of a runs table, parsed here and never handed to Python:
-
-    or, and, not          conditions
-    == != < <= > >=       between numbers, or between texts; may be chained: 2 <= bits <= 4
-    in (..), not in (..)  any of the listed values
-    is null, is not null  the only conditions that see a missing value
-    + - * / ( )           numbers; 300M and 1.5B are counts
-
-A comparison with a missing value is neither true nor false, as in SQL, and a row is kept only where the whole is true:
-both `bits != 4` and `not bits == 4` leave full-precision runs out; add `or bits is null` to keep them.
+The grammar is Python's, read by `ast`; a `Language` lists the signs that may be used. The text is cut into tokens here
+first, so that `300M` and `is null` can be written, any word can be a name, and an error names the character; Python
+sees a placeholder for each name, number and text. What names mean and what signs do is up to the caller: see
+`Expression.evaluate`.
 """
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal, NamedTuple, TypeVar
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from qatplan.errors import UsageError
-from qatplan.runs.checks import closest
-from qatplan.runs.schema import ALIASES, BY_NAME
+from qatplan.errors import UsageError, shorten
 from qatplan.units import parse_count
 
-COLUMNS: tuple[str, ...] = (*(name for name in BY_NAME if name != "curve"), *ALIASES, "fraction")
-"""Names an expression may use; `fraction` is d_qat / d_total."""
-
-_LONGEST, _DEEPEST = 10_000, 100
-_TOKEN = re.compile(
+LONGEST, DEEPEST = 10_000, 100
+"""Characters of an expression, and operations inside one another."""
+_WORDS = r"|(?P<word>(?:is\s+not\s+null|is\s+null|not\s+in|and|or|not|in|is|null)(?![\w.]))"
+_TOKEN = (
     r"\s*(?:(?P<number>(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[A-Za-z]*)|(?P<text>'[^']*'|\"[^\"]*\")"
-    r"|(?P<name>[A-Za-z_]\w*)|(?P<sign>==|!=|<=|>=|[<>()+\-*/,]))"
+    r"|(?P<quoted>`[^`]*`)%s|(?P<name>[A-Za-z_][\w.]*)|(?P<sign>\*\*|==|!=|<=|>=|[-+*/<>(),]))"
 )
-_WORDS = frozenset({"and", "or", "not", "in", "is", "null"})
-_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    "==": pc.equal,
-    "!=": pc.not_equal,
-    "<": pc.less,
-    "<=": pc.less_equal,
-    ">": pc.greater,
-    ">=": pc.greater_equal,
-}
-_HINTS = {"=": "write == for equality", "&": "write and", "|": "write or", "!": "write not", "~": "write not"}
+_HINTS = dict.fromkeys(("is", "null"), "write is null or is not null") | dict.fromkeys("!~", "write not")
+_HINTS |= {"=": "write == for equality", "&": "write and", "|": "write or"}
+_TESTS = {"in": "in", "not in": "in", "is null": "is null", "is not null": "is null"}
+"""Signs that give a condition and stand in no chain, without their `not`."""
+_IN_PYTHON = {"is null": "is None", "is not null": "is not None"}
+_LEAVES = ("name", "number", "text")
+_VALUE_ENDS = frozenset({*_LEAVES, ")"})
+_TEST_ENDS = frozenset({"is null", "is not null", "]"})
+"""After these a condition is complete, and nothing but another may follow; ] ends a list."""
+_INFIX = frozenset({"==", "!=", "<", "<=", ">", ">=", "+", "-", "*", "/", *_TESTS})
+Kind = Literal["name", "number", "text"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Language:
+    """What one option may say."""
+
+    option: str
+    """The option, as errors name it."""
+    operand: str
+    """What may stand between signs, as errors name it."""
+    signs: tuple[str, ...]
+    """Of or, and, not, ==, !=, <, <=, >, >=, in, not in, is null, is not null, +, -, *, /, (, ) and the comma."""
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A name, number or text; `position` is its first character, from 0."""
+
+    kind: Kind
+    value: str | int | float
+    position: int
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A sign and what it works on: one part for a sign before a value, else the values left and right of it.
+
+    `in` has the value and then those of the list, `is null` the value alone; `not in` and `is not null` are the `not`
+    of these. A chain such as 2 <= bits <= 4 is the `and` of its comparisons.
+    """
+
+    sign: str
+    parts: tuple[Node, ...]
+    position: int
+
+
+Node = Leaf | Operation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expression:
+    """What a text says, as a tree."""
+
+    text: str
+    language: Language
+    tree: Node
+
+    def leaves(self) -> Iterator[Leaf]:
+        """The names, numbers and texts, from left to right; twice where a chain compares one with both neighbours."""
+        rest: list[Node] = [self.tree]
+        while rest:
+            node = rest.pop()
+            if isinstance(node, Leaf):
+                yield node
+            else:
+                rest += reversed(node.parts)
+
+    def evaluate(self, leaf: Callable[[Leaf], T], operation: Callable[[Operation, list[T]], T]) -> T:
+        """The value: `leaf` gives that of a leaf, `operation` that of an operation from those of its parts."""
+
+        def value(node: Node) -> T:
+            return leaf(node) if isinstance(node, Leaf) else operation(node, [value(part) for part in node.parts])
+
+        return value(self.tree)
+
+    def error(self, what: str, position: int) -> UsageError:
+        """An error of one sentence about a character of the text."""
+        return _error(self.text, self.language, what, position)
+
+
+def parse(text: str, language: Language) -> Expression:
+    """The tree of `text`. Raises UsageError naming the character, from 1, of what the language does not have."""
+    if len(text) > LONGEST:
+        raise UsageError(f"{language.option} has {len(text)} characters; {LONGEST} are allowed.")
+    tree = _Parser(text, language).tree()
+    return Expression(text=text, language=language, tree=tree)
+
+
+def _error(text: str, language: Language, what: str, position: int) -> UsageError:
+    return UsageError(f'{language.option} "{shorten(text, 200)}": {what}, at character {position + 1}.')
 
 
 class _Token(NamedTuple):
@@ -51,230 +125,147 @@ class _Token(NamedTuple):
     text: str
     position: int
 
-
-class _Value(NamedTuple):
-    """A column or a constant while the expression is worked out."""
-
-    kind: str
-    """number, text or condition"""
-    data: Any
-    position: int
-
-
-def select(table: pa.Table, expression: str) -> pa.Table:
-    """The rows of a runs table where `expression` is true, in their order.
-
-    Raises UsageError naming the position (a character of the expression, from 1) for anything but the language above.
-    """
-    if len(expression) > _LONGEST:
-        raise UsageError(f"--rows has {len(expression)} characters; {_LONGEST} are allowed.")
-    value = _Parser(table, expression).whole()
-    mask = value.data
-    if isinstance(mask, pa.Scalar):
-        mask = pa.array([mask.as_py()] * table.num_rows, pa.bool_())
-    return table.filter(mask, null_selection_behavior="drop")
+    @property
+    def sign(self) -> str:
+        """Its text, or its kind where it is no sign."""
+        return self.text if self.kind == "sign" else self.kind
 
 
 class _Parser:
-    """One pass over the tokens, each rule of the grammar one method, values computed on the way."""
+    def __init__(self, text: str, language: Language) -> None:
+        self._text, self._language = text, language
+        self._tokens = [*self._scan(), _Token("end", "the end", len(text))]
+        self._lists = self._check_order()
+        words = ["_" if t.kind in _LEAVES else _IN_PYTHON.get(t.text, t.text) for t in self._tokens[:-1]]
+        for first, last in self._lists:
+            words[first], words[last] = "[", "]"
+        self._source = " ".join(words)
+        self._starts = [0, *accumulate(len(word) + 1 for word in words)]
 
-    def __init__(self, table: pa.Table, expression: str) -> None:
-        self._table = table
-        self._expression = expression
-        self._tokens = self._scan(expression)
-        self._next = 0
-        self._depth = 0
-
-    def whole(self) -> _Value:
-        value = self._or()
-        if self._peek().kind != "end":
-            self._fail(f"'{self._peek().text}' is not expected here", self._peek().position)
-        return self._expect(value, "condition")
-
-    def _scan(self, expression: str) -> list[_Token]:
-        tokens, position = [], 0
-        while expression[position:].strip():
-            match = _TOKEN.match(expression, position)
-            if match is None or match.lastgroup is None:
-                start = position + len(expression[position:]) - len(expression[position:].lstrip())
-                sign = expression[start]
-                hint = _HINTS.get(sign) or ("the quotation mark is never closed" if sign in "'\"" else "")
-                self._fail(f"'{sign}' is not understood" + (f" ({hint})" if hint else ""), start)
-            kind, text = match.lastgroup, match.group(match.lastgroup)
-            tokens.append(_Token("word" if text in _WORDS else kind, text, match.start(kind)))
-            position = match.end()
-        return [*tokens, _Token("end", "the end", len(expression))]
-
-    def _peek(self) -> _Token:
-        return self._tokens[self._next]
-
-    def _take(self, *texts: str) -> _Token | None:
-        """The next token if it is one of these words or signs, which is then used up."""
-        token = self._peek()
-        if token.kind in ("word", "sign") and token.text in texts:
-            self._next += 1
-            return token
-        return None
-
-    def _need(self, text: str) -> None:
-        if self._take(text) is None:
-            self._fail(f"'{text}' is expected instead of {self._said()}", self._peek().position)
-
-    def _or(self) -> _Value:
-        value = self._and()
-        while self._take("or"):
-            value = self._logic(pc.or_kleene, value, self._and())
-        return value
-
-    def _and(self) -> _Value:
-        value = self._not()
-        while self._take("and"):
-            value = self._logic(pc.and_kleene, value, self._not())
-        return value
-
-    def _logic(self, operation: Callable[[Any, Any], Any], left: _Value, right: _Value) -> _Value:
-        a, b = self._expect(left, "condition"), self._expect(right, "condition")
-        return _Value("condition", operation(a.data, b.data), left.position)
-
-    def _not(self) -> _Value:
-        if token := self._take("not"):
-            value = self._expect(self._nested(self._not), "condition")
-            return _Value("condition", pc.invert(value.data), token.position)
-        return self._comparison()
-
-    def _comparison(self) -> _Value:
-        left = self._sum()
-        if self._take("is"):
-            negated = self._take("not")
-            self._need("null")
-            test = pc.is_valid if negated else pc.is_null
-            return _Value("condition", test(left.data), left.position)
-        if self._take("in"):
-            return self._member(left)
-        if self._take("not"):
-            self._need("in")
-            found = self._member(left)
-            return _Value("condition", pc.invert(found.data), left.position)
-        result: Any = None
-        while token := self._take(*_COMPARE):
-            right = self._sum()
-            one = self._compare(token, left, right)
-            result = one if result is None else pc.and_kleene(result, one)
-            left = right
-        return left if result is None else _Value("condition", result, left.position)
-
-    def _compare(self, token: _Token, left: _Value, right: _Value) -> Any:
-        if "condition" in (left.kind, right.kind) or left.kind != right.kind:
-            self._fail(f"'{token.text}' compares a {left.kind} with a {right.kind}", token.position)
-        return _COMPARE[token.text](*_common(left.data, right.data))
-
-    def _member(self, left: _Value) -> _Value:
-        sign = self._peek()
-        self._need("(")
-        found: Any = None
-        while True:
-            one = self._compare(_Token("sign", "==", sign.position), left, self._sum())
-            found = one if found is None else pc.or_kleene(found, one)
-            if not self._take(","):
-                break
-            if self._peek().text == ")":
-                break
-        self._need(")")
-        return _Value("condition", found, left.position)
-
-    def _sum(self) -> _Value:
-        value = self._product()
-        while token := self._take("+", "-"):
-            operation = pc.add if token.text == "+" else pc.subtract
-            value = self._arithmetic(operation, value, self._product())
-        return value
-
-    def _product(self) -> _Value:
-        value = self._unary()
-        while token := self._take("*", "/"):
-            right = self._unary()
-            if token.text == "/" and right.kind == "number":
-                # A quotient by zero is unknown, like anything else that is missing.
-                known = _real(right.data)
-                right = right._replace(data=pc.if_else(pc.equal(known, 0.0), pa.scalar(None, pa.float64()), known))
-            value = self._arithmetic(pc.multiply if token.text == "*" else pc.divide, value, right)
-        return value
-
-    def _arithmetic(self, operation: Callable[[Any, Any], Any], left: _Value, right: _Value) -> _Value:
-        a, b = self._expect(left, "number"), self._expect(right, "number")
-        return _Value("number", operation(_real(a.data), _real(b.data)), left.position)
-
-    def _unary(self) -> _Value:
-        if token := self._take("-", "+"):
-            value = self._expect(self._nested(self._unary), "number")
-            data = pc.negate(_real(value.data)) if token.text == "-" else value.data
-            return _Value("number", data, token.position)
-        return self._atom()
-
-    def _atom(self) -> _Value:
-        token = self._peek()
-        if self._take("("):
-            value = self._nested(self._or)
-            self._need(")")
-            return value
-        if token.kind == "word" or token.kind == "sign" or token.kind == "end":
-            self._fail(f"a column, number or text is expected instead of {self._said()}", token.position)
-        self._next += 1
-        if token.kind == "number":
-            return _Value("number", self._number(token), token.position)
-        if token.kind == "text":
-            return _Value("text", pa.scalar(token.text[1:-1]), token.position)
-        return self._column(token)
-
-    def _number(self, token: _Token) -> pa.Scalar:
+    def tree(self) -> Node:
         try:
-            value = parse_count(token.text)
+            whole = ast.parse(self._source, mode="eval").body
+        except (RecursionError, MemoryError):
+            raise self._too_deep(0) from None
+        return self._node(whole, 0)
+
+    def _scan(self) -> Iterator[_Token]:
+        signs, position = self._language.signs, 0
+        # In a language without words, `in` and `or` are names like any other.
+        pattern = re.compile(_TOKEN % (_WORDS if "and" in signs else ""))
+        while self._text[position:].strip():
+            match = pattern.match(self._text, position)
+            if match is None or match.lastgroup is None:
+                rest = self._text[position:].lstrip()
+                raise self._unknown(rest[0], len(self._text) - len(rest))
+            kind, token, start = match.lastgroup, match[match.lastgroup], match.start(match.lastgroup)
+            if kind in ("word", "sign"):
+                kind, token = "sign", " ".join(token.split())
+                if token not in signs:
+                    raise self._unknown(token, start)
+            yield _Token("name", token[1:-1], start) if kind == "quoted" else _Token(kind, token, start)
+            position = match.end()
+
+    def _check_order(self) -> list[tuple[int, int]]:
+        """Refuse the first token that cannot stand where it does, and return where the lists of `in` begin and end.
+
+        Python would name another place, in words that differ between its versions.
+        """
+        lists: list[tuple[int, int]] = []
+        brackets: list[tuple[int, bool]] = []
+        prefixes, before = 0, "("
+        for index, token in enumerate(self._tokens):
+            sign, what = token.sign, token.text if token.kind == "end" else f"'{token.text}'"
+            complete = before in _VALUE_ENDS or before in _TEST_ENDS
+            if sign == ")" and brackets and (complete or before == ","):
+                first, is_list = brackets.pop()
+                lists += [(first, index)] if is_list else []
+                before = "]" if is_list else ")"
+                continue
+            if complete:
+                fits = sign in ("and", "or") or (sign == "," and brackets[-1:] and brackets[-1][1])
+                fits = fits or (before in _VALUE_ENDS and sign in _INFIX) or (sign == "end" and not brackets)
+                problem = f"')' is expected instead of {what}" if brackets else f"{what} is not expected here"
+            elif before in ("in", "not in"):
+                fits, problem = sign == "(", f"'(' is expected instead of {what}"
+            else:
+                fits = sign in (*_LEAVES, "(", "+", "-") or (sign == "not" and before in ("(", "and", "or", "not"))
+                problem = f"{self._language.operand} is expected instead of {what}"
+            if not fits:
+                raise self._error(problem, token.position)
+            if sign == "(":
+                brackets.append((index, before in ("in", "not in")))
+            prefixes = 0 if sign in _LEAVES else prefixes + (not complete)
+            if prefixes > DEEPEST:
+                raise self._too_deep(token.position)
+            before = sign
+        return lists
+
+    def _node(self, tree: ast.expr, depth: int) -> Node:
+        if depth > DEEPEST:
+            raise self._too_deep(self._tokens[self._at(tree)].position)
+        match tree:
+            case ast.Name():
+                return self._leaf(self._tokens[self._at(tree)])
+            case ast.UnaryOp():
+                sign, parts = self._tokens[self._at(tree)], [tree.operand]
+            case ast.BinOp():
+                sign, parts = self._sign_before(tree.right), [tree.left, tree.right]
+            case ast.BoolOp():
+                sign, parts = self._sign_before(tree.values[1]), tree.values
+            case ast.Compare():
+                return self._comparison(tree, depth + 1)
+            case _:
+                raise TypeError(f"{type(tree).__name__} is no part of the grammar")
+        return Operation(sign.text, tuple(self._node(part, depth + 1) for part in parts), sign.position)
+
+    def _comparison(self, tree: ast.Compare, depth: int) -> Operation:
+        tests: list[Operation] = []
+        left = self._node(tree.left, depth)
+        for side in tree.comparators:
+            sign = self._sign_before(side)
+            if sign.text in _TESTS:
+                if len(tree.comparators) > 1:
+                    raise self._error(f"'{sign.text}' is not expected here", sign.position)
+                listed = [self._node(element, depth) for element in getattr(side, "elts", ())]
+                test = Operation(_TESTS[sign.text], (left, *listed), sign.position)
+                return Operation("not", (test,), sign.position) if "not" in sign.text else test
+            right = self._node(side, depth)
+            tests.append(Operation(sign.text, (left, right), sign.position))
+            left = right
+        return tests[0] if len(tests) == 1 else Operation("and", tuple(tests), tests[0].position)
+
+    def _leaf(self, token: _Token) -> Leaf:
+        if token.kind != "number":
+            kind: Kind = "text" if token.kind == "text" else "name"
+            return Leaf(kind, token.text[1:-1] if kind == "text" else token.text, token.position)
+        digits = token.text.replace("_", "")
+        if digits.isdigit() and len(digits) <= 300:
+            return Leaf("number", int(digits), token.position)
+        try:
+            return Leaf("number", parse_count(token.text), token.position)
         except UsageError as error:
             raise self._error(str(error).rstrip("."), token.position) from error
-        whole = re.fullmatch(r"\d{1,18}", token.text)
-        return pa.scalar(int(token.text), pa.int64()) if whole else pa.scalar(value, pa.float64())
 
-    def _column(self, token: _Token) -> _Value:
-        name = ALIASES.get(token.text, token.text)
-        if token.text not in COLUMNS:
-            allowed = closest(token.text, COLUMNS) or f"; allowed are {', '.join(COLUMNS)}"
-            self._fail(f"'{token.text}' is no column of a run{allowed}", token.position)
-        if name == "fraction":
-            total, qat = (_real(self._table.column(side)) for side in ("d_total", "d_qat"))
-            return _Value("number", pc.divide(qat, total), token.position)
-        kind = "text" if pa.types.is_string(BY_NAME[name].type) else "number"
-        return _Value(kind, self._table.column(name), token.position)
+    def _at(self, tree: ast.expr) -> int:
+        """Which token a part begins with."""
+        return bisect_right(self._starts, tree.col_offset) - 1
 
-    def _nested(self, rule: Callable[[], _Value]) -> _Value:
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            self._fail(f"more than {_DEEPEST} levels are nested", self._peek().position)
-        value = rule()
-        self._depth -= 1
-        return value
+    def _sign_before(self, right: ast.expr) -> _Token:
+        """The sign between a part and the one left of it; `is null` has nothing to its right but itself."""
+        index = self._at(right)
+        while self._tokens[index].sign not in _IN_PYTHON and self._tokens[index - 1].sign == "(":
+            index -= 1
+        return self._tokens[index if self._tokens[index].sign in _IN_PYTHON else index - 1]
 
-    def _expect(self, value: _Value, kind: str) -> _Value:
-        if value.kind != kind:
-            self._fail(f"a {kind} is expected, and this is a {value.kind}", value.position)
-        return value
+    def _unknown(self, sign: str, position: int) -> UsageError:
+        signs = self._language.signs
+        hint = "the quotation mark is never closed" if sign in "'\"`" else _HINTS.get(sign) if "and" in signs else None
+        hint = hint or f"allowed are {', '.join(other for other in signs if other not in '(),')}"
+        return self._error(f"'{sign}' is not understood ({hint})", position)
 
-    def _said(self) -> str:
-        token = self._peek()
-        return token.text if token.kind == "end" else f"'{token.text}'"
-
-    def _fail(self, what: str, position: int) -> NoReturn:
-        raise self._error(what, position)
+    def _too_deep(self, position: int) -> UsageError:
+        return self._error(f"more than {DEEPEST} levels are nested", position)
 
     def _error(self, what: str, position: int) -> UsageError:
-        return UsageError(f'--rows "{self._expression}": {what}, at character {position + 1}.')
-
-
-def _real(data: Any) -> Any:
-    return data if pa.types.is_float64(data.type) else data.cast(pa.float64(), safe=False)
-
-
-def _common(left: Any, right: Any) -> tuple[Any, Any]:
-    """Both sides in one type: whole numbers are compared exactly, anything else as float64."""
-    if pa.types.is_string(left.type) or (pa.types.is_integer(left.type) and pa.types.is_integer(right.type)):
-        return left, right
-    return _real(left), _real(right)
+        return _error(self._text, self._language, what, position)

@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from qatplan.errors import DataError
-from qatplan.runs.checks import closest
+from qatplan.errors import DataError, closest
 from qatplan.runs.complete import complete
 from qatplan.runs.digest import content_digest
 from qatplan.runs.schema import (

@@ -13,7 +13,8 @@ import pyarrow as pa
 FINISHED = "finished"
 DIVERGED = "diverged"
 STATUSES = (FINISHED, DIVERGED)
-SCHEDULES = ("full-precision", "classic", "fused", "fused-late", "post-training")
+QAT_SCHEDULES = ("classic", "fused", "fused-late")
+SCHEDULES = ("full-precision", *QAT_SCHEDULES, "post-training")
 OPTIMIZER_STATES = ("kept", "reset")
 CONTROL_BITS = 16.0
 """`bits` of a run whose second phase was trained in full precision: the control of what the schedule alone does."""
@@ -125,6 +126,8 @@ FIELDS: tuple[Field, ...] = (
 )
 
 NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
+SCALARS: tuple[str, ...] = tuple(field.name for field in FIELDS if not pa.types.is_list(field.type))
+"""Names of the columns of single values: all but what was logged along the run."""
 BY_NAME: dict[str, Field] = {field.name: field for field in FIELDS}
 MEASURED: frozenset[str] = frozenset(field.name for field in FIELDS if field.measured)
 ALIASES: dict[str, str] = {"n_params": "n_total"}

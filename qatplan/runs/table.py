@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qatplan.errors import DataError
-from qatplan.runs.checks import closest, validate
+from qatplan.errors import DataError, closest
+from qatplan.runs.checks import validate
 from qatplan.runs.complete import complete
 from qatplan.runs.digest import content_digest
 from qatplan.runs.files import conform, is_folder

@@ -11,7 +11,7 @@ from typing import Any
 from qatplan.errors import DataError, UsageError
 from qatplan.quant import registry
 from qatplan.quant.registry import ActivationGranularity, GroupSize
-from qatplan.runs.schema import CONTROL_BITS
+from qatplan.runs.schema import CONTROL_BITS, OPTIMIZER_STATES, QAT_SCHEDULES
 from qatplan.sweep.toml_readers import (
     Reader,
     read_boolean,
@@ -35,8 +35,6 @@ from qatplan.training.segment import (
     OptimizerState,
 )
 
-SCHEDULES = ("classic", "fused", "fused-late")
-OPTIMIZER_STATES: tuple[OptimizerState, ...] = ("kept", "reset")
 BACKENDS = ("auto", "eager", "compiled")
 
 
@@ -205,7 +203,7 @@ def _grid(table: Mapping[str, Any], where: str) -> Grid:
         "tokens_per_parameter": read_number(1e-3, 1e6),
         "bits": read_number(1, 16),
         "fractions": read_number(0, 1),
-        "schedules": read_choice(SCHEDULES),
+        "schedules": read_choice(QAT_SCHEDULES),
         "quantizers": quantizer,
         "group_sizes": read_group_size,
         "seeds": read_number(0, 2**31, whole=True),

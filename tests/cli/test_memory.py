@@ -48,7 +48,7 @@ def test_context_batch_and_cache_format(capsys: pytest.CaptureFixture[str]) -> N
 def test_table_for_people_and_inferred_shape(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["memory", "--params", "1.5B"]) == 0
     out = capsys.readouterr().out
-    assert "inferred from the number of parameters" in out
+    assert "Inferred from the number of parameters" in out
     assert "total" in out
     assert "bytes" in out
 

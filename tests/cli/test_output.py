@@ -86,7 +86,6 @@ def test_table_refuses_ragged_rows() -> None:
     [
         (options.count_parser, "1.5B", 1.5e9),
         (options.bytes_parser, "4GiB", 2**32),
-        (options.duration_parser, "2h", 7200.0),
         (options.bits_parser, "2,3,1.58", (2.0, 3.0, 1.58)),
         (options.names_parser, "a, b", ("a", "b")),
     ],
@@ -101,7 +100,6 @@ def test_option_parsers(parse: object, text: str, expected: object) -> None:
         (options.count_parser, "4GB"),
         (options.count_parser, "0"),
         (options.bytes_parser, "1.5B"),
-        (options.duration_parser, "90"),
         (options.bits_parser, "2,17"),
         (options.bits_parser, "two"),
         (options.bits_parser, "nan"),

@@ -40,11 +40,16 @@ def test_json_on_stdout_and_nothing_else(fit: str, capsys: pytest.CaptureFixture
     assert said["status"] == "good"
 
 
-def test_memo_for_people(fit: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_screen_for_people_and_more_with_details(fit: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recommend", fit, "--params", "1.5B", "--tokens", "300B", "--bits", "2,4"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("Recommendation\n  Train 1.5B parameters at ")
+    assert out.startswith("Plan\n  Train 1.5B parameters at ")
     assert "10 % rule" in out
+    assert "--details" in out
+    assert main(["recommend", fit, "--params", "1.5B", "--tokens", "300B", "--bits", "2,4", "--details"]) == 0
+    more = capsys.readouterr().out
+    assert more.startswith("Recommendation\n  Train 1.5B parameters at ")
+    assert more.count("\n") > out.count("\n")
 
 
 def test_beyond_the_limit_the_object_is_printed_and_the_exit_is_4(fit: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,6 +47,19 @@ def test_dry_run_counts_and_writes_nothing(specification: Path, capsys: pytest.C
     assert "76.0% of that" in capsys.readouterr().out
 
 
+def test_dry_run_counts_controls_cooldowns_and_decays(specification: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = specification.read_text().replace(
+        "bits = 4", "bits = [4, 16]\ncooldowns = [0.2, 0.5]\nqat_decays = [1, 0.5]"
+    )
+    specification.write_text(text)
+    assert main(["sweep", str(specification), "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # Two controls, and for each cooldown and decay a run of either bit width.
+    assert found["runs"] == 2 + 2 * 2 * 2
+    # Trunk 80 of 100 steps, cooldowns 12 and 30 of 60 steps and 20 and 50 of 100, eight second phases of 40.
+    assert found["tokens"] == (80 + 12 + 30 + 20 + 50 + 8 * 40) * 256
+
+
 def test_out_is_needed(specification: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", str(specification)]) == 2
     assert "--out is missing" in capsys.readouterr().err

@@ -49,6 +49,17 @@ def test_points_minimum_and_control_of_a_curve() -> None:
     assert curve.interior
 
 
+def test_a_second_phase_in_full_precision_is_a_curve_of_its_own_that_no_law_is_drawn_over() -> None:
+    control = [a_run(f, loss, bits=16.0) for f, loss in ((0.1, 1.24), (0.3, 1.21), (0.5, 1.23))]
+    series = loss_curves([*CURVE, *control], Predictor(law=TRUTH))
+    four, sixteen = (panel.curves[0] for row in series.rows for panel in row if panel is not None)
+    assert (four.bits, four.fitted is None) == (4.0, False)
+    assert (sixteen.bits, sixteen.fitted, len(sixteen.points)) == (16.0, None, 3)
+    assert series.title == "Loss is lowest at a QAT fraction near 0.3", "one curve is judged"
+    assert "16-bit: the second phase in full precision" in series.notes[0]
+    assert b"16-bit" in render(draw(series), "svg")
+
+
 def test_minimum_at_an_end_is_not_interior() -> None:
     (curve,) = measured_curves([a_run(0.1, 1.5), a_run(0.3, 1.4), a_run(0.5, 1.3)])
     assert curve.minimum is not None

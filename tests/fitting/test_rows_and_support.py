@@ -106,6 +106,46 @@ def test_precisions_are_not_mixed_unless_asked_for() -> None:
     assert alone.run_id == ["bfloat16"], "there is nothing to mix it with"
 
 
+def test_second_phases_in_full_precision_are_in_no_fit() -> None:
+    row = {"n_total": 1000, "d_total": 9000, "status": "finished", "loss": 3.0}
+    qat = {**row, "d_fp": 5000, "d_qat": 4000, "schedule": "classic"}
+    table = runs.table(
+        [
+            {**row, "run_id": "control", "d_fp": 9000, "d_qat": 0, "schedule": "full-precision"},
+            {**qat, "run_id": "four", "bits": 4.0},
+            {**qat, "run_id": "sixteen", "bits": 16.0, "loss": 2.0},
+        ]
+    )
+    for expression in (None, "d_total > 0"):
+        chosen = select(table, "qat-loss", shape=QatLoss, expression=expression)
+        assert chosen.run_id == ["control", "four"]
+        assert reasons(chosen.left_out) == {
+            "16 bits: a second phase in full precision, a control that no law is about": 1
+        }
+    assert select(table, "chinchilla", shape=Chinchilla).run_id == ["control"]
+    with pytest.raises(DataError, match=r"no row can be used to fit qat-loss .*16 bits"):
+        select(table, "qat-loss", shape=QatLoss, expression="bits == 16")
+
+
+def test_each_control_counts_with_its_best_cooldown_and_each_run_with_its_best_decay() -> None:
+    row = {"n_total": 1000, "d_total": 9000, "status": "finished"}
+    control = {**row, "d_fp": 9000, "d_qat": 0, "schedule": "full-precision"}
+    qat = {**row, "d_fp": 5000, "d_qat": 4000, "schedule": "classic", "bits": 4.0, "cooldown": 0.2}
+    table = runs.table(
+        [
+            {**control, "run_id": "short", "cooldown": 0.2, "loss": 3.0},
+            {**control, "run_id": "long", "cooldown": 0.5, "loss": 2.9},
+            {**qat, "run_id": "whole", "qat_decay": 1.0, "loss": 3.2},
+            {**qat, "run_id": "half", "qat_decay": 0.5, "loss": 3.1},
+            {**qat, "run_id": "old", "seed": 1, "loss": 3.2},
+        ]
+    )
+    chosen = select(table, "qat-loss", shape=QatLoss)
+    assert chosen.run_id == ["long", "half", "old"]
+    kept = select(table, "qat-loss", shape=QatLoss, keep_tuning=True)
+    assert kept.method[2] == kept.method[4], "a table that does not say decayed over the whole phase"
+
+
 def test_n_is_a_switch() -> None:
     chosen = select(sweep_table(), "chinchilla", shape=Chinchilla, n="nonembedding")
     assert chosen.x.n.tolist() == [80_000.0]

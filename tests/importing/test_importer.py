@@ -52,7 +52,7 @@ def test_a_plain_table(tmp_path: Path) -> None:
     assert result.unused_columns == ("note",)
     assert result.mapping["d_total"] == "tokens"
     assert result.mapping["fraction"] == "0.25"
-    assert "taken without being told: seed=seed" in result.notes
+    assert "taken by their names: seed=seed" in result.notes
     assert any("full precision and stored as null: 1 rows" in note for note in result.notes)
 
 

@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw, QatLoss
-from qatplan.models.costs import Rates, device
 from qatplan.models.layout import of_architecture
 from qatplan.models.memory import estimate
 from qatplan.models.presets import preset
 from qatplan.planning.given_model import WORTHWHILE, balanced_qat_tokens, worthwhile_qat_tokens
 from qatplan.planning.objective import Objective
-from qatplan.planning.problem import Problem
 from qatplan.planning.solve import solve
+from tests.support.problems import problem
 
 Build = Callable[..., FittedLaw]
 MILLION = 1_000_000
@@ -55,7 +54,7 @@ def test_fraction_equals_brute_force_on_200_random_problems() -> None:
         law = random_law(rng)
         n, d = 10 ** rng.uniform(5, 10), 10 ** rng.uniform(8, 13)
         bits = float(rng.choice([1, 1.58, 2, 3, 4, 6, 8]))
-        plan = solve(Objective(law=law), Problem(bits=(bits,), params=n, tokens=d), bits)
+        plan = solve(Objective(law=law), problem(bits=(bits,), params=n, tokens=d), bits)
         brute = float(formula(law, n, d, bits, LOG_F, LOG_G).min())
         assert plan.loss == pytest.approx(brute, abs=1e-6)
         assert plan.loss <= brute + 1e-12
@@ -68,14 +67,14 @@ def test_size_and_fraction_equal_brute_force(budget: str) -> None:
     for _ in range(12):
         law, bits = random_law(rng), float(rng.choice([2, 3, 4, 8]))
         amount = 10 ** rng.uniform(9, 12) if budget == "tokens" else 10 ** rng.uniform(18, 23)
-        problem = Problem(bits=(bits,), memory=10 ** rng.uniform(8, 10.5), **{budget: amount})
-        plan = solve(Objective(law=law), problem, bits)
-        low, high = (math.log(v) for v in problem.params_range(bits))
+        asked = problem(bits=(bits,), memory=10 ** rng.uniform(8, 10.5), **{budget: amount})
+        plan = solve(Objective(law=law), asked, bits)
+        low, high = (math.log(v) for v in asked.params_range(bits))
         logit_low, logit_high, best = -12.0, 12.0, (math.inf, 0.0, 0.0)
         for _ in range(3):
             for log_n in np.linspace(low, high, 300):
-                layout = problem.layout_of(math.exp(log_n))
-                tokens = amount if budget == "tokens" else amount / problem.flops_per_token(layout)
+                layout = asked.layout_of(math.exp(log_n))
+                tokens = amount if budget == "tokens" else amount / asked.training.flops_per_token(layout)
                 logit = np.linspace(logit_low, logit_high, 1000)
                 at = formula(law, layout.parameters, tokens, bits, -np.logaddexp(0, -logit), -np.logaddexp(0, logit))
                 i = int(np.argmin(at))
@@ -85,15 +84,15 @@ def test_size_and_fraction_equal_brute_force(budget: str) -> None:
             logit_low, logit_high = best[2] - 3 * logit_step, best[2] + 3 * logit_step
         assert plan.loss == pytest.approx(best[0], abs=1e-6)
         assert plan.loss <= best[0] + 1e-9
-        assert plan.memory_bytes <= problem.memory
+        assert plan.memory_bytes <= asked.budgets.memory
 
 
 def test_slower_qat_tokens_are_traded_against_the_split(law: QatLoss) -> None:
     """With device hours as the budget the number of tokens depends on the split; against a million fractions."""
-    rates = Rates(device=device("h100"), qat_slowdown=1.8)
-    problem = Problem(bits=(3.0,), params=1e9, gpu_hours=200.0, rates=rates)
-    plan = solve(Objective(law=law), problem, 3.0)
-    per_token = problem.flops_per_token(problem.layout_of(1e9))
+    asked = problem(bits=(3.0,), params=1e9, gpu_hours=200.0, qat_slowdown=1.8)
+    rates = asked.training.rates
+    plan = solve(Objective(law=law), asked, 3.0)
+    per_token = asked.training.flops_per_token(asked.layout_of(1e9))
     tokens = 200 * rates.flops_per_hour / (per_token * (1 + 0.8 * np.exp(LOG_F)))
     s = tokens / (1e9 * 3 / 8)
     at = (
@@ -104,7 +103,7 @@ def test_slower_qat_tokens_are_traded_against_the_split(law: QatLoss) -> None:
     brute = float(at.min()) + law.E + law.A / 1e9**law.alpha + law.theta * 2 ** (-law.kappa * 3)
     assert plan.loss == pytest.approx(brute, abs=1e-9)
     assert plan.binding == ("gpu_hours",)
-    unhurried = solve(Objective(law=law), Problem(bits=(3.0,), params=1e9, gpu_hours=200.0), 3.0)
+    unhurried = solve(Objective(law=law), problem(bits=(3.0,), params=1e9, gpu_hours=200.0), 3.0)
     assert plan.fraction < unhurried.fraction
     assert plan.loss > unhurried.loss
 
@@ -118,7 +117,7 @@ def test_more_memory_or_tokens_never_hurt(seed: int, memory: float, tokens: floa
     objective = Objective(law=random_law(np.random.default_rng(seed)))
 
     def best(memory: float, tokens: float) -> float:
-        return solve(objective, Problem(bits=(bits,), memory=memory, tokens=tokens), bits).loss
+        return solve(objective, problem(bits=(bits,), memory=memory, tokens=tokens), bits).loss
 
     here = best(memory, tokens)
     assert best(memory * more, tokens) <= here + 1e-9
@@ -127,39 +126,39 @@ def test_more_memory_or_tokens_never_hurt(seed: int, memory: float, tokens: floa
 
 def test_target_loss_is_reached_with_the_fewest_flops(law: QatLoss) -> None:
     objective, target = Objective(law=law), 2.3
-    problem = Problem(bits=(3.0,), target_loss=target)
-    plan = solve(objective, problem, 3.0)
+    asked = problem(bits=(3.0,), target_loss=target)
+    plan = solve(objective, asked, 3.0)
     assert plan.loss == pytest.approx(target, abs=1e-9)
     # The same FLOPs cannot do better at any size, and any other size needs more of them.
-    dual = solve(objective, Problem(bits=(3.0,), flops=plan.flops), 3.0)
+    dual = solve(objective, problem(bits=(3.0,), flops=plan.flops), 3.0)
     assert dual.loss == pytest.approx(target, abs=1e-7)
     for factor in (0.5, 0.8, 1.25, 2.0):
-        other = solve(objective, Problem(bits=(3.0,), target_loss=target, params=plan.layout.parameters * factor), 3.0)
+        other = solve(objective, problem(bits=(3.0,), target_loss=target, params=plan.layout.parameters * factor), 3.0)
         assert other.flops > plan.flops
 
 
 def test_given_model_with_budget_and_without(law: QatLoss) -> None:
     objective = Objective(law=law)
-    spent = solve(objective, Problem(bits=(2.0,), params=1e9, fp_tokens=1e12, tokens=1e11), 2.0)
+    spent = solve(objective, problem(bits=(2.0,), params=1e9, fp_tokens=1e12, tokens=1e11), 2.0)
     assert (spent.d_fp, spent.d_qat) == (1e12, 1e11)
     assert spent.binding == ("tokens",)
-    free = solve(objective, Problem(bits=(4.0,), params=1e9, fp_tokens=1e12), 4.0)
+    free = solve(objective, problem(bits=(4.0,), params=1e9, fp_tokens=1e12), 4.0)
     twice = float(objective.loss_of_phases(1e9, 1e12, 2 * free.d_qat, 4.0)[0])
     assert (free.loss - twice) / free.loss == pytest.approx(WORTHWHILE, rel=1e-6)
     assert worthwhile_qat_tokens(objective, 1e9, 1e12, 1.0) > worthwhile_qat_tokens(objective, 1e9, 1e12, 4.0)
-    reached = solve(objective, Problem(bits=(4.0,), params=1e9, fp_tokens=1e12, target_loss=free.loss), 4.0)
+    reached = solve(objective, problem(bits=(4.0,), params=1e9, fp_tokens=1e12, target_loss=free.loss), 4.0)
     assert reached.d_qat == pytest.approx(free.d_qat, rel=1e-6)
     # Where every doubling pays, the balance of both phases is the end.
-    hungry = solve(objective, Problem(bits=(1.0,), params=1e9, fp_tokens=1e10), 1.0)
+    hungry = solve(objective, problem(bits=(1.0,), params=1e9, fp_tokens=1e10), 1.0)
     assert hungry.d_qat == balanced_qat_tokens(objective, 1e9, 1e10, 1.0)
     assert hungry.fraction == pytest.approx(float(objective.best(1e9, hungry.tokens, 1.0)[0][0]), abs=1e-8)
 
 
 def test_every_budget_that_is_used_up_is_named(law: QatLoss) -> None:
     objective = Objective(law=law)
-    both = solve(objective, Problem(bits=(4.0,), memory=2**30, tokens=1e12), 4.0)
+    both = solve(objective, problem(bits=(4.0,), memory=2**30, tokens=1e12), 4.0)
     assert both.binding == ("memory", "tokens")
-    contradictory = Problem(bits=(4.0,), params=1.5e9, tokens=3e11, flops=1e20)
+    contradictory = problem(bits=(4.0,), params=1.5e9, tokens=3e11, flops=1e20)
     plan = solve(objective, contradictory, 4.0)
     assert plan.binding == ("flops",)
     assert plan.tokens < 3e11
@@ -169,10 +168,10 @@ def test_every_budget_that_is_used_up_is_named(law: QatLoss) -> None:
 def test_a_model_fits_exactly_or_not_at_all(law: QatLoss) -> None:
     layout = of_architecture(preset("smollm2-135m"))
     needed = estimate(layout, form="int4").total_bytes
-    fits = solve(Objective(law=law), Problem(bits=(4.0,), layout=layout, memory=needed, tokens=1e10), 4.0)
+    fits = solve(Objective(law=law), problem(bits=(4.0,), layout=layout, memory=needed, tokens=1e10), 4.0)
     assert fits.layout.parameters == 134_515_008
     with pytest.raises(UsageError, match="memory binds at 4 bits"):
-        solve(Objective(law=law), Problem(bits=(4.0,), layout=layout, memory=needed - 1, tokens=1e10), 4.0)
+        solve(Objective(law=law), problem(bits=(4.0,), layout=layout, memory=needed - 1, tokens=1e10), 4.0)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +188,7 @@ def test_a_model_fits_exactly_or_not_at_all(law: QatLoss) -> None:
 )
 def test_impossible_budgets_name_what_binds(law: QatLoss, budgets: dict[str, float], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        solve(Objective(law=law), Problem(bits=(4.0,), **budgets), 4.0)
+        solve(Objective(law=law), problem(bits=(4.0,), **budgets), 4.0)
 
 
 @pytest.mark.parametrize(
@@ -214,5 +213,5 @@ def test_impossible_budgets_name_what_binds(law: QatLoss, budgets: dict[str, flo
 )
 def test_bad_problems_are_refused_in_one_sentence(fields: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
-        Problem(**{"bits": (4.0,), **fields})
+        problem(**{"bits": (4.0,), **fields})
     assert "\n" not in str(caught.value)

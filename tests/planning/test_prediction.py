@@ -14,9 +14,9 @@ from qatplan.laws import (
 )
 from qatplan.planning.fraction_only import advise
 from qatplan.planning.prediction import predict
-from qatplan.planning.problem import Problem
 from qatplan.planning.trust import PlanStatus
-from qatplan.wording import plan
+from qatplan.wording.prediction import prediction_sections
+from tests.support.problems import details, problem, words
 
 Build = Callable[..., FittedLaw]
 
@@ -26,30 +26,30 @@ CHECK = {10: 0.054, 20: 0.106, 50: 0.179, 100: 0.232, 1e3: 0.378, 1e4: 0.482, 1e
 
 @pytest.mark.parametrize(("s_total", "fraction"), CHECK.items())
 def test_published_fraction_law(s_total: float, fraction: float) -> None:
-    advice = advise(Problem(bits=(4.0,), params=1e9, tokens=s_total * 1e9 / 2))
+    advice = advise(problem(bits=(4.0,), params=1e9, tokens=s_total * 1e9 / 2))
     # The list gives three decimals; at S = 1000 the law is .37749, which the list rounds up.
     assert advice.choice.fraction == pytest.approx(fraction, abs=6e-4)
     assert advice.choice.tokens_per_parameter_byte == pytest.approx(s_total)
     assert advice.as_dict()["choice"]["loss"] is None
     assert advice.status is PlanStatus.FRACTION_ONLY
-    assert any(flag.startswith("losses-need-a-sweep") for flag in advice.flags)
-    assert "need a sweep" in plan.fraction_advice(advice)
+    assert any(flag.concern == "losses-need-a-sweep" for flag in advice.flags)
+    assert "need a sweep" in details(advice)
 
 
 def test_too_few_tokens_per_byte_are_refused() -> None:
     with pytest.raises(UsageError, match="S_total > 1"):
-        advise(Problem(bits=(8.0,), params=1e9, tokens=1e9))
-    some = advise(Problem(bits=(4.0, 8.0), params=1e9, tokens=0.9e9))
+        advise(problem(bits=(8.0,), params=1e9, tokens=1e9))
+    some = advise(problem(bits=(4.0, 8.0), params=1e9, tokens=0.9e9))
     assert list(some.excluded) == ["8"]
 
 
 def test_the_fraction_law_takes_size_from_memory_and_tokens_from_flops() -> None:
-    problem = Problem(bits=(2.0, 4.0), memory=2 * 2**30, flops=1e22)
-    advice = advise(problem)
+    asked = problem(bits=(2.0, 4.0), memory=2 * 2**30, flops=1e22)
+    advice = advise(asked)
     assert advice.choice.bits == 4
     assert advice.choice.binding == ("memory", "flops")
-    assert problem.memory_of(problem.layout_of(advice.choice.params), 4.0) <= 2 * 2**30
-    assert any(flag.startswith("bits-not-chosen") for flag in advice.flags)
+    assert asked.memory_of(asked.layout_of(advice.choice.params), 4.0) <= 2 * 2**30
+    assert any(flag.concern == "bits-not-chosen" for flag in advice.flags)
 
 
 @pytest.mark.parametrize(
@@ -63,18 +63,18 @@ def test_the_fraction_law_takes_size_from_memory_and_tokens_from_flops() -> None
 )
 def test_what_the_fraction_law_cannot_answer(fields: dict[str, float], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        advise(Problem(bits=(4.0,), **fields))
+        advise(problem(bits=(4.0,), **fields))
 
 
 def test_a_fitted_fraction_law_brings_its_interval(fitted: Build) -> None:
     fit = fitted(law=QatFraction(a=5.0), draws=np.linspace(4.5, 5.5, 101)[:, None])
-    advice = advise(Problem(bits=(4.0,), params=1e9, tokens=5e10), fit)
+    advice = advise(problem(bits=(4.0,), params=1e9, tokens=5e10), fit)
     low, high = advice.choice.fraction_interval or (0, 0)
     assert advice.choice.fraction == pytest.approx(np.exp(-5 / np.log(100)))
     assert low == pytest.approx(np.exp(-5.4845 / np.log(100)))
     assert high == pytest.approx(np.exp(-4.5155 / np.log(100)))
     assert (
-        advise(Problem(bits=(4.0,), params=1e9, tokens=5e10), fitted(law=QatFraction())).flags[-1][:12]
+        advise(problem(bits=(4.0,), params=1e9, tokens=5e10), fitted(law=QatFraction())).flags[-1].concern
         == "no-intervals"
     )
 
@@ -91,8 +91,8 @@ def test_prediction_is_the_law_s(fitted: Build, law: QatLoss) -> None:
     assert said.optimal_loss < said.loss
     assert said.tokens_per_parameter_byte == pytest.approx(3e11 / (1.5e9 / 2))
     assert said.status is PlanStatus.GOOD
-    text = plan.prediction(said)
-    assert "the best fraction would be" in text
+    text = words(prediction_sections(said))
+    assert "at the best fraction" in text
     assert "nats per token" in text
 
 
@@ -102,7 +102,7 @@ def test_prediction_chooses_the_best_fraction(fitted: Build) -> None:
     assert said.fraction == said.optimal_fraction
     assert said.loss == pytest.approx(said.optimal_loss, abs=1e-12)
     assert said.loss_interval is None
-    assert any(flag.startswith("no-intervals") for flag in said.flags)
+    assert any(flag.concern == "no-intervals" for flag in said.flags)
 
 
 def test_full_precision_prediction(fitted: Build, law: QatLoss) -> None:
@@ -122,7 +122,7 @@ def test_prediction_by_the_fraction_law_and_by_nonembedding_fits(fitted: Build) 
     said = predict(fitted(law=QatFraction()), params=1e9, tokens=5e10, bits=4.0)
     assert said.loss is None
     assert said.fraction == pytest.approx(0.232, abs=5e-4)
-    assert "gives none" in plan.prediction(said)
+    assert "gives no loss" in words(prediction_sections(said))
     other = predict(fitted(n_convention="nonembedding"), params=1e9, tokens=5e10, bits=4.0)
     assert other.params_in_law < 1e9
     assert "inferred from the number of parameters" in other.assumptions[0]

@@ -67,6 +67,13 @@ def kept(expression: str, table: pa.Table = TABLE) -> str:
         ("status == 'diverged'", "c"),
         ("d_total == 2e3", "b"),
         ("d_total==2K", "b"),
+        ("seed == 0 and (bits is null or bits is  not  null and loss is null) and not bits in(4)", "c"),
+        ("corpus == 'is null' or corpus == ' and ' or `corpus` == 'y'", "c"),
+        ("(bits is null) and bits is null", "a"),
+        ("2 < bits + 1 < 4 < d_qat", "c"),
+        ("bits in (1 + 1, n_total / 25)", "bc"),
+        ("n_total < 9999999999999999999999", "abcd"),
+        ("bits == 4" + " or bits == 4" * 700, "b"),
     ],
 )
 def test_expressions(expression: str, expected: str) -> None:
@@ -89,18 +96,41 @@ def test_expressions(expression: str, expected: str) -> None:
         ("corpus + 1 == 2", "a number is expected, and this is a text, at character 1."),
         ("corpus == 1", "'==' compares a text with a number, at character 8."),
         ("(bits == 4) == 1", "'==' compares a condition with a number, at character 13."),
-        ("bits == null", "a column, number or text is expected instead of 'null', at character 9."),
-        ("bits is 4", "'null' is expected instead of '4', at character 9."),
+        ("bits == null", "'null' is not understood (write is null or is not null), at character 9."),
+        ("bits is 4", "'is' is not understood (write is null or is not null), at character 6."),
         ("bits in 4", "'(' is expected instead of '4', at character 9."),
         ("bits in ()", "a column, number or text is expected instead of ')', at character 10."),
         ("(bits == 4", "')' is expected instead of the end, at character 11."),
         ("bits == 4)", "')' is not expected here, at character 10."),
         ("bits == 4 seed == 0", "'seed' is not expected here, at character 11."),
         ("n_total > 4GB", "'4GB' is a number of bytes where a count is expected; write for instance 4B or 4e9,"),
-        ("__import__('os')", "'__import__' is no column of a run"),
-        ("bits.real == 4", "'.' is not understood, at character 5."),
-        ("2 ** 9 == 1", "instead of '*', at character 4."),
-        ("(" * 200 + "bits == 4" + ")" * 200, "more than 100 levels are nested"),
+        ("__import__('os')", "'(' is not expected here, at character 11."),
+        ("__import__ == 1", "'__import__' is no column of a run; allowed are"),
+        ("transitions == 1", "'transitions' is no column of a run"),
+        ("bits.real == 4", "'bits.real' is no column of a run (did you mean 'bits'?), at character 1."),
+        ("2 ** 9 == 1", "'**' is not understood (allowed are or, and, not, ==,"),
+        ("2 % 9 == 1", "'%' is not understood (allowed are or, and, not, ==,"),
+        ("(" * 200 + "bits == 4" + ")" * 200, "more than 100 levels are nested, at character 101."),
+        ("not " * 200 + "bits == 4", "more than 100 levels are nested, at character 401."),
+        ("-(" * 100 + "bits" + ")" * 100 + " == 4", "more than 100 levels are nested, at character 101."),
+        ("1" + "+1" * 200 + " == bits", "more than 100 levels are nested"),
+        ("1" + "+1" * 4000 + " == bits", "more than 100 levels are nested"),
+        ("(" * 100_000, "--rows has 100000 characters; 10000 are allowed."),
+        (
+            "bits == " + "4" * 5000,
+            "4...' is not a count such as 300M, 1.5B or 2e9: it is out of range, at",
+        ),
+        ("1 == bits in (2, 4)", "'in' is not expected here, at character 11."),
+        ("bits in (2, 4) == 1", "'==' is not expected here, at character 16."),
+        ("bits in (2) + 1", "'+' is not expected here, at character 13."),
+        ("bits is null + 1 == 2", "'+' is not expected here, at character 14."),
+        ("bits not in 4", "'(' is expected instead of '4', at character 13."),
+        ("bits in (2, null)", "'null' is not understood (write is null or is not null), at character 13."),
+        ("bits in (2,,)", "a column, number or text is expected instead of ',', at character 12."),
+        ("bits in (2, corpus)", "'in' compares a number with a text, at character 6."),
+        ("(bits, 4) == 1", "')' is expected instead of ',', at character 6."),
+        ("1 + not bits == 4", "a column, number or text is expected instead of 'not', at character 5."),
+        ("corpus == 'x' 'y'", "''y'' is not expected here, at character 15."),
         ("bits == 4 or " * 1000 + "bits == 4", "10000 are allowed."),
     ],
 )
@@ -221,6 +251,36 @@ def test_selection_is_what_plain_python_keeps(condition: tuple[str, Any], drawn:
     ]
     expected = [row["run_id"] for row in rows if reference(row) is True]
     assert runs.select(runs.table(rows), expression).column("run_id").to_pylist() == expected
+
+
+COMPARISON = st.lists(
+    st.lists(st.sampled_from(["seed", "n_total", "d_fp", "1", "2.5", "- d_fp", "+ 3"]), min_size=1, max_size=4),
+    min_size=2,
+    max_size=3,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), st.lists(COMPARISON, min_size=1, max_size=4))
+def test_precedence_is_pythons(data: st.DataObject, comparisons: list[list[list[str]]]) -> None:
+    def join(parts: list[str], signs: list[str]) -> str:
+        drawn = [data.draw(st.sampled_from(signs)) for _ in parts[1:]]
+        return parts[0] + "".join(f" {sign} {part}" for sign, part in zip(drawn, parts[1:], strict=True))
+
+    chains = [join([join(terms, ["+", "-", "*", "/"]) for terms in sides], list(OPERATORS)) for sides in comparisons]
+    text = join([data.draw(st.sampled_from(["", "not ", "not not "])) + chain for chain in chains], ["and", "or"])
+    row = {
+        "run_id": "a",
+        "n_total": 3,
+        "d_fp": 2,
+        "d_qat": 0,
+        "d_total": 2,
+        "seed": 5,
+        "loss": 1.0,
+        "status": "finished",
+    }
+    chosen = runs.select(runs.table([row]), text)
+    assert chosen.num_rows == bool(eval(text, {}, row))
 
 
 @given(st.text(alphabet="bits seed()<=>!'\"+-*/0.,andornull", max_size=20))

@@ -101,7 +101,8 @@ def remote(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Obje
 def test_the_lease_of_a_dead_process_here_is_free_at_once(remote: ObjectStorage) -> None:
     code = (
         "import os, sys; from qatplan.storage import lease; from qatplan.storage.object_store import ObjectStorage\n"
-        "lease.SETTLE_SECONDS = 0; lease.Lease(ObjectStorage(sys.argv[1])).take(); os._exit(1)"
+        "store = ObjectStorage(sys.argv[1]); lease.SETTLE_SECONDS = 0\n"
+        "lease.Lease(store, store.age_seconds).take(); os._exit(1)"
     )
     subprocess.run([sys.executable, "-c", code, remote.location], check=False)
     assert remote.exists(lease.KEY)
@@ -116,7 +117,7 @@ def test_the_lease_of_a_process_elsewhere_ends_by_itself(
         lease.KEY, json.dumps({"token": "other", "host": "far", "pid": 7, "process": "boot pid:[1] 7 1"}).encode()
     )
     with pytest.raises(UsageError, match=r"process 7 on far.*its lease ends 60 seconds"):
-        Lease(remote).take()
+        Lease(remote, remote.age_seconds).take()
     monkeypatch.setattr(lease, "SECONDS", 0.0)
     with remote.hold() as check:
         check()

@@ -84,6 +84,15 @@ def test_qat_learning_rates_by_bit_width() -> None:
             'activation_quantizers quest gives every token .* needs activation_granularities = "token"',
         ),
         (document(qat_learning_rates={"two": 1}), "key 'two' is not a bit width"),
+        (document(cooldowns=0), "grid 1: cooldowns 0 is not a number from 0.01 to 1"),
+        (document(qat_decays=[1, 2]), "grid 1: qat_decays 2 is not a number from 0.01 to 1"),
+        (document(bits=15), "grid 1: bits: 15 is not a bit width of quantizer paretoq"),
+        (document(bits=[4, 16], activation_bits=8), "grid 1: bits 16 trains .* activation_bits can only be full"),
+        (document(bits=16, updates="transition-rate"), "grid 1: bits 16 .* updates can only be learning-rate"),
+        (
+            document(schedules=["fused", "fused-late"], qat_decays=0.5),
+            "qat_decays .* fused-late begins with the cooldown",
+        ),
     ],
 )
 def test_every_mistake_has_its_sentence(content: dict[str, Any], sentence: str) -> None:

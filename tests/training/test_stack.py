@@ -112,6 +112,24 @@ def test_a_stack_trains_each_branch_as_if_it_were_alone(
         )
 
 
+def test_a_second_phase_in_full_precision_is_a_branch_like_others(
+    trunk: SegmentConfig, trunk_end: State, runtime: Runtime
+) -> None:
+    quantized = branch(trunk, "paretoq", 4, 62)
+    control = replace(quantized, quantization=None)
+    assert control.stack == quantized.stack
+    ends = dict(train_together([control, quantized], [trunk_end] * 2, runtime))
+    for number, config in enumerate((control, quantized)):
+        alike(ends[number], train(config, trunk_end, runtime))
+    assert ends[0].ranges == {}
+    assert evaluate(control, ends[0], runtime).loss < evaluate(quantized, ends[1], runtime).loss
+    # Only the rates set it apart from a cooldown of the same steps.
+    cooldown = replace(control, kind="cooldown", switch=None)
+    alone = replace(SWITCH, learning_rate=1.0, rewarmup_steps=0)
+    same = train(replace(control, switch=alone), trunk_end, runtime)
+    torch.testing.assert_close(same.weights, train(cooldown, trunk_end, runtime).weights, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize(
     "activation",
     [EIGHT_BITS, *(Activation(quantizer=name, bits=8, granularity="token") for name in ("rtn", "quest"))],

@@ -8,11 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any, Final
 
-import numpy as np
-
-from qatplan.laws.inputs import Floats
 from qatplan.planning.candidate import Candidate
-from qatplan.planning.numeric import first_below
 from qatplan.planning.objective import Objective
 
 COLUMNS: Final = ("n_total", "d_total", "d_qat", "bits", "schedule", "seed", "corpus_digest", "quantizer", "loss")
@@ -36,11 +32,16 @@ class Measured:
     """Standard error of the mean; None from a single pair."""
     pairs: int
 
+    @property
+    def sure(self) -> bool:
+        """Whether the gain is more than twice its standard error."""
+        return self.error is not None and abs(self.gain) > 2.0 * self.error
+
 
 def measured_fusion(rows: Iterable[Mapping[str, Any]], bits: float) -> Measured | None:
     """The gain of fusing at one bit width; None without runs of both schedules that are alike in all else.
 
-    Within each (parameters, tokens, seed, corpus, quantizer) the best classic run is held against the best fused one,
+    Within each (parameters, tokens, seed, corpus, quantizer) the best classic run is compared with the best fused one,
     so that each schedule has its own best fraction. A schedule tried at more fractions has the better chance: compare
     curves over the same fractions.
     """
@@ -59,67 +60,65 @@ def measured_fusion(rows: Iterable[Mapping[str, Any]], bits: float) -> Measured 
     return Measured(bits=bits, gain=fmean(gains), error=error, pairs=len(gains))
 
 
-def advice(
-    objective: Objective, plan: Candidate, measured: Measured | None, *, given_model: bool = False
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Fusion:
+    """Whether to let the cooldown of the learning rate fall into the QAT phase."""
+
+    advised: bool
+    why: str
+    source: str
+    gain: float | None = None
+    """Of log loss, measured."""
+    pairs: int = 0
+    """Of runs behind it."""
+    saved_tokens: float | None = None
+    """Tokens beyond the plan's that the classic schedule would need for the same loss; None where none suffice."""
+    saved_tokens_range: tuple[float | None, float | None] | None = None
+    """The same for the gains that the paper reports, where no runs measure them."""
+
+
+def advice(objective: Objective, plan: Candidate, measured: Measured | None, *, given_model: bool = False) -> Fusion:
     """Whether to fuse at this plan, why, and what it saves in tokens.
 
     Measured runs outweigh the paper; fusing is advised where it gains more than twice its standard error. Where only
-    the paper speaks, `saved_tokens` is null and `saved_tokens_range` holds what the law makes of the reported gains;
-    its upper end is null where no number of tokens reaches them. A given model has had its cooldown.
+    the paper speaks, the gains it reports are put into tokens by the law. A given model has had its cooldown.
     """
+
+    def saved(loss: float) -> float | None:
+        start = math.log(plan.tokens)
+        found = objective.log_tokens_at_best(plan.n, plan.bits, loss, start, start + _FAR)
+        return None if found is None else math.exp(found) - plan.tokens
+
     if given_model:
-        return {
-            "advised": False,
-            "why": "that takes a checkpoint from before the cooldown, and a given model counts as finished",
-            "source": "the schedules of " + _PAPER,
-            "gain": None,
-            "pairs": 0,
-            "saved_tokens": None,
-            "saved_tokens_range": None,
-        }
-    if measured is None:
-        advised = plan.bits >= 4
-        why = (
-            "gains of 0.06 to 1.7 % in perplexity, often worth over 10 % of the tokens, were reported at 4 and 6 bits"
-            if advised
-            else "no gain, and at times harm, was reported at 1 and 2 bits"
-            + ("; 3 bits were not reported" if 2 < plan.bits < 4 else "")
+        return Fusion(
+            advised=False,
+            why="that takes a checkpoint from before the cooldown, and a given model counts as finished",
+            source="the schedules of " + _PAPER,
         )
-        return {
-            "advised": advised,
-            "why": why,
-            "source": f"{_PAPER}; no runs of both schedules at {plan.bits:g} bits were given",
-            "gain": None,
-            "pairs": 0,
-            "saved_tokens": None,
-            # A gain in perplexity p takes -ln(1 - p) off the loss.
-            "saved_tokens_range": [_saved(objective, plan, plan.loss + math.log1p(-gain)) for gain in REPORTED]
-            if advised
-            else None,
-        }
-    sure = measured.error is not None and abs(measured.gain) > 2.0 * measured.error
-    advised = measured.gain > 0 and sure
-    verdict = "lowers" if measured.gain > 0 else "raises"
-    spread = "" if measured.error is None else f" (standard error {100 * measured.error:.2g} %)"
-    return {
-        "advised": advised,
-        "why": f"fusing {verdict} the loss by {100 * abs(measured.gain):.2g} %{spread}"
-        + ("" if sure else ", which these pairs cannot tell from nothing"),
-        "source": f"{measured.pairs} pairs of the runs given, each schedule at its own best fraction",
-        "gain": measured.gain,
-        "pairs": measured.pairs,
-        "saved_tokens": _saved(objective, plan, plan.loss * math.exp(-measured.gain)) if advised else None,
-        "saved_tokens_range": None,
-    }
-
-
-def _saved(objective: Objective, plan: Candidate, loss: float) -> float | None:
-    """Tokens beyond the plan's that the classic schedule would need for the fused loss; None where none suffice."""
-
-    def best(log_tokens: Floats) -> Floats:
-        return objective.best(plan.n, np.exp(log_tokens), plan.bits)[1]
-
-    start = math.log(plan.tokens)
-    found = first_below(best, loss, start, start + _FAR)
-    return None if found is None else math.exp(found) - plan.tokens
+    if measured is None:
+        source = f"{_PAPER}; no runs of both schedules at {plan.bits:g} bits were given"
+        if plan.bits < 4:
+            beyond = "; 3 bits were not reported" if plan.bits > 2 else ""
+            why = f"no gain, and at times harm, was reported at 1 and 2 bits{beyond}"
+            return Fusion(advised=False, why=why, source=source)
+        # A gain in perplexity p takes -ln(1 - p) off the loss.
+        low, high = (saved(plan.loss + math.log1p(-gain)) for gain in REPORTED)
+        return Fusion(
+            advised=True,
+            why="gains of 0.06 to 1.7 % in perplexity, often worth over 10 % of the tokens, were reported at 4 and 6 "
+            "bits",
+            source=source,
+            saved_tokens_range=(low, high),
+        )
+    advised = measured.gain > 0 and measured.sure
+    verb = "lowers" if measured.gain > 0 else "raises"
+    error = "" if measured.error is None else f" (standard error {100 * measured.error:.2g} %)"
+    doubt = "" if measured.sure else ", which these pairs cannot tell from nothing"
+    return Fusion(
+        advised=advised,
+        why=f"fusing {verb} the loss by {100 * abs(measured.gain):.2g} %{error}{doubt}",
+        source=f"{measured.pairs} pairs of the runs given, each schedule at its own best fraction",
+        gain=measured.gain,
+        pairs=measured.pairs,
+        saved_tokens=saved(plan.loss * math.exp(-measured.gain)) if advised else None,
+    )

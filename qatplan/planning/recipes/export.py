@@ -11,13 +11,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from qatplan.errors import UsageError
-from qatplan.planning.recipes.recipe import Recipe
+from qatplan.planning.fraction_only import FractionAdvice
+from qatplan.planning.recipes.recipe import Recipe, recipe
+from qatplan.planning.recommend import Recommendation
+from qatplan.storage.atomic import write_bytes
 
 
-def export(recipe: Recipe, tool: str) -> str:
+def export(
+    advice: Recommendation | FractionAdvice,
+    tool: str,
+    out: Path,
+    *,
+    batch_tokens: float,
+    learning_rate: float | None = None,
+    qat_learning_rate: float | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a plan's recipe for a tool of `WRITERS` to a file, in steps of `batch_tokens` tokens.
+
+    Raises UsageError for an unknown tool, a file that exists, advice without a schedule, and what a tool cannot hold.
+    """
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out} exists; --force overwrites it.")
+    if isinstance(advice, FractionAdvice):
+        raise UsageError("an export needs a fit of qat-loss: the fraction law chooses no bits and no schedule.")
+    made = recipe(advice, batch_tokens=batch_tokens, learning_rate=learning_rate, qat_learning_rate=qat_learning_rate)
+    write_bytes(out, written(made, tool).encode())
+
+
+def written(recipe: Recipe, tool: str) -> str:
     """The file's text for `torchao`, `paretoq`, `torchtitan` or `yaml`; raises UsageError for what it cannot hold."""
     if tool not in WRITERS:
         raise UsageError(f"export {tool!r} is not known; it must be one of {', '.join(WRITERS)}.")
@@ -46,7 +72,7 @@ def _torchao(recipe: Recipe) -> str:
         raise UsageError(f"torchao's integer QAT has 2 to 8 whole bits, and the plan has {recipe.bits:g}; export yaml.")
     table = recipe.embedding_bits
     embeddings = table == int(table) and 2 <= table <= 8
-    said = (
+    remarks = (
         "torchao quantizes with steps of max|w| / p recomputed at every step, not with learned ones (LSQ, ParetoQ)",
         f"embeddings are fake-quantized to {table:g} bits per row too; a tied head must be passed by name in `skip`"
         if embeddings
@@ -60,7 +86,7 @@ def _torchao(recipe: Recipe) -> str:
     )
     return f'''"""{recipe.bits:g}-bit weights from step {recipe.switch_step} of {recipe.steps}, for torchao 0.18."""
 
-{_remarks(recipe, *said)}
+{_remarks(recipe, *remarks)}
 import torch
 from torchao.quantization import IntxWeightOnlyConfig, quantize_
 from torchao.quantization.granularity import PerAxis, PerGroup
@@ -114,7 +140,7 @@ def _paretoq(recipe: Recipe) -> str:
     ternary = abs(recipe.bits - 1.585) < 0.01
     if recipe.bits not in widths and not ternary:
         raise UsageError(f"ParetoQ has 1, 1.58, 2, 3 and 4 bits, and the plan has {recipe.bits:g}; export yaml.")
-    said = [
+    remarks = [
         "ParetoQ trains the QAT phase alone: INPUT_MODEL is the full-precision model, trained elsewhere for "
         f"{recipe.switch_step} steps"
         if recipe.given_fp_tokens is None
@@ -123,7 +149,7 @@ def _paretoq(recipe: Recipe) -> str:
         + ("" if recipe.group_size is None else f"; the plan's groups of {recipe.group_size} cannot be expressed"),
     ]
     if recipe.schedule == "fused":
-        said.append(
+        remarks.append(
             "the optimizer's state does not carry over from full precision, as the fused schedule would have it"
         )
     rate = "$QAT_LEARNING_RATE" if recipe.qat_learning_rate is None else f"{recipe.qat_learning_rate!r}"
@@ -131,7 +157,7 @@ def _paretoq(recipe: Recipe) -> str:
     checks = "".join(f': "${{{name}:?}}"\n' for name in ("INPUT_MODEL", "TRAIN_DATA", "LOCAL_DIR", *needs))
     return f"""#!/bin/sh
 # ParetoQ, {recipe.bits:g}-bit weights: {recipe.qat_steps} steps of {recipe.batch_tokens} tokens.
-{_remarks(recipe, *said)}set -eu
+{_remarks(recipe, *remarks)}set -eu
 {checks}DEVICES="${{DEVICES:-1}}"
 if [ "$(({recipe.sequences} % DEVICES))" -ne 0 ]; then
   echo "a batch of {recipe.sequences} sequences is not divided by $DEVICES devices" >&2
@@ -160,7 +186,7 @@ torchrun --nnodes=1 --nproc_per_node="$DEVICES" train.py \\
 
 def _torchtitan(recipe: Recipe) -> str:
     """A Python module that sets both phases on a torchtitan configuration."""
-    said = [
+    remarks = [
         "torchtitan 0.3.0 has converters for float8, MXFP8 and NVFP4 and none for integer QAT: its configuration sets "
         "lengths and rates, and the quantizer has to be inserted by a converter of your own (torchao's QATConfig; "
         "export torchao writes it)",
@@ -170,7 +196,7 @@ def _torchtitan(recipe: Recipe) -> str:
         "the first phase has not read",
     ]
     if recipe.schedule == "fused":
-        said.append("the optimizer's state does not carry over, as the fused schedule would have it")
+        remarks.append("the optimizer's state does not carry over, as the fused schedule would have it")
     decay = recipe.cooldown_steps / recipe.switch_step if recipe.switch_step else 0.0
     first = f'''
 
@@ -184,7 +210,7 @@ def full_precision(config):
 '''
     return f'''"""A plan for torchtitan 0.3.0: {recipe.switch_step} steps, then {recipe.qat_steps} of QAT."""
 
-{_remarks(recipe, *said)}
+{_remarks(recipe, *remarks)}
 from torchtitan.components.optimizer import LRSchedulersContainer
 
 LEARNING_RATE = {recipe.learning_rate!r}  # peak of the full-precision phase; None leaves the optimizer's own

@@ -76,12 +76,12 @@ def recipe(
         if rate is not None and not (math.isfinite(rate) and rate > 0):
             raise UsageError(f"{name} is {rate:g}, but it must be a finite number above 0.")
     plan, problem = advice.choice.plan, advice.problem
-    if batch_tokens < problem.sequence:
+    sequence, given = problem.training.sequence, problem.budgets.fp_tokens
+    if batch_tokens < sequence:
         raise UsageError(
-            f"batch tokens is {batch_tokens:.0f}, but a batch holds at least one sequence of {problem.sequence} tokens."
+            f"batch tokens is {batch_tokens:.0f}, but a batch holds at least one sequence of {sequence} tokens."
         )
-    batch = round(batch_tokens / problem.sequence) * problem.sequence
-    given = problem.fp_tokens
+    batch = round(batch_tokens / sequence) * sequence
     switch = 0 if given is not None else round(plan.d_fp / batch)
     quantized = round(plan.d_qat / batch)
     if quantized < 1 or (given is None and switch < 1 and plan.d_fp > 0):
@@ -89,7 +89,7 @@ def recipe(
             f"batch tokens is {batch}, but the phases have {plan.d_fp:.4g} and {plan.d_qat:.4g} tokens; each needs "
             "at least one step."
         )
-    fused = bool(advice.fused["advised"]) and given is None
+    fused = advice.fusion.advised and given is None
     notes = [
         "the ratio of the two learning rates and the length of the re-warmup are not public for the paper's runs: tune "
         "them in small runs at this bit width",
@@ -97,16 +97,16 @@ def recipe(
     if learning_rate is None or qat_learning_rate is None:
         notes.append("peak learning rates were not given; set them before training")
     if batch != round(batch_tokens):
-        notes.append(f"a batch is {batch // problem.sequence} whole sequences, {batch} tokens")
+        notes.append(f"a batch is {batch // sequence} whole sequences, {batch} tokens")
     if fused:
         notes.append("fused: the optimizer and the learning rate carry over the switch without a cooldown")
     return Recipe(
         params=round(plan.layout.parameters),
         bits=plan.bits,
-        group_size=problem.group_size,
-        embedding_bits=problem.form(plan.bits).embedding_bits,
+        group_size=problem.serving.group_size,
+        embedding_bits=problem.serving.form(plan.bits).embedding_bits,
         batch_tokens=batch,
-        sequence=problem.sequence,
+        sequence=sequence,
         switch_step=switch,
         steps=switch + quantized,
         given_fp_tokens=given,

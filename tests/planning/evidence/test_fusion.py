@@ -7,8 +7,8 @@ import pytest
 from qatplan.laws import QatLoss
 from qatplan.planning.evidence.fusion import advice, measured_fusion
 from qatplan.planning.objective import Objective
-from qatplan.planning.problem import Problem
 from qatplan.planning.solve import solve
+from tests.support.problems import problem
 
 
 def run(schedule: str, loss: float | None, seed: int = 0, bits: float = 4.0, d_qat: int = 10) -> dict[str, object]:
@@ -41,26 +41,26 @@ def test_best_against_best_within_each_setting() -> None:
 
 def test_runs_outweigh_the_paper(law: QatLoss) -> None:
     objective = Objective(law=law)
-    plan = solve(objective, Problem(bits=(4.0,), params=1e9, tokens=1e11), 4.0)
-    assert advice(objective, plan, None)["advised"] is True
+    plan = solve(objective, problem(bits=(4.0,), params=1e9, tokens=1e11), 4.0)
+    assert advice(objective, plan, None).advised is True
     harmful = measured_fusion(
         [r for s in range(3) for r in (run("classic", 2.0, s), run("fused", 2.1 + s / 100, s))], 4.0
     )
-    assert advice(objective, plan, harmful)["advised"] is False
+    assert advice(objective, plan, harmful).advised is False
     once = measured_fusion([run("classic", 2.0), run("fused", 1.9)], 4.0)
     unsure = advice(objective, plan, once)
-    assert unsure["advised"] is False
-    assert "cannot tell" in unsure["why"]
+    assert unsure.advised is False
+    assert "cannot tell" in unsure.why
 
 
 def test_saved_tokens_are_what_the_classic_schedule_would_need(law: QatLoss) -> None:
     objective = Objective(law=law)
-    plan = solve(objective, Problem(bits=(4.0,), params=1e9, tokens=1e11), 4.0)
+    plan = solve(objective, problem(bits=(4.0,), params=1e9, tokens=1e11), 4.0)
     helpful = measured_fusion(
         [r for s in range(3) for r in (run("classic", 2.0, s), run("fused", 1.99 + s / 1e4, s))], 4.0
     )
     assert helpful is not None
     said = advice(objective, plan, helpful)
-    assert said["advised"] is True
-    reached = float(objective.best(1e9, plan.tokens + said["saved_tokens"], 4.0)[1][0])
+    assert said.advised is True
+    reached = float(objective.best(1e9, plan.tokens + said.saved_tokens, 4.0)[1][0])
     assert reached == pytest.approx(plan.loss * math.exp(-helpful.gain), abs=1e-9)

@@ -18,14 +18,11 @@ from qatplan.laws import (
     Status,
     optimal_fraction,
 )
+from qatplan.planning.intervals import draws_of
 from qatplan.planning.next_runs.candidates import CandidateRuns, candidates
-from qatplan.planning.next_runs.design import (
-    Knowledge,
-    _directions,
-    design,
-    knowledge,
-    select,
-)
+from qatplan.planning.next_runs.design import design
+from qatplan.planning.next_runs.knowledge import Knowledge, _directions, knowledge
+from qatplan.planning.next_runs.selection import select
 
 Build = Callable[..., FittedLaw]
 RANGES = {"n": (1e7, 8e7), "d_total": (1e9, 8e9), "bits": (2.0, 4.0)}
@@ -92,7 +89,9 @@ def test_design_halves_what_random_runs_leave_open(fitted: Build) -> None:
     assert [run.variance_left for run in said.runs] == sorted((r.variance_left for r in said.runs), reverse=True)
     assert said.runs[-1].variance_left == said.variance_left
     possible = candidates(fit, bits=(2.0, 4.0), budget=1e19)
-    known, _ = knowledge(fit, possible, target="fraction", params=1e9, tokens=1e11, bits=(2.0, 4.0))
+    known, _ = knowledge(
+        fit, draws_of(fit, 0.95), possible, target="fraction", params=1e9, tokens=1e11, bits=(2.0, 4.0)
+    )
     rng, gained = np.random.default_rng(1), []
     for _ in range(20):
         chosen: list[int] = []

@@ -15,10 +15,10 @@ import pytest
 from qatplan.cli.app import main
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw
-from qatplan.planning.problem import Problem
-from qatplan.planning.recipes.export import WRITERS, export
+from qatplan.planning.recipes.export import WRITERS, written
 from qatplan.planning.recipes.recipe import Recipe, recipe
 from qatplan.planning.recommend import recommend
+from tests.support.problems import problem
 
 Build = Callable[..., FittedLaw]
 PLAN = Recipe(
@@ -29,14 +29,14 @@ PLAN = Recipe(
 
 
 def test_phases_add_up_to_the_plan(fitted: Build) -> None:
-    advice = recommend(fitted(), Problem(bits=(4.0,), params=1e9, tokens=2e11))
+    advice = recommend(fitted(), problem(bits=(4.0,), params=1e9, tokens=2e11))
     held = recipe(advice, batch_tokens=2**20)
     plan = advice.choice.plan
     assert held.schedule == "fused"
     assert held.cooldown_steps == 0
     assert held.switch_step * 2**20 == pytest.approx(plan.d_fp, abs=2**19)
     assert held.qat_steps * 2**20 == pytest.approx(plan.d_qat, abs=2**19)
-    classic = recipe(recommend(fitted(), Problem(bits=(2.0,), params=1e9, tokens=2e11)), batch_tokens=2**20)
+    classic = recipe(recommend(fitted(), problem(bits=(2.0,), params=1e9, tokens=2e11)), batch_tokens=2**20)
     assert classic.schedule == "classic"
     assert classic.cooldown_steps == pytest.approx(0.2 * classic.switch_step, abs=1)
     uneven = recipe(advice, batch_tokens=2e6)
@@ -54,28 +54,28 @@ def test_phases_add_up_to_the_plan(fitted: Build) -> None:
 
 
 def test_continuation_has_one_phase(fitted: Build) -> None:
-    advice = recommend(fitted(), Problem(bits=(4.0,), params=1e9, fp_tokens=1e11, tokens=2e10))
+    advice = recommend(fitted(), problem(bits=(4.0,), params=1e9, fp_tokens=1e11, tokens=2e10))
     held = recipe(advice, batch_tokens=2**20)
     assert (held.switch_step, held.warmup_steps, held.cooldown_steps) == (0, 0, 0)
     assert held.steps == round(2e10 / 2**20)
     assert held.given_fp_tokens == 1e11
-    assert "def full_precision" not in export(held, "torchtitan")
+    assert "def full_precision" not in written(held, "torchtitan")
 
 
 def test_yaml_holds_every_field() -> None:
-    lines = [line for line in export(PLAN, "yaml").splitlines() if not line.startswith("#")]
+    lines = [line for line in written(PLAN, "yaml").splitlines() if not line.startswith("#")]
     read = {name: json.loads(value) for name, value in (line.split(": ", 1) for line in lines)}
     assert read == {k: v for k, v in PLAN.as_dict().items() if k != "notes"}
 
 
 def test_small_rates_are_numbers_in_yaml_1_1() -> None:
     """Its floats have a point (yaml.org/type/float.html); PyYAML reads 1e-05 as a word."""
-    text = export(dataclasses.replace(PLAN, learning_rate=1e-5, qat_learning_rate=1.5e-7), "yaml")
+    text = written(dataclasses.replace(PLAN, learning_rate=1e-5, qat_learning_rate=1.5e-7), "yaml")
     for name, value in (("learning_rate", 1e-5), ("qat_learning_rate", 1.5e-7)):
-        written = re.search(rf"^{name}: (\S+)$", text, re.MULTILINE)
-        assert written is not None
-        assert re.fullmatch(r"[-+]?[0-9]+\.[0-9]*([eE][-+][0-9]+)?", written[1])
-        assert float(written[1]) == value
+        found = re.search(rf"^{name}: (\S+)$", text, re.MULTILINE)
+        assert found is not None
+        assert re.fullmatch(r"[-+]?[0-9]+\.[0-9]*([eE][-+][0-9]+)?", found[1])
+        assert float(found[1]) == value
 
 
 def test_torchtitan_takes_both_phases() -> None:
@@ -84,7 +84,7 @@ def test_torchtitan_takes_both_phases() -> None:
     trainer = pytest.importorskip("torchtitan.trainer")
     optimizer = pytest.importorskip("torchtitan.components.optimizer")
     said: dict[str, object] = {}
-    exec(export(PLAN, "torchtitan"), said)
+    exec(written(PLAN, "torchtitan"), said)
     config = trainer.Trainer.Config(optimizer=optimizer.default_adamw(lr=1.0))
     said["full_precision"](config)  # type: ignore[operator]
     assert config.training.steps == 700
@@ -105,7 +105,7 @@ def test_torchtitan_takes_both_phases() -> None:
 
 @pytest.mark.parametrize("tool", ["torchao", "torchtitan"])
 def test_python_recipes_parse(tool: str) -> None:
-    ast.parse(export(PLAN, tool))
+    ast.parse(written(PLAN, tool))
 
 
 def test_torchao_builds_and_quantizes_a_model() -> None:
@@ -113,7 +113,7 @@ def test_torchao_builds_and_quantizes_a_model() -> None:
     pytest.importorskip("torchao")
     for bits, group in ((2.0, None), (4.0, 32), (8.0, None)):
         said: dict[str, object] = {}
-        exec(export(dataclasses.replace(PLAN, bits=bits, group_size=group), "torchao"), said)
+        exec(written(dataclasses.replace(PLAN, bits=bits, group_size=group), "torchao"), said)
         model = torch.nn.Sequential(torch.nn.Embedding(16, 64), torch.nn.Linear(64, 32), torch.nn.Linear(32, 8))
         said["prepare"](model, skip=("2",))  # type: ignore[operator]
         assert [type(m).__name__ for m in model] == ["FakeQuantizedEmbedding", "FakeQuantizedLinear", "Linear"]
@@ -126,7 +126,7 @@ def test_torchao_builds_and_quantizes_a_model() -> None:
 
 
 def test_rates_rise_hold_and_fall_in_both_phases() -> None:
-    text = export(PLAN, "torchao")
+    text = written(PLAN, "torchao")
     said: dict[str, object] = {"SWITCH_STEP": PLAN.switch_step, "STEPS": PLAN.steps}
     exec(text[text.index("def lr_factor") :], said)
     factor: Callable[[int], float] = said["lr_factor"]  # type: ignore[assignment]
@@ -140,7 +140,7 @@ def test_rates_rise_hold_and_fall_in_both_phases() -> None:
 
 def test_paretoq_is_a_valid_script_of_known_flags(tmp_path: Path) -> None:
     path = tmp_path / "run.sh"
-    path.write_text(export(PLAN, "paretoq"))
+    path.write_text(written(PLAN, "paretoq"))
     assert subprocess.run(["sh", "-n", path]).returncode == 0
     text = path.read_text()
     assert "--w_bits 4" in text
@@ -153,13 +153,13 @@ def test_paretoq_is_a_valid_script_of_known_flags(tmp_path: Path) -> None:
         "gradient_accumulation_steps", "weight_decay", "lr_scheduler_type", "warmup_steps",
     }  # fmt: skip
     assert set(re.findall(r"^  --(\w+)", text, re.MULTILINE)) == known
-    assert "--w_bits 0" in export(dataclasses.replace(PLAN, bits=1.58), "paretoq")
+    assert "--w_bits 0" in written(dataclasses.replace(PLAN, bits=1.58), "paretoq")
 
 
 def test_paretoq_is_called_with_the_whole_batch(tmp_path: Path) -> None:
     """Run with a torchrun that prints what it is given: the batch is split over devices, or refused."""
     script, called = tmp_path / "run.sh", tmp_path / "torchrun"
-    script.write_text(export(PLAN, "paretoq"))
+    script.write_text(written(PLAN, "paretoq"))
     called.write_text('#!/bin/sh\nfor a in "$@"; do echo "$a"; done\n')
     called.chmod(0o755)
     given = {"PATH": f"{tmp_path}:/usr/bin:/bin", "INPUT_MODEL": "m", "TRAIN_DATA": "d", "LOCAL_DIR": "l"}
@@ -180,7 +180,7 @@ def test_paretoq_is_called_with_the_whole_batch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("tool", "bits"), [("torchao", 1.0), ("torchao", 2.5), ("paretoq", 8.0)])
 def test_what_a_tool_cannot_hold_is_refused(tool: str, bits: float) -> None:
     with pytest.raises(UsageError, match="export yaml"):
-        export(dataclasses.replace(PLAN, bits=bits), tool)
+        written(dataclasses.replace(PLAN, bits=bits), tool)
 
 
 def test_command(fitted: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

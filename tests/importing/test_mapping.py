@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qatplan.errors import UsageError
-from qatplan.importing.formulas import parse_formula
+from qatplan.importing.mapping import parse_formula
 from qatplan.importing.values import CellError
 
 COLUMNS = ("flops", "n", "train/loss", "val loss", "d.x", "6*n")
@@ -33,6 +34,7 @@ ROW = {"flops": "6e20", "n": 10**6, "train/loss": 3.5, "val loss": "2.5", "d.x":
         ("'val loss' * 2", 5.0, True),
         ("`train/loss` / 'val loss'", 1.4, True),
         ("(((n)))", 10**6, False),
+        ("n / 1.5M", 2 / 3, True),
     ],
 )
 def test_formulas(text: str, expected: Any, computed: bool) -> None:
@@ -63,17 +65,24 @@ def test_unusable_operands_are_said() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("flop", r"no column 'flop' \(did you mean 'flops'\?\)"),
-        ("xyz", "no column 'xyz'; its columns are flops, n, train/loss"),
-        ("n+1", r"'\+' is not understood"),
-        ("flops/", "missing at the end"),
-        ("flops/(6*n", r"a '\)' is missing"),
-        ("flops/)", r"'\)' is not expected there"),
-        ("flops n", "'n' is not expected there"),
+        ("flop", r"no column 'flop' \(did you mean 'flops'\?\), at character 1\."),
+        ("n*xyz", "no column 'xyz'; its columns are flops, n, train/loss, .*, at character 3."),
+        ("n+1", r"'\+' is not understood \(allowed are \*, /\), at character 2\."),
+        ("n%2", r"'%' is not understood \(allowed are \*, /\), at character 2\."),
+        ("-n", r"'-' is not understood \(allowed are \*, /\), at character 1\."),
+        ("flops/", "a column or number is expected instead of the end, at character 7."),
+        ("flops/(6*n", r"'\)' is expected instead of the end, at character 11\."),
+        ("flops/)", r"a column or number is expected instead of '\)', at character 7\."),
+        ("flops n", "'n' is not expected here, at character 7."),
+        ("6n*2", "'6n' is not a count: 'n' is none of K, M, B, T, at character 1."),
+        ("'n*2", "the quotation mark is never closed"),
         ("6", "names no column; use --const"),
-        ("", "missing at the end"),
-        ("__import__('os')", "no column '__import__'"),
-        ("(" * 100 + "n", "more than 50 parentheses"),
+        ("", "a column or number is expected instead of the end"),
+        ("__import__('os')", r"'\(' is not expected here, at character 11\."),
+        ("(" * 101 + "n", "more than 100 levels are nested, at character 101."),
+        ("(" * 100_000 + "n", "--map has 100001 characters; 10000 are allowed."),
+        ("1" * 5000 + "*n", r"'1+\.\.\.' is not a count .*: it is out of range, at character 1\."),
+        ("n*" * 3000 + "n", "more than 100 levels are nested"),
     ],
 )
 def test_errors(text: str, said: str) -> None:
@@ -81,13 +90,25 @@ def test_errors(text: str, said: str) -> None:
         parse_formula(text, COLUMNS)
 
 
-@given(st.lists(st.tuples(st.sampled_from("*/"), st.sampled_from(["a", "b", "c", "2", "7"])), max_size=6))
-def test_products_and_quotients_go_from_left_to_right(steps: list[tuple[str, str]]) -> None:
+PRODUCTS = st.recursive(
+    st.sampled_from(["a", "b", "c", "2", "7"]),
+    lambda inner: st.tuples(inner, st.sampled_from(["*", "/", " * ", " / "]), inner, st.booleans()).map(
+        lambda t: f"({t[0]}{t[1]}{t[2]})" if t[3] else f"{t[0]}{t[1]}{t[2]}"
+    ),
+)
+
+
+@given(PRODUCTS.map(lambda product: f"a*{product}"))
+def test_products_and_quotients_are_pythons_own(text: str) -> None:
     cells = {"a": 3, "b": 12, "c": 5}
-    exact = Fraction(cells["a"])
-    text = "a"
-    for sign, factor in steps:
-        operand = cells.get(factor) or int(factor)
-        exact = exact * operand if sign == "*" else exact / operand
-        text += f" {sign} {factor}"
+    exact = eval(
+        re.sub(r"\d", r"Fraction(\g<0>)", text), {"Fraction": Fraction}, {k: Fraction(v) for k, v in cells.items()}
+    )
     assert parse_formula(text, ("a", "b", "c")).value(cells) == pytest.approx(float(exact), rel=1e-12)
+
+
+def test_words_of_other_languages_are_names_of_columns() -> None:
+    columns = ("in", "not", "is", "null", "lambda")
+    formula = parse_formula("in * not / is * null * lambda", columns)
+    assert formula.columns == columns
+    assert formula.value(dict.fromkeys(columns, 2)) == 8

@@ -10,15 +10,14 @@ import pytest
 
 from qatplan.laws import FittedLaw, QatLoss
 from qatplan.planning.comparisons import full_precision
-from qatplan.planning.matching import matching_interval
+from qatplan.planning.intervals import draws_of
 from qatplan.planning.objective import Objective
-from qatplan.planning.problem import Problem
 from qatplan.planning.recommend import recommend
 from qatplan.planning.solve import solve
-from qatplan.wording import plan as memo
+from tests.support.problems import details, problem
 
 Build = Callable[..., FittedLaw]
-SIZE = Problem(bits=(8.0,), params=1e9, tokens=2e10)
+SIZE = problem(bits=(8.0,), params=1e9, tokens=2e10)
 
 
 def test_interval_is_that_of_single_solutions(fitted: Build, law: QatLoss) -> None:
@@ -27,7 +26,8 @@ def test_interval_is_that_of_single_solutions(fitted: Build, law: QatLoss) -> No
     fit = dataclasses.replace(fit, draws=fit.draws[:40])
     objective = Objective.of(fit)
     plan = solve(objective, SIZE, 8.0)
-    interval, never = matching_interval(fit, objective, plan, level=0.9)
+    matched = full_precision(objective, plan, draws_of(fit, 0.9))
+    interval, never = matched.tokens_interval, matched.never_share
     singles = [
         full_precision(Objective(law=law.from_coordinates(theta)), plan).tokens for theta in fit.draw_coordinates()
     ]
@@ -38,7 +38,7 @@ def test_interval_is_that_of_single_solutions(fitted: Build, law: QatLoss) -> No
 
 
 def test_never_is_said_with_its_share(fitted: Build) -> None:
-    advice = recommend(fitted(scatter=0.01), Problem(bits=(2.0,), params=1e9, tokens=2e11))
+    advice = recommend(fitted(scatter=0.01), problem(bits=(2.0,), params=1e9, tokens=2e11))
     held = advice.full_precision
     assert held.tokens is None
     assert held.never_share is not None
@@ -46,7 +46,7 @@ def test_never_is_said_with_its_share(fitted: Build) -> None:
     assert held.tokens_interval is not None
     assert held.tokens_interval[0] > 1e12
     assert held.tokens_interval[1] is None
-    assert f"to never; never in {100 * held.never_share:.0f} % of the draws." in memo.recommendation(advice)
+    assert f"to never; never in {100 * held.never_share:.0f} % of the draws." in details(advice)
 
 
 def test_without_draws_there_is_no_interval(fitted: Build) -> None:

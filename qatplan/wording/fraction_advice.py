@@ -1,0 +1,48 @@
+"""The fraction law's advice in words: the split at each bit width, and no loss."""
+
+from __future__ import annotations
+
+from qatplan.planning.fraction_only import FractionAdvice
+from qatplan.units import format_bytes, format_count
+from qatplan.wording.sections import Section, Table, bullets, section
+from qatplan.wording.sentences import sentence
+
+
+def fraction_sections(advice: FractionAdvice, *, details: bool = False) -> list[Section]:
+    """The split in titled sections; without details what it rests on is left out."""
+    rests = bullets(*map(sentence, advice.assumptions))
+    excluded = (f"{bits} bits: {reason}" for bits, reason in advice.excluded.items())
+    return [
+        fraction_headline(advice),
+        section("By bit width", splits_table(advice), bullets(*excluded)),
+        section("What it rests on", rests if details else f"{sentence(advice.assumptions[0])} The rest: --details."),
+    ]
+
+
+def fraction_headline(advice: FractionAdvice) -> Section:
+    """The split that is shown first."""
+    split = advice.choice
+    low_high = split.fraction_interval
+    interval = "" if low_high is None else f" (interval {low_high[0]:.3f} to {low_high[1]:.3f})"
+    return section(
+        "Recommendation (fraction only)",
+        f"Of {format_count(split.tokens)} tokens, train {format_count(split.tokens * (1 - split.fraction))} in full "
+        f"precision and the last {format_count(split.tokens * split.fraction)} with {split.bits:g}-bit weights.",
+        f"QAT fraction {split.fraction:.3f}{interval}, at {split.tokens_per_parameter_byte:.4g} tokens per parameter "
+        f"byte of {format_count(split.params)} parameters; memory {format_bytes(split.memory_bytes)} at inference.",
+        "Losses, and the choice of bits, need a sweep: `qatplan sweep`, then `qatplan fit --law qat-loss`.",
+    )
+
+
+def splits_table(advice: FractionAdvice) -> Table | None:
+    """The split at each bit width, the one shown first at the top; None for a single one."""
+    if not advice.alternatives:
+        return None
+    rows = tuple(
+        (
+            f"{s.bits:g}", format_count(s.params), format_count(s.tokens), f"{s.tokens_per_parameter_byte:.4g}",
+            f"{s.fraction:.3f}", format_bytes(s.memory_bytes),
+        )
+        for s in advice.options
+    )  # fmt: skip
+    return Table(headers=("bits", "params", "tokens", "tokens/byte", "fraction", "memory"), rows=rows)

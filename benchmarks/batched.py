@@ -39,7 +39,7 @@ from qatplan.training.segment import (
     Switch,
 )
 from qatplan.training.shape import shape_of_width
-from qatplan.training.stack import train_together
+from qatplan.training.stack import train_stack
 from qatplan.training.trainer import start_state, train
 
 SEQUENCES, SEQUENCE = 16, 128
@@ -97,14 +97,14 @@ def main() -> None:
         prepare(Source(name="sotu"), Path(scratch))
         corpus = open_corpus(Path(scratch))
         runtime = Runtime(corpus, options.device)
-        launching = Runtime(corpus, options.device, record=False)
+        launching = Runtime(corpus, options.device, capture=False)
         for width in options.widths:
             for branches in options.branches:
                 configs, begin = phases(width, branches, options, runtime)
                 tokens = sum(config.tokens for config in configs)
 
                 def stacked(configs: list[SegmentConfig] = configs, begin: State = begin) -> None:
-                    for _ in train_together(configs, [begin] * len(configs), runtime):
+                    for _ in train_stack(configs, [begin] * len(configs), runtime):
                         pass
 
                 def one_by_one(

@@ -210,7 +210,7 @@ def workers_of(driver: subprocess.Popen[str]) -> list[int]:
     found = []
     for pid in processes_of(driver.pid):
         with contextlib.suppress(OSError):
-            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"engines.local import serve" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(pid)
     return found
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from qatplan.cli.output import table
-from qatplan.sweep.engines.gpu_share import MOST_TOGETHER, training_bytes
+from qatplan.sweep.engines.gpu_share import LARGEST_STACK, training_bytes
 from qatplan.training.checkpoint import State
 from qatplan.training.corpus.corpus import (
     Corpus,
@@ -38,7 +38,7 @@ from qatplan.training.segment import (
     Switch,
 )
 from qatplan.training.shape import shape_of_width
-from qatplan.training.stack import train_together
+from qatplan.training.stack import train_stack
 from qatplan.training.trainer import start_state, train
 
 SEQUENCES, SEQUENCE = 16, 128
@@ -90,7 +90,7 @@ def equal(left: State, right: State) -> bool:
 def step_rows(width: int, corpus: Corpus, precision: str, steps: int) -> Iterator[tuple[object, ...]]:
     """One line per backend."""
     for backend in ("eager", "compiled") if can_compile("cuda") else ("eager",):
-        recorded, launched = Runtime(corpus, "cuda"), Runtime(corpus, "cuda", record=False)
+        recorded, launched = Runtime(corpus, "cuda"), Runtime(corpus, "cuda", capture=False)
         trunk = trunk_of(width, corpus, precision, backend)
         begin = start_state(trunk)
         before, full, end = timed(trunk, begin, recorded, steps)
@@ -109,14 +109,14 @@ def step_rows(width: int, corpus: Corpus, precision: str, steps: int) -> Iterato
 
 def memory_rows(width: int, corpus: Corpus) -> Iterator[tuple[object, ...]]:
     """One line for a model, one for a stack."""
-    for models in (1, MOST_TOGETHER):
+    for models in (1, LARGEST_STACK):
         runtime = Runtime(corpus, "cuda")
         trunk = trunk_of(width, corpus, "float32", "eager")
         phases = [replace(phase_of(trunk), end=2 * FIRST + 4)] * models
         parent = train(trunk, start_state(trunk), runtime)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        for _ in train_together(phases, [parent] * models, runtime):
+        for _ in train_stack(phases, [parent] * models, runtime):
             pass
         peak, planned = torch.cuda.max_memory_reserved(), training_bytes(trunk, models)
         yield width, models, f"{peak / 2**20:.0f}", f"{planned / 2**20:.0f}"

@@ -26,22 +26,22 @@ from qatplan.training.corpus.corpus import Source, open_corpus, prepare
 from qatplan.training.recipes import (
     POST_TRAINING,
     RECIPES,
+    AdaRound,
     MixedWidths,
-    Reconstruction,
 )
 from qatplan.training.runtime import Runtime, can_compile
 from qatplan.training.segment import Quantization, SegmentConfig
 from qatplan.training.shape import shape_of_width
 from qatplan.training.trainer import evaluate, start_state, train
 
-OTHERS: dict[str, tuple[Reconstruction | MixedWidths, ...]] = {
+OTHERS: dict[str, tuple[AdaRound | MixedWidths, ...]] = {
     "adaround": (
-        Reconstruction(iterations=250, learning_rate=3e-2),
-        Reconstruction(learning_rate=1e-2),
-        Reconstruction(iterations=1000, learning_rate=1e-2, batch_tokens=1024),
-        Reconstruction(regulariser=0.003),
-        Reconstruction(regulariser=0.03),
-        Reconstruction(calibration_tokens=65536),
+        AdaRound(iterations=250, learning_rate=3e-2),
+        AdaRound(learning_rate=1e-2),
+        AdaRound(iterations=1000, learning_rate=1e-2, batch_tokens=1024),
+        AdaRound(regulariser=0.003),
+        AdaRound(regulariser=0.03),
+        AdaRound(calibration_tokens=65536),
     ),
     "importance": (MixedWidths(share=0.05), MixedWidths(share=0.1), MixedWidths(share=0.4)),
 }
@@ -91,7 +91,7 @@ def trained(width: int, steps: int, runtime: Runtime) -> tuple[SegmentConfig, St
 
 def quantized(
     config: SegmentConfig, state: State, runtime: Runtime, bits: float, method: str,
-    recipe: Reconstruction | MixedWidths | None,
+    recipe: AdaRound | MixedWidths | None,
 ) -> tuple[float, float]:  # fmt: skip
     """Loss after quantizing, and the CPU seconds that quantizing and evaluating took."""
     quantization = Quantization(
@@ -106,7 +106,7 @@ def quantized(
     return found.loss, time.process_time() - started
 
 
-def constants(method: str, recipe: Reconstruction | MixedWidths | None) -> str:
+def constants(method: str, recipe: AdaRound | MixedWidths | None) -> str:
     """What differs from the constants in use."""
     used = RECIPES[method]
     if recipe is None:

@@ -38,7 +38,7 @@ from qatplan.training.corpus.corpus import (
 from qatplan.training.model.operations import ROTARY_BASE
 from qatplan.training.runtime import Runtime, can_compile
 from qatplan.training.segment import Quantization, SegmentConfig, Switch
-from qatplan.training.shape import Shape, shape_of_width
+from qatplan.training.shape import Shape, shape_of_width, training_flops_per_token
 from qatplan.training.trainer import start_state, train
 
 SEQUENCES, SEQUENCE = 16, 128
@@ -190,7 +190,7 @@ class Measured:
 
     def share(self, name: str, shape: Shape) -> float:
         """Of peak, round by round."""
-        flops = shape.training_flops_per_token(SEQUENCE) * SEQUENCES * SEQUENCE
+        flops = training_flops_per_token(shape, SEQUENCE) * SEQUENCES * SEQUENCE
         return statistics.median(flops / s / p for s, p in zip(self.seconds[name], self.peaks, strict=True))
 
     def ratio(self, name: str, other: str) -> float:

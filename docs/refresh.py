@@ -1,4 +1,4 @@
-"""The examples of the README and of docs/: find them, run them, and write the output that a page shows.
+"""The examples of the README, of docs/ and of examples/: find them, run them, and write the output that they show.
 
     python docs/refresh.py [--check]
 
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 import subprocess
 import sys
@@ -26,7 +25,9 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+import notebooks
+from surroundings import ROOT, environment, prepare
+
 LINES_ABOVE = "the lines above"
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>output of|file|not run): (?P<value>.*?) -->\n+)?^```(?P<language>\w+)\n(?P<text>.*?)^```$",
@@ -68,12 +69,6 @@ def blocks(page: Path) -> Iterator[Block]:
         )  # fmt: skip
 
 
-def prepare(folder: Path) -> None:
-    """Make `folder` look like the root of the repository: its data and fits under their names."""
-    for name in ("data", "fits", "benchmarks"):
-        (folder / name).symlink_to(ROOT / name)
-
-
 def replay(page: Path, folder: Path) -> Iterator[tuple[Block, str]]:
     """Run the examples of a page in order, in `folder`; yields each shown output with what is printed now.
 
@@ -103,12 +98,8 @@ def _joined(text: str) -> str:
 
 def _shell(block: Block, command: str, folder: Path) -> str:
     """What a command prints on a terminal of 80 columns; exit code 4 is a plan not to be relied upon, and a plan."""
-    environment = {
-        **os.environ, "COLUMNS": "80", "NO_COLOR": "1",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
-    }  # fmt: skip
     ended = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command], cwd=folder, env=environment, capture_output=True, text=True
+        ["bash", "-euo", "pipefail", "-c", command], cwd=folder, env=environment(), capture_output=True, text=True
     )
     if ended.returncode not in (0, 4):
         raise RuntimeError(f"{block}: exit code {ended.returncode}: {ended.stderr.strip()}")
@@ -145,6 +136,13 @@ def main() -> int:
             stale.append(str(page.relative_to(ROOT)))
             if not check:
                 page.write_text(fresh, encoding="utf-8")
+    for path in notebooks.every():
+        with tempfile.TemporaryDirectory() as name:
+            fresh_notebook = notebooks.executed(path, Path(name))
+        if notebooks.shown(fresh_notebook) != notebooks.shown(notebooks.read(path)):
+            stale.append(str(path.relative_to(ROOT)))
+            if not check:
+                notebooks.write(fresh_notebook, path)
     print("\n".join(stale) if stale else "every page shows what the commands print")
     return 1 if stale and check else 0
 

@@ -358,13 +358,13 @@ def _engine(
     if name == "ray":
         from qatplan.sweep.engines.ray import RayEngine
 
-        return partial(RayEngine, address=address, gpu_share=gpu_share, together=stacked)
+        return partial(RayEngine, address=address, gpu_share=gpu_share, stacked=stacked)
     from qatplan.sweep.engines.local import LocalEngine
 
     for option, value in (("--address", address), ("--gpu-share", gpu_share)):
         if value is not None:
             raise UsageError(f"{option} belongs to --engine ray.")
-    return partial(LocalEngine, together=stacked)
+    return partial(LocalEngine, stacked=stacked)
 
 
 def _runs(source: RunsLike, *more: Location) -> Runs:

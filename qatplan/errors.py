@@ -1,4 +1,4 @@
-"""Errors a user can cause: one sentence each, an exit code, and the evidence that was gathered before it happened."""
+"""Errors that a user can cause: one sentence each, an exit code, and the evidence gathered before. And warnings."""
 
 from __future__ import annotations
 
@@ -47,6 +47,10 @@ class SweepIncomplete(QatplanError):
     """A sweep that ended before every run was recorded."""
 
     exit_code = 5
+
+
+class QatplanWarning(UserWarning):
+    """What a person should know about the data although it can be used; the command line shows it on stderr."""
 
 
 def closest(name: str, allowed: Iterable[str]) -> str:

@@ -165,6 +165,12 @@ class Fit(Result):
 
         return plot(kind, self, runs, **options)
 
+    def __repr__(self) -> str:
+        from qatplan.wording.fit import short_sections
+        from qatplan.wording.text import to_text
+
+        return to_text(short_sections(self.fitted))
+
     def sections(self, *, details: bool = False) -> list[Section]:
         """The parameters, how sure they are, and what stands against them."""
         from qatplan.wording.fit import fit_sections

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Annotated, Any, cast
 
@@ -14,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from qatplan import __version__
-from qatplan.errors import QatplanError
+from qatplan.errors import QatplanError, QatplanWarning
 
 # One line per command, in the order of the work; a module here may import typer, qatplan.units, qatplan.errors and
 # qatplan.cli at its top, and everything else inside the function.
@@ -110,8 +111,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Any = typer.main.get_command(app)
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        # A command that ends early (typer.Exit) returns its code here, one that ends normally returns None.
-        code = command.main(args=given, prog_name="qatplan", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("once", QatplanWarning)
+            warnings.showwarning = cast(Any, _show_warning)
+            # A command that ends early (typer.Exit) returns its code here, one that ends normally returns None.
+            code = command.main(args=given, prog_name="qatplan", standalone_mode=False)
     except QatplanError as error:
         return _fail(str(error), error.exit_code)
     except _USAGE_ERRORS as error:
@@ -144,6 +148,12 @@ def _usage(error: Any) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "qatplan"
     return _fail(f"{message.rstrip('.')}; see `{path} --help`.", 2)
+
+
+def _show_warning(message: Any, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+    """Notes of ours as one line, others as Python shows them."""
+    ours = issubclass(category, QatplanWarning)
+    sys.stderr.write(f"note: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno))
 
 
 def _fail(message: str, code: int) -> int:

@@ -48,14 +48,6 @@ def export(
 
 
 def _predicted_bytes(done: Export) -> int | None:
-    from qatplan.models.architecture import Architecture
     from qatplan.models.memory import estimate
 
-    if done.form is None:
-        return None
-    shape = done.shape
-    model = Architecture(
-        name=f"width {shape.width}", layers=shape.layers, width=shape.width, heads=shape.heads, kv_heads=shape.heads,
-        head_size=shape.head_size, feed_forward=shape.feed_forward, vocabulary=shape.vocabulary, tied=True,
-    )  # fmt: skip
-    return estimate(model, form=done.form, context=1).weights_bytes
+    return None if done.form is None else estimate(done.shape.architecture, form=done.form, context=1).weights_bytes

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qatplan.cli.options import Force, Json
-from qatplan.cli.output import emit, note
+from qatplan.cli.output import note, show
 from qatplan.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from qatplan.importing.importer import Imported
-    from qatplan.importing.suspicious_rows import Objection
-
-_LISTED = 50
+    from qatplan.wording.sections import Section
 
 
 def import_runs(
@@ -82,7 +79,13 @@ def import_runs(
     }
     for remark in result.notes if as_json else ():
         note(f"note: {remark}")
-    emit(shown, _text(result, out), as_json)
+
+    def sections() -> list[Section]:
+        from qatplan.wording.imported import import_sections
+
+        return import_sections(result, out)
+
+    show(shown, sections, as_json)
     if not written:
         first = f"; the first: row {result.rejected[0].row}: {result.rejected[0].reason}" if result.rejected else ""
         raise DataError(f"No row of {source} can be used, and nothing was written{first}.")
@@ -100,26 +103,3 @@ def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
             raise UsageError(f"{option} gives {field.strip()} twice.")
         pairs[field.strip()] = value.strip()
     return pairs
-
-
-def _text(result: Imported, out: Path) -> str:
-    refused = {objection.row for objection in result.rejected}
-    lines = [f"{result.table.num_rows} of {result.rows_read} rows written to {out}"]
-    if not result.table.num_rows:
-        lines = [f"none of {result.rows_read} rows can be used; nothing was written"]
-    lines += [f"note: {remark}" for remark in result.notes]
-    if result.unused_columns:
-        lines.append("columns not used: " + ", ".join(result.unused_columns))
-    for title, objections in (
-        (f"{len(refused)} rows not written:", result.rejected),
-        (f"{len({o.row for o in result.suspect})} rows written although they look wrong:", result.suspect),
-    ):
-        lines += ["", title, *_listing(objections)] if objections else []
-    return "\n".join(lines)
-
-
-def _listing(objections: tuple[Objection, ...]) -> list[str]:
-    lines = [f"  row {objection.row}: {objection.reason}" for objection in objections[:_LISTED]]
-    if len(objections) > _LISTED:
-        lines.append(f"  ... and {len(objections) - _LISTED} more (all of them with --json)")
-    return lines

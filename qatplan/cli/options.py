@@ -95,7 +95,6 @@ BitWidths = Annotated[
     Any,
     typer.Option("--bits", parser=bits_parser, metavar="B,B,...", help="Bit widths to consider, e.g. 2,3,4,8."),
 ]
-Details = Annotated[bool, typer.Option("--details", help="Print everything that is known, not the main things alone.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output file if it exists.")]
 Details = Annotated[bool, typer.Option("--details", help="Print everything that is known, not the main things alone.")]
 Flops = Annotated[

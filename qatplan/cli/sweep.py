@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -13,14 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qatplan.cli.options import Json, location_parser, parser
-from qatplan.cli.output import emit
+from qatplan.cli.output import show
+from qatplan.errors import SweepIncomplete, UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from qatplan.storage.base import Location
-    from qatplan.sweep.engines.engine import Engine as SweepEngine
-    from qatplan.sweep.run import Estimate
+    from qatplan.sweep.run import Estimate, Outcome
+
+ENDED_INCOMPLETE = ("incomplete", "interrupted", "stopped")
+"""States of a sweep that nobody is working on and that has runs to make."""
 
 
 class Device(StrEnum):
@@ -89,10 +91,10 @@ def sweep(
         ),
     ] = None,
     workers: Workers = None,
-    together: Annotated[
+    stacked: Annotated[
         int | None,
         typer.Option(
-            "--together",
+            "--stacked",
             min=1,
             help="Segments that a worker trains in one stack; default 1 on a CPU, by memory on a GPU.",
         ),
@@ -112,8 +114,6 @@ def sweep(
 
     Example: qatplan sweep sweep.toml --out sweep --dry-run
     """
-    from qatplan.errors import UsageError
-
     if json_lines and (as_json or dry_run or status is not None):
         raise UsageError("--json-lines goes with neither --json, --dry-run nor --status.")
     if status is not None:
@@ -123,71 +123,41 @@ def sweep(
         return
     if specification is None:
         raise UsageError("SPEC.toml is missing: name a specification, or a sweep's folder with --status.")
+    from qatplan import api
 
-    from qatplan.storage.base import join
-    from qatplan.sweep import run
-    from qatplan.sweep import specification as specifications
-    from qatplan.units import format_count, format_duration
-
-    plan = specifications.read(specification)
-    if dry_run:
-        cost = run.estimate(plan, device=device.value, workers=workers)
-        emit({**_plain(cost)}, _describe(cost), as_json)
-        return
-    if out is None:
-        raise UsageError("--out is missing: name the folder of the sweep, or use --dry-run.")
-    make_engine = _engine(engine, address, gpu_share, together)
     with _ended_in_order():
-        outcome = run.sweep(
-            plan, out, device=device.value, workers=workers, console=console(), make_engine=make_engine,
-            json_lines=sys.stdout if json_lines else None, tensorboard=tensorboard,
+        result = api.sweep(
+            specification, out=out, dry_run=dry_run, engine=engine.value, address=address, gpu_share=gpu_share,
+            workers=workers, stacked=stacked, device=device.value, json_lines=sys.stdout if json_lines else None,
+            tensorboard=tensorboard,
         )  # fmt: skip
-    if json_lines:
-        return  # the last event says it
-    text = (
-        f"{outcome.runs} runs in {join(str(outcome.folder), 'runs')} "
-        f"({outcome.new_runs} new, {outcome.diverged} diverged), "
-        f"{format_count(outcome.tokens)} tokens in the graph, {format_duration(outcome.seconds)}."
-    )
-    emit(outcome, text, as_json)
+    if not json_lines:  # else the last event says it
+        _show(result, as_json)
+
+
+def _show(result: Estimate | Outcome, as_json: bool) -> None:
+    from qatplan.sweep.run import Estimate
+    from qatplan.wording.sweep import estimate_sections, outcome_sections
+
+    if isinstance(result, Estimate):
+        show(result.as_dict(), lambda: estimate_sections(result), as_json)
+    else:
+        show(result, lambda: outcome_sections(result), as_json)
 
 
 def _status(folder: Location, as_json: bool) -> None:
-    from qatplan.cli.sweep_status import ENDED_INCOMPLETE, text_of
     from qatplan.sweep.progress.status_file import read
+    from qatplan.wording.sweep import status_sections
 
     found = read(folder)
-    emit(found, text_of(found), as_json)
+    show(found, lambda: status_sections(found), as_json)
     if found.state in ENDED_INCOMPLETE:
         raise typer.Exit(5)
-
-
-def _engine(
-    name: Engine, address: str | None, gpu_share: float | None, together: int | None
-) -> Callable[[int | None], SweepEngine]:
-    """What makes the engine of a number of workers."""
-    from functools import partial
-
-    if name is Engine.ray:
-        from qatplan.sweep.engines.ray import RayEngine
-
-        return partial(RayEngine, address=address, gpu_share=gpu_share, together=together)
-    from qatplan.errors import UsageError
-    from qatplan.sweep.engines.local import LocalEngine
-
-    for option, value in (("--address", address), ("--gpu-share", gpu_share)):
-        if value is not None:
-            raise UsageError(f"{option} belongs to --engine ray.")
-    return partial(LocalEngine, together=together)
 
 
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
     """Treat SIGTERM, which batch systems send when time is up, as Ctrl-C, and both as a sweep to be gone on with."""
-    import signal
-
-    from qatplan.errors import SweepIncomplete
-
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -195,35 +165,3 @@ def _ended_in_order() -> Iterator[None]:
         raise SweepIncomplete("interrupted before any segment began; repeat the command to go on.") from None
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def console() -> Console:
-    """Where progress goes: stderr."""
-    from rich.console import Console
-
-    return Console(stderr=True)
-
-
-def _plain(cost: Estimate) -> dict[str, object]:
-    from dataclasses import asdict
-
-    by_kind = {kind: {"segments": n, "tokens": tokens} for kind, (n, tokens) in cost.by_kind.items()}
-    return {**asdict(cost), "by_kind": by_kind, "share_of_from_scratch": cost.share}
-
-
-def _describe(cost: Estimate) -> str:
-    from qatplan.cli.output import table
-    from qatplan.units import format_count, format_duration
-
-    names = {"trunk": "trunk pieces", "cooldown": "cooldowns", "qat": "QAT phases", "round": "roundings"}
-    rows = [(names[kind], number, format_count(tokens)) for kind, (number, tokens) in cost.by_kind.items()]
-    rows.append(("all", cost.segments, format_count(cost.tokens)))
-    return (
-        f"{cost.runs} runs from {cost.segments} segments\n\n{table(['segments', 'number', 'tokens'], rows)}\n\n"
-        f"Training each run from scratch would take {format_count(cost.tokens_from_scratch)} tokens; "
-        f"sharing trunks and cooldowns takes {cost.share:.1%} of that.\n"
-        f"The longest run makes {cost.epochs:.2g} passes over the corpus. Evaluating the runs takes "
-        f"{cost.evaluation:.1%} of the work (training.validation_tokens).\n"
-        f"Estimated time: {format_duration(cost.seconds)} with {cost.workers} workers (a few eager steps of each size "
-        "timed here; compiled sizes run faster)."
-    )

@@ -22,6 +22,7 @@ from qatplan.importing.recognise import (
     normalised,
 )
 from qatplan.importing.values import BIT_FIELDS, CellError, number
+from qatplan.runs.schema import CONTROL_BITS
 
 SMALLEST_COUNT = 1000
 """Fewer parameters or tokens than this are a count in thousands, millions or billions, not a language model."""
@@ -96,16 +97,17 @@ def _hidden_bits(
             formats.append(column)
     objections = []
     for row in rows:
-        if row.values.get(field) is not None:
+        bits = row.values.get(field)
+        if bits not in (None, CONTROL_BITS):
             continue
-        said = [f"{c} says {row.cells[c]}" for c in widths if _low_bits(row.cells.get(c))]
-        said += [f"{c} is {row.cells[c]}" for c in formats if _names_low_bits(c, row.cells.get(c))]
-        if field == "bits" and (row.values.get("d_qat") or 0) > 0:
-            said.append("d_qat is more than 0")
-        if said:
+        signs = [f"{c} says {row.cells[c]}" for c in widths if _low_bits(row.cells.get(c))]
+        signs += [f"{c} is {row.cells[c]}" for c in formats if _names_low_bits(c, row.cells.get(c))]
+        if field == "bits" and bits is None and (row.values.get("d_qat") or 0) > 0:
+            signs.append("d_qat is more than 0")
+        if signs:
             logged = row.given.get(field)
             start = f"no {field} are given" if logged in (None, "") else f"{field} is given as {logged}"
-            reason = f"{start}, which is full precision, but {' and '.join(said)}; map the bits that were really used"
+            reason = f"{start}, which is full precision, but {' and '.join(signs)}; map the bits that were really used"
             objections.append(Objection(row=row.number, field=field, reason=reason))
     return objections
 
@@ -140,10 +142,10 @@ def intermediate_checkpoints(rows: Sequence[Row], columns: Sequence[str]) -> lis
             reason = f"an intermediate checkpoint: {step_column} is {step:g} of {plan_column} {plan:g}"
             objections.append(Objection(row=row.number, field="loss", reason=reason))
             continue
-        told = row.values.get("run_id")
-        if told is not None:
+        name = row.values.get("run_id")
+        if name is not None:
             progress = step if step is not None else _known(row.values.get("d_total"))
-            key: Any = told
+            key: Any = name
         else:
             # A name that nobody mapped may be shared by runs of several sizes and budgets, so it takes a step to tell.
             progress = step

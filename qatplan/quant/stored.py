@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from qatplan.errors import MissingExtra, UsageError
 from qatplan.quant.hadamard import moved
 from qatplan.quant.packing import pack, unpack
 from qatplan.quant.quantizer import Affine, dequantize
-
-_TORCHAO_BITS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,33 +51,3 @@ def store(codes: Tensor, grid: Affine, *, shape: tuple[int, int], levels: int) -
     return StoredWeight(
         shape=shape, levels=levels, packed=pack(codes, levels), step=step, zero=zero.contiguous(), block=grid.block
     )
-
-
-def to_torchao(stored: StoredWeight) -> Any:
-    """The same weight as a torchao tensor: `Int8Tensor` at 8 bits, else `IntxUnpackedToInt8Tensor` of that width.
-
-    torchao counts x_hat = scale * (q - zero_point) with signed q, so zero_point = -(zero + 2^(B-1)). Raises UsageError
-    where a range spans the whole tensor or the codes are rotated, which these types do not describe, and MissingExtra
-    without torchao.
-    """
-    try:
-        from torchao.quantization import Int8Tensor, IntxUnpackedToInt8Tensor
-    except ImportError as error:
-        raise MissingExtra('torchao tensors need the export extra: pip install "qatplan[export]".') from error
-    if stored.block > 1:
-        raise UsageError("a weight whose codes are rotated has no torchao tensor; use a quantizer without rotation.")
-    outputs, inputs = stored.shape
-    rows = stored.step.shape[0]
-    if rows % outputs:
-        raise UsageError("a range for the whole tensor has no torchao tensor; use one per channel or per group.")
-    bits = (stored.levels - 1).bit_length()
-    shift = 1 << (bits - 1)
-    signed = (stored.codes().to(torch.int16) - shift).to(torch.int8).view(outputs, inputs)
-    groups = rows // outputs
-    scale = stored.step.view(outputs, groups)
-    zero_point = -(stored.zero + shift).expand(rows, 1).reshape(outputs, groups)
-    block = [1, inputs // groups]
-    if bits == _TORCHAO_BITS and bool((zero_point == 0).all()):
-        return Int8Tensor(signed, scale, block, torch.float32)
-    kind = getattr(torch, f"int{bits}")
-    return IntxUnpackedToInt8Tensor(signed, scale, zero_point.contiguous(), kind, tuple(block), torch.float32, None)

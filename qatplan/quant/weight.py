@@ -95,7 +95,7 @@ class QuantizedWeight:
         return self.quantizer.codes(rows, ranges), replace(self.quantizer.affine(rows, ranges), block=block)
 
 
-def fake_together(quantized: Sequence[QuantizedWeight], weights: Sequence[Tensor], block: int = 1) -> Tensor:
+def fake_stack(quantized: Sequence[QuantizedWeight], weights: Sequence[Tensor], block: int = 1) -> Tensor:
     """What `fake` returns, stacked in a new first dimension; shapes, quantizers and groups are the same.
 
     Rows know nothing of each other, so those of all tensors go through one call.

@@ -18,7 +18,7 @@ from qatplan.runs.schema import (
     Field,
 )
 from qatplan.runs.selection import select
-from qatplan.runs.table import FileProblem, columns, digest, inspect, read, sound, table
+from qatplan.runs.table import FileProblem, Inspected, columns, digest, inspect, read, sound, table
 
 __all__ = [
     "ALIASES",
@@ -31,6 +31,7 @@ __all__ = [
     "STATUSES",
     "Field",
     "FileProblem",
+    "Inspected",
     "Problem",
     "columns",
     "complete",

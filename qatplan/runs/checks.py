@@ -1,4 +1,4 @@
-"""What makes a row of a runs table unusable, said in one sentence per row and field."""
+"""What makes a row of a runs table unusable, in one sentence a row and field."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from qatplan.runs.repeats import repeats
 from qatplan.runs.schema import (
     CONTROL_BITS,
     FIELDS,
@@ -36,7 +37,7 @@ def validate(table: pa.Table) -> list[Problem]:
     problems: list[Problem] = []
     for field in FIELDS:
         problems += _check_field(field, table.column(field.name))
-    problems += _check_identity(table.column("run_id"))
+    problems += _check_identity(table)
     problems += _check_relations(table)
     return sorted(problems, key=lambda p: (p.row, NAMES.index(p.field)))
 
@@ -64,17 +65,12 @@ def _check_field(field: Field, column: pa.ChunkedArray) -> list[Problem]:
     return problems
 
 
-def _check_identity(run_id: pa.ChunkedArray) -> list[Problem]:
+def _check_identity(table: pa.Table) -> list[Problem]:
+    run_id = table.column("run_id")
     problems = _each(_true(pc.equal(run_id, "")), "run_id", "run_id is empty; every run needs a name of its own.")
-    if pc.count_distinct(run_id).as_py() + run_id.null_count == len(run_id):
-        return problems
-    first: dict[Any, int] = {}
-    for row, name in enumerate(run_id.to_pylist(), start=1):
-        if name is None:
-            continue
-        if name in first:
-            problems.append(Problem(row, "run_id", f"run_id '{name}' is already taken by another run.", first[name]))
-        first.setdefault(name, row)
+    for row, first, difference in repeats(table):
+        how = f"already taken by another run: {difference}" if difference else "given twice, for the same run"
+        problems.append(Problem(row + 1, "run_id", f"run_id '{run_id[row]}' is {how}.", first + 1))
     return problems
 
 

@@ -1,7 +1,7 @@
 """The columns of a runs table: what each means, its unit, and the values it may hold.
 
 One row is one training run. Missing is null, never 0: a full-precision run has null `bits`, a diverged run null `loss`.
-`qatplan.runs` is the door to everything about runs; this file only describes.
+This file only describes; what one may do with a table is in `qatplan.runs`.
 """
 
 from __future__ import annotations
@@ -130,6 +130,9 @@ SCALARS: tuple[str, ...] = tuple(field.name for field in FIELDS if not pa.types.
 """Names of the columns of single values: all but what was logged along the run."""
 BY_NAME: dict[str, Field] = {field.name: field for field in FIELDS}
 MEASURED: frozenset[str] = frozenset(field.name for field in FIELDS if field.measured)
+CIRCUMSTANCES: frozenset[str] = MEASURED | {"sweep_id", "curve", "transitions", "device", "threads", "torch_version"}
+"""Fields that may differ between two rows of one run: the sweep that made it, when, on what, and what was logged along
+it, at points that the sweep sets."""
 ALIASES: dict[str, str] = {"n_params": "n_total"}
 """Other names a field may be given by on the command line and in CSV headers."""
 

@@ -6,7 +6,8 @@ Building, reading and checking it; its columns are described in `qatplan.runs.sc
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,18 +16,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qatplan.errors import DataError, closest
+from qatplan.errors import DataError, QatplanWarning, closest
 from qatplan.runs.checks import validate
 from qatplan.runs.complete import complete
 from qatplan.runs.digest import content_digest
 from qatplan.runs.files import conform, is_folder
 from qatplan.runs.folder import read_file, read_folder
+from qatplan.runs.repeats import repeats
 from qatplan.runs.schema import (
     ALIASES,
     BY_NAME,
-    FIELDS,
     MEASURED,
     NAMES,
+    SCALARS,
     SCHEMA,
 )
 from qatplan.storage.base import Location, is_remote
@@ -44,6 +46,16 @@ class FileProblem(NamedTuple):
         return f"Row {self.row} of {self.file}: {self.sentence}"
 
 
+class Inspected(NamedTuple):
+    """Runs as they are given, whatever is wrong with them."""
+
+    table: pa.Table
+    problems: list[FileProblem]
+    """What makes rows unusable."""
+    notes: list[str]
+    """What one should know although it makes nothing unusable, a sentence each."""
+
+
 def table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """A validated table from dictionaries of field values; absent keys are null.
 
@@ -57,22 +69,89 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
                 raise DataError(f"Row {number}: '{name}' is no field of a run{closest(name, NAMES)}.")
     arrays = [_array([row.get(field.name) for row in given], field) for field in SCHEMA]
     result = pa.Table.from_arrays(arrays, schema=SCHEMA)
-    problems = validate(result)
-    if problems:
-        rest = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
-        raise DataError(f"Row {problems[0].row}: {problems[0].sentence}{rest}", evidence=problems)
+    _refuse([(f"Row {p.row}: {p.sentence}", p) for p in validate(result)])
     return result
 
 
 def sound(source: Any) -> pa.Table:
     """A checked table of SCHEMA from a pandas or Arrow table with our column names; see `read` for what is refused."""
     raw = source if isinstance(source, pa.Table) else _arrow(source)
-    result = complete(conform(raw, "the table"))
-    problems = validate(result)
+    result, _, notes = _once(complete(conform(raw, "the table")), lambda row: f"row {row}")
+    _refuse([(f"Row {p.row}: {p.sentence}", p) for p in validate(result)])
+    _warn(notes)
+    return result
+
+
+def read(paths: Location | Iterable[Location]) -> pa.Table:
+    """All runs of files and folders as one sound table, in the order given, by file name within a folder.
+
+    A folder, local or of an object store (s3://bucket/folder), stands for the *.parquet in its `runs/`, or in itself
+    where it has no such. CSV files carry our column names; what their columns determine is filled in (see `complete`).
+    A run that is given more than once is kept once, with a QatplanWarning (see `qatplan.runs.repeats`). Raises
+    DataError naming the file and row for damage, an unusable value, or a run_id of different runs.
+    """
+    found = inspect(paths)
+    _refuse([(str(problem), problem) for problem in found.problems])
+    _warn(found.notes)
+    return found.table
+
+
+def inspect(paths: Location | Iterable[Location]) -> Inspected:
+    """The table of `read` together with what makes rows of it unusable, instead of an error about the first of them.
+
+    Raises DataError only for what is no table of runs at all: an absent or damaged file, an unknown column.
+    """
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    if not given:
+        raise DataError("No runs were named; give a folder, a Parquet file or a CSV file.")
+    parts = [read_folder(path) if is_folder(path) else read_file(path) for path in given]
+    files = [file for part in parts for file in part.files]
+    ends = np.cumsum([rows for part in parts for rows in part.rows])
+
+    def place(row: int) -> tuple[Location, int]:
+        """The file of a row of all files, which count from 1, and its number there."""
+        index = int(np.searchsorted(ends, row - 1, side="right"))
+        file = files[index]
+        return file if is_remote(file) else Path(file), row - int(ends[index - 1] if index else 0)
+
+    def named(row: int) -> str:
+        file, number = place(row)
+        return f"row {number} of {file}"
+
+    result, rows, notes = _once(pa.concat_tables([part.table for part in parts]), named)
+    problems = []
+    for problem in validate(result):
+        sentence = problem.sentence
+        if problem.other is not None:
+            sentence = f"{sentence.rstrip('.')} ({named(rows[problem.other - 1])})."
+        problems.append(FileProblem(*place(rows[problem.row - 1]), problem.field, sentence))
+    return Inspected(result, problems, notes)
+
+
+def _once(table: pa.Table, named: Callable[[int], str]) -> tuple[pa.Table, list[int], list[str]]:
+    """The table with each run once, the number of each row before, from 1, and a note on what was left out."""
+    copies = [repeat for repeat in repeats(table) if not repeat.difference]
+    rows = np.delete(np.arange(table.num_rows), [copy.row for copy in copies])
+    if not copies:
+        return table, (rows + 1).tolist(), []
+    what = "row gives" if len(copies) == 1 else "rows give"
+    note = (
+        f"{len(copies)} {what} a run again, equal in all but sweep, time, machine and curves; each run is kept once, "
+        f"as first given ({named(copies[0].row + 1)} repeats {named(copies[0].first + 1)})."
+    )
+    return table.take(pa.array(rows)), (rows + 1).tolist(), [note]
+
+
+def _refuse(problems: list[tuple[str, Any]]) -> None:
+    """DataError about the first problem, if there is one, with all of them as its evidence."""
     if problems:
         rest = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
-        raise DataError(f"Row {problems[0].row}: {problems[0].sentence}{rest}", evidence=problems)
-    return result
+        raise DataError(f"{problems[0][0]}{rest}", evidence=[problem for _, problem in problems])
+
+
+def _warn(notes: list[str]) -> None:
+    for note in notes:
+        warnings.warn(note, QatplanWarning, stacklevel=3)
 
 
 def _arrow(source: Any) -> pa.Table:
@@ -84,57 +163,12 @@ def _arrow(source: Any) -> pa.Table:
         raise DataError(f"the table cannot be read: {str(error).splitlines()[0]}.") from error
 
 
-def read(paths: Location | Iterable[Location]) -> pa.Table:
-    """All runs of files and folders as one sound table, in the order given, by file name within a folder.
-
-    A folder, local or of an object store (s3://bucket/folder), stands for the *.parquet in its `runs/`, or in itself
-    where it has no such. CSV files carry our column names; what their columns determine is filled in (see `complete`).
-    Raises DataError naming the file and row for damage, an unusable value, or a run_id that appears twice.
-    """
-    result, problems = inspect(paths)
-    if problems:
-        rest = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0]}{rest}", evidence=problems)
-    return result
-
-
-def inspect(paths: Location | Iterable[Location]) -> tuple[pa.Table, list[FileProblem]]:
-    """The table of `read` together with what makes rows of it unusable, instead of an error about the first of them.
-
-    Raises DataError only for what is no table of runs at all: an absent or damaged file, an unknown column.
-    """
-    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    if not given:
-        raise DataError("No runs were named; give a folder, a Parquet file or a CSV file.")
-    parts = [read_folder(path) if is_folder(path) else read_file(path) for path in given]
-    result = pa.concat_tables([part.table for part in parts])
-    files = [file for part in parts for file in part.files]
-    ends = np.cumsum([rows for part in parts for rows in part.rows])
-    starts = np.concatenate([[0], ends[:-1]])
-
-    def place(row: int) -> tuple[Location, int]:
-        index = int(np.searchsorted(ends, row - 1, side="right"))
-        file = files[index]
-        return file if is_remote(file) else Path(file), row - int(starts[index])
-
-    problems = []
-    for problem in validate(result):
-        file, row = place(problem.row)
-        sentence = problem.sentence
-        if problem.other is not None:
-            # validate counts rows over all files; a reader looks for the other one in its own file.
-            twin, number = place(problem.other)
-            sentence = f"{sentence.rstrip('.')} (row {number} of {twin})."
-        problems.append(FileProblem(file, row, problem.field, sentence))
-    return result, problems
-
-
 def digest(table: pa.Table) -> str:
     """SHA-256 (hex) of all that was measured about the model and nothing about the clock; row order does not matter."""
     order = [("run_id", "ascending")]
     if pc.count_distinct(table.column("run_id")).as_py() < table.num_rows:
         # Repeated runs tie on run_id, so every other plain column has to settle the order.
-        plain = [f.name for f in FIELDS if not (f.measured or pa.types.is_list(f.type))]
+        plain = [name for name in SCALARS if name not in MEASURED]
         order = [(name, "ascending") for name in plain]
     return content_digest(table.sort_by(order), leave_out=MEASURED)
 

@@ -24,7 +24,7 @@ from qatplan.training.segment import (
     SegmentConfig,
     Switch,
 )
-from qatplan.training.shape import Shape, shape_of_width
+from qatplan.training.shape import Shape, shape_of_width, training_flops_per_token
 
 COMPILE_SECONDS = 60.0
 """What compiling a size costs a sweep: half a minute of one worker, and as much of those that wait for it."""
@@ -66,7 +66,7 @@ def work_of(segment: Segment) -> float:
     over small models is far too short.
     """
     config = segment.config
-    return timed_tokens(config) * (config.shape.training_flops_per_token(config.sequence) + FLOPS_BEYOND_MATRICES)
+    return timed_tokens(config) * (training_flops_per_token(config.shape, config.sequence) + FLOPS_BEYOND_MATRICES)
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _updates(grid: Grid) -> list[tuple[str, float | None]]:
 
 
 def _quantizations(grid: Grid, bits: float) -> Iterator[Quantization | None]:
-    """Every way in which a grid quantizes weights and activations at a bit width; none at the control's."""
+    """Each quantization of weights and activations that a grid has at a bit width; none at the control's."""
     if bits == CONTROL_BITS:
         yield None
         return
@@ -375,7 +375,7 @@ def seconds_saved(shape: Shape, device: str) -> float:
 
     They save calls, and passes over memory, of which there are so many per layer and unit of width. From rates at
     widths 24 to 256 (benchmarks/train.py): 7, 10, 16, 22 microseconds at 24, 40, 56 and 80, and 30 to 90 beyond.
-    On a GPU, where calls are recorded, 0.15, 0.10, 0.25 and 0.85 in QAT at 64, 128, 256 and 512 (NVIDIA H200,
+    On a GPU, where calls are captured, 0.15, 0.10, 0.25 and 0.85 in QAT at 64, 128, 256 and 512 (NVIDIA H200,
     benchmarks/gpu.py), and a fifth to a third of that in stacks of eight, which are not counted on.
     """
     size = shape.layers * shape.width

@@ -97,7 +97,7 @@ def _quantization(config: SegmentConfig) -> dict[str, Any]:
 
 def _rate(config: SegmentConfig, state: State) -> float | None:
     """Tokens per second; null for a run of a stack, whose time says nothing about its own speed."""
-    alone = config.tokens and state.seconds > 0 and state.together == 1
+    alone = config.tokens and state.seconds > 0 and state.stack == 1
     return config.tokens / state.seconds if alone else None
 
 

@@ -6,9 +6,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from qatplan import runs
 from qatplan.errors import (
@@ -81,6 +81,11 @@ class Estimate:
     def share(self) -> float:
         """Trained tokens over tokens from scratch."""
         return self.tokens / self.tokens_from_scratch
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        by_kind = {kind: {"segments": number, "tokens": tokens} for kind, (number, tokens) in self.by_kind.items()}
+        return {**asdict(self), "by_kind": by_kind, "share_of_from_scratch": self.share}
 
 
 @dataclass(frozen=True, kw_only=True)

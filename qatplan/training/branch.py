@@ -34,7 +34,7 @@ class Branch:
         fresh = begin.step == config.start
         self.seconds = 0.0 if fresh else begin.seconds
         """Time spent so far; of a stack of branches each has an equal share."""
-        self.together = 1 if fresh else begin.together
+        self.stack = 1 if fresh else begin.stack
         """The most branches that it was ever stacked with, itself included."""
         self.weights = {
             name: nn.Parameter(tensor.to(runtime.device, copy=True)) for name, tensor in begin.weights.items()
@@ -109,9 +109,9 @@ class Branch:
         return self.quantized.tensors(self.weights)
 
     @property
-    def recordable(self) -> bool:
-        """Whether `update` can be recorded as a CUDA graph: nothing of it is read or decided by the host."""
-        return self.optimizer.recordable and self.transition is None
+    def capturable(self) -> bool:
+        """Whether `update` can be captured in a CUDA graph: nothing of it is read or decided by the host."""
+        return self.optimizer.capturable and self.transition is None
 
     def set_rates(self, tensors: Callable[[], Sequence[Tensor]] | None = None) -> None:
         """Let the optimizer know how large the coming step is; `tensors` gives what `tensors()` gave in this step.
@@ -171,7 +171,7 @@ class Branch:
             transitions=list(self.transitions),
             transition_state=self.transition.state() if self.transition is not None else {},
             seconds=self.seconds,
-            together=self.together,
+            stack=self.stack,
         )
 
     def end(self) -> State:

@@ -41,7 +41,7 @@ class State:
     status: str = "finished"
     seconds: float = 0.0
     """Time spent in this segment, over all its attempts that left a checkpoint."""
-    together: int = 1
+    stack: int = 1
     """The most branches that were trained in one stack with it, itself included."""
 
 
@@ -58,7 +58,7 @@ def save(state: State, entry: Entry) -> None:
         "transitions": state.transitions,
         "status": state.status,
         "seconds": state.seconds,
-        "together": state.together,
+        "together": state.stack,
     }
     buffer = io.BytesIO()
     tensors = {"weights": state.weights, "moments": state.moments, "ranges": state.ranges,
@@ -92,5 +92,5 @@ def load(entry: Entry, device: torch.device | None = None) -> State:
         transition_state=tensors["transition"],
         status=header["status"],
         seconds=header["seconds"],
-        together=header.get("together", 1),
+        stack=header.get("together", 1),
     )

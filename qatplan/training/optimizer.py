@@ -53,9 +53,9 @@ class Optimizer:
             self.parts = [_sgd(owned, weight_decay) if name == "sgd" else _muon(owned), _adamw(rest)]
         self.unit = {key: SGD_RATE if name == "sgd" and key in self.owned else 1.0 for key in self.parameters}
         self.groups = [group for part in self.parts for group in part.param_groups]
-        self.recordable = name == "adamw" and all(p.device.type == "cuda" for p in self.parameters.values())
-        """Whether a step can be recorded as a CUDA graph: SGD and Muon take their rates from the host."""
-        if self.recordable:
+        self.capturable = name == "adamw" and all(p.device.type == "cuda" for p in self.parameters.values())
+        """Whether a step can be captured in a CUDA graph: SGD and Muon take their rates from the host."""
+        if self.capturable:
             self._rates = torch.zeros(len(self.groups), device="cuda")
             for group, rate in zip(self.groups, self._rates.unbind(), strict=True):
                 group.update(lr=rate, capturable=True)
@@ -71,7 +71,7 @@ class Optimizer:
         """Go at `rate`, or at the rate that `special` has for a parameter; members of a group share one."""
         firsts = [group["first"] for group in self.groups]
         rates = [special.get(name, rate) * self.unit[name] for name in firsts]
-        if self.recordable:
+        if self.capturable:
             send(torch.tensor(rates), self._rates)
             return
         for group, each in zip(self.groups, rates, strict=True):

@@ -13,7 +13,7 @@ million parameters (width 768) over them is 50 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconstruction:
+class AdaRound:
     """AdaRound, layer by layer.
 
     lambda, the free share and the exponents are those of AdaRound's public code. Iterations, batch and learning rate
@@ -55,9 +55,9 @@ class MixedWidths:
         return self.calibration_tokens
 
 
-RECIPES: dict[str, Reconstruction | MixedWidths | None] = {
+RECIPES: dict[str, AdaRound | MixedWidths | None] = {
     "rtn": None,
-    "adaround": Reconstruction(),
+    "adaround": AdaRound(),
     "importance": MixedWidths(),
 }
 POST_TRAINING = tuple(RECIPES)

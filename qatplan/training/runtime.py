@@ -35,10 +35,10 @@ from qatplan.training.shape import Shape
 class Runtime:
     """A device, a corpus, and the forward functions made so far."""
 
-    def __init__(self, corpus: Corpus, device: str, *, record: bool = True) -> None:
-        """`record` allows training steps to become CUDA graphs, on a GPU."""
+    def __init__(self, corpus: Corpus, device: str, *, capture: bool = True) -> None:
+        """`capture` allows training steps to become CUDA graphs, on a GPU."""
         self.corpus = corpus
-        self.record = record and device == "cuda"
+        self.capture = capture and device == "cuda"
         self.device = torch.device(device)
         if device == "cuda":
             make_reproducible()
@@ -47,7 +47,7 @@ class Runtime:
 
     @cached_property
     def stream(self) -> torch.cuda.Stream:
-        """On which steps are recorded."""
+        """On which steps are captured."""
         return torch.cuda.Stream(self.device)
 
     def forward(self, config: SegmentConfig, models: int = 1) -> Forward:

@@ -66,7 +66,7 @@ class Switch:
     """Whether AdamW's moments are carried over the switch."""
     rewarmup_steps: int
     decay_start: int
-    """Step at which the learning rate starts its linear way to zero at the segment's end."""
+    """Step at which the learning rate starts to fall linearly to zero at the segment's end."""
     optimizer: str = "adamw"
     """What updates the matrices in this phase."""
     update: str = "learning-rate"

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from qatplan.errors import UsageError
+from qatplan.models.architecture import Architecture, Parameters
+from qatplan.models.costs import flops_per_token
+from qatplan.models.layout import of_architecture
 
 SMALLEST_WIDTH = 16
 LARGEST_WIDTH = 1024
@@ -28,25 +32,37 @@ class Shape:
         return self.width // self.heads
 
     @property
+    def architecture(self) -> Architecture:
+        """The same model as the planner knows it."""
+        return Architecture(
+            name=f"width {self.width}", layers=self.layers, width=self.width, heads=self.heads, kv_heads=self.heads,
+            head_size=self.head_size, feed_forward=self.feed_forward, vocabulary=self.vocabulary, tied=True,
+        )  # fmt: skip
+
+    @property
     def n_embedding(self) -> int:
         """Parameters of the (tied) embedding."""
-        return self.vocabulary * self.width
+        return _parameters(self).embedding
 
     @property
     def n_nonembedding(self) -> int:
         """Parameters of attention, feed-forward blocks and norms."""
-        attention = 4 * self.width * self.width
-        feed_forward = 3 * self.width * self.feed_forward
-        return self.layers * (attention + feed_forward + 2 * self.width) + self.width
+        return _parameters(self).nonembedding
 
     @property
     def n_total(self) -> int:
-        return self.n_embedding + self.n_nonembedding
+        return _parameters(self).total
 
-    def training_flops_per_token(self, sequence: int) -> float:
-        """Multiply-adds count two; forward and backward; causal attention over a sequence included."""
-        matrices = self.n_total - (2 * self.layers + 1) * self.width
-        return 6.0 * matrices + 6.0 * self.layers * self.width * sequence
+
+@cache
+def _parameters(shape: Shape) -> Parameters:
+    return shape.architecture.parameters()
+
+
+@cache
+def training_flops_per_token(shape: Shape, sequence: int) -> float:
+    """Forward and backward, attention included (`qatplan.models.costs.flops_per_token`)."""
+    return sum(flops_per_token(of_architecture(shape.architecture), sequence=sequence))
 
 
 def shape_of_width(width: int, *, vocabulary: int = 256) -> Shape:

@@ -16,10 +16,10 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from qatplan.quant.weight import fake_together
+from qatplan.quant.weight import fake_stack
 from qatplan.training.branch import CURVE_STEPS, Branch
 from qatplan.training.checkpoint import State
-from qatplan.training.model.cuda_graph import RecordedStep
+from qatplan.training.model.cuda_graph import CapturedStep
 from qatplan.training.model.quantized import input_block
 from qatplan.training.runtime import Runtime, tokens_and_targets
 from qatplan.training.segment import SegmentConfig
@@ -27,7 +27,7 @@ from qatplan.training.segment import SegmentConfig
 WATCH_SECONDS = 0.5
 
 
-def train_together(
+def train_stack(
     configs: Sequence[SegmentConfig],
     begins: Sequence[State],
     runtime: Runtime,
@@ -112,16 +112,16 @@ class _Stack:
     def __init__(self, branches: Sequence[Branch], runtime: Runtime) -> None:
         self.branches = branches
         self._runtime = runtime
-        self._recorded = runtime.record and all(branch.recordable for branch in branches)
-        step = _Step(branches, runtime, rates_are_set=self._recorded)
-        self._take: Callable[[Tensor], Tensor] = RecordedStep(step, runtime.stream) if self._recorded else step
+        self._captured = runtime.capture and all(branch.capturable for branch in branches)
+        step = _Step(branches, runtime, rates_are_set=self._captured)
+        self._take: Callable[[Tensor], Tensor] = CapturedStep(step, runtime.stream) if self._captured else step
         for branch in branches:
-            branch.together = max(branch.together, len(branches))
+            branch.stack = max(branch.stack, len(branches))
 
     def step(self) -> None:
         """One step of every branch."""
         rows = torch.cat([self._runtime.rows(branch.config, branch.step) for branch in self.branches])
-        if self._recorded:
+        if self._captured:
             for branch in self.branches:
                 branch.set_rates()
         for branch, loss in zip(self.branches, self._take(rows).unbind(), strict=True):
@@ -137,7 +137,7 @@ class _Step:
         self._rates_are_set = rates_are_set
         self._forward = runtime.forward(branches[0].config, len(branches))
         names = list(branches[0].weights)
-        self._runs = [(name, [list(run) for _, run in groupby(branches, _way(name))]) for name in names]
+        self._runs = [(name, [list(run) for _, run in groupby(branches, partial(_quantizer, name))]) for name in names]
         """By tensor, the branches in runs whose quantizer is the same."""
 
     def __call__(self, rows: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ class _Step:
         """What each branch's `tensors` are, stacked: (branches, ...) each."""
         stacked = []
         for name, runs in self._runs:
-            parts = [_together(name, run) for run in runs]
+            parts = [_stacked(name, run) for run in runs]
             stacked.append(parts[0] if len(parts) == 1 else torch.cat(parts))
         ranges = [branch.quantized.input_ranges() if branch.quantized else [] for branch in self._branches]
         return stacked + [torch.stack(values) for values in zip(*ranges, strict=True)]
@@ -171,21 +171,17 @@ def _of(tensors: Sequence[Tensor], number: int | None) -> Sequence[Tensor]:
     return tensors if number is None else [tensor[number] for tensor in tensors]
 
 
-def _way(name: str) -> Callable[[Branch], object]:
+def _quantizer(name: str, branch: Branch) -> object:
     """What must be equal in two branches for one call to quantize the tensor called `name` of both."""
-
-    def way(branch: Branch) -> object:
-        weight = branch.quantized.weights.get(name) if branch.quantized else None
-        return None if weight is None else (weight.quantizer, weight.group_size)
-
-    return way
+    weight = branch.quantized.weights.get(name) if branch.quantized else None
+    return None if weight is None else (weight.quantizer, weight.group_size)
 
 
-def _together(name: str, branches: Sequence[Branch]) -> Tensor:
+def _stacked(name: str, branches: Sequence[Branch]) -> Tensor:
     """The tensor called `name` of branches that quantize it in the same way, or not at all."""
     weights: list[Tensor] = [branch.weights[name] for branch in branches]
     models = [branch.quantized for branch in branches if branch.quantized is not None]
     quantized = [model.weights[name] for model in models if name in model.weights]
     if not quantized:
         return torch.stack(weights)
-    return fake_together(quantized, weights, input_block(name, weights[0].shape[-1], models[0].activation))
+    return fake_stack(quantized, weights, input_block(name, weights[0].shape[-1], models[0].activation))

@@ -15,7 +15,7 @@ from qatplan.training.model.quantized import QuantizedModel
 from qatplan.training.post_training.methods import quantize_after_training
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import SegmentConfig
-from qatplan.training.stack import train_together
+from qatplan.training.stack import train_stack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ def train(
     and the freshly quantized model. `watch` is called now and then with the number of steps done in the segment,
     `save` about every `save_seconds` with a state to resume from; resuming gives the same numbers bit for bit.
     """
-    ((_, end),) = train_together(
+    ((_, end),) = train_stack(
         [config], [begin], runtime, save_seconds=save_seconds,
         watch=None if watch is None else lambda _, steps: watch(steps),
         save=None if save is None else lambda _, state: save(state),

@@ -15,6 +15,8 @@ from qatplan.wording.text import WIDTH, to_text, wrapped
 
 MOST_FLAGS = 5
 _MOST_LINES = 35
+_MOST_VALUES = 20
+"""Parameters in the short form."""
 _MORE = "--details shows everything"
 
 
@@ -42,18 +44,20 @@ def short_sections(fitted: FittedLaw, numbers: Numbers = TEXT) -> list[Section]:
     for p in fitted.law.parameters():
         value, interval = _estimate(fitted, p, numbers)
         values.append(f"{p.name} {value}" + (f" ({interval})" if interval else ""))
-    shown = ", ".join(values[: MOST_FLAGS * 3])
-    more = f", and {len(values) - MOST_FLAGS * 3} more" if len(values) > MOST_FLAGS * 3 else ""
+    shown = ", ".join(values[:_MOST_VALUES])
+    more = f", and {len(values) - _MOST_VALUES} more" if len(values) > _MOST_VALUES else ""
     open_ones = len(fitted.flags) + len(fitted.identifiability)
     noted = f"{open_ones} flags and notes; {_MORE}." if open_ones else None
-    return [section(_title(fitted), f"{shown}{more}.", *_trust(fitted, numbers, details=False), noted)]
+    return [section(_title(fitted), _basis(fitted), f"{shown}{more}.", *_trust(fitted, numbers, details=False), noted)]
 
 
 def _title(fitted: FittedLaw) -> str:
+    return f"{fitted.law.title} ({fitted.law.name})"
+
+
+def _basis(fitted: FittedLaw) -> str:
     left = sum(e.rows for e in fitted.left_out)
-    return f"{fitted.law.title} ({fitted.law.name}), fitted on {fitted.rows} runs" + (
-        f", {left} left out" if left else ""
-    )
+    return f"Fitted on {fitted.rows} runs{f'; {left} left out' if left else ''}."
 
 
 def _estimate(fitted: FittedLaw, parameter: Parameter, numbers: Numbers) -> tuple[str, str]:
@@ -79,7 +83,11 @@ def _parameters(fitted: FittedLaw, numbers: Numbers, *, details: bool) -> Sectio
     headers = ("parameter", "value", how, "meaning")
     made = Table(headers=headers if details else headers[:3], rows=tuple(rows), words=(0, 2, 3) if details else (0, 2))
     return section(
-        _title(fitted), fitted.law.formula if details else None, made, f"Fixed: {', '.join(fixed)}." if fixed else None
+        _title(fitted),
+        fitted.law.formula if details else None,
+        _basis(fitted),
+        made,
+        f"Fixed: {', '.join(fixed)}." if fixed else None,
     )
 
 
@@ -108,7 +116,7 @@ def _trust(fitted: FittedLaw, numbers: Numbers, *, details: bool) -> list[str]:
         known = "" if fitted.seed_noise is None else f"; between seeds: {numbers.percent(fitted.seed_noise)}"
         said.append(f"Residual standard deviation: {numbers.percent(fitted.noise)} of the {_quantity(fitted)}{known}.")
     if fitted.holdout is not None:
-        said.append(held_out(fitted.holdout, numbers))
+        said.append(held_out(fitted.holdout, numbers, details=details))
     if isinstance(fitted.diagnostics, FractionDiagnostics):
         said += fraction_errors(fitted.diagnostics, numbers)
     return said
@@ -118,16 +126,16 @@ def _quantity(fitted: FittedLaw) -> str:
     return "loss" if fitted.law.quantity == "loss" else "fraction"
 
 
-def held_out(score: Score, numbers: Numbers = TEXT) -> str:
+def held_out(score: Score, numbers: Numbers = TEXT, *, details: bool = False) -> str:
     """How well the law predicts the runs it was not fitted to."""
     if score.mape is None or score.max_ape is None:
         runs = score.rows + score.not_predictable
         return f"Held out ({score.kind}): none of the {runs} runs could be predicted from the others."
-    lean = "" if score.bias is None else f", on average {numbers.signed_percent(score.bias)}"
-    run = "" if score.worst_run is None else f" (run {score.worst_run})"
+    run = f" (run {score.worst_run})" if details and score.worst_run is not None else ""
+    lean = f", on average {numbers.signed_percent(score.bias)}" if details and score.bias is not None else ""
     return (
         f"Held out ({score.kind}): {score.rows} runs predicted from {score.fitted_rows}, mean error "
-        f"{numbers.percent(score.mape)}, at worst {numbers.percent(score.max_ape)}{run}{lean}."
+        f"{numbers.percent(score.mape)}, worst {numbers.percent(score.max_ape)}{run}{lean}."
     )
 
 
@@ -151,8 +159,8 @@ def _flags(fitted: FittedLaw, room: int) -> Section:
     """The weightiest flags that `room` lines hold, and what else there is."""
     ordered = by_weight(fitted.flags)
     if count := len(fitted.identifiability):
-        what = "1 parameter is" if count == 1 else f"{count} parameters or combinations of parameters are"
-        ordered.insert(min(2, len(ordered)), f"{what} hardly identified by these runs, or not at all")
+        what = "1 parameter is" if count == 1 else f"{count} parameters or combinations of them are"
+        ordered.insert(min(2, len(ordered)), f"{what} hardly identified, if at all")
     shown: list[str] = []
     for flag in ordered[:MOST_FLAGS]:
         room -= len(wrapped(flag, WIDTH - 4))

@@ -46,7 +46,10 @@ def test_fit_writes_prints_and_repeats(table: Path, tmp_path: Path, capsys: pyte
     text = capsys.readouterr().out
     assert "alpha" in text
     assert "starts agree" in text
-    assert "1 rows: quantized" in text
+    assert "top-compute:0.2" in text
+    assert len(text.splitlines()) <= 35
+    assert main([*command, "--out", str(out), "--force", "--details"]) == 0
+    assert "1 rows: quantized" in capsys.readouterr().out
     fitted = FittedLaw.read(out)
     assert fitted.rows == 40
     assert fitted.intervals["alpha"][0] < TRUTH.alpha < fitted.intervals["alpha"][1]
@@ -128,7 +131,7 @@ def test_profile_intervals_and_fixed_parameters(
     out = tmp_path / "f.json"
     command = ["fit", str(table), "--law", "chinchilla", "--interval", "profile", "--bootstrap", "0"]
     assert main([*command, "--fix", "beta=0.3658", "--out", str(out)]) == 0
-    assert "held" in capsys.readouterr().out
+    assert "Fixed: beta = 0.3658." in capsys.readouterr().out
     fitted = FittedLaw.read(out)
     assert fitted.interval_kind == "profile"
     assert "beta" not in fitted.intervals

@@ -36,13 +36,37 @@ def test_json_accounts_for_every_row(source: Path, tmp_path: Path, capsys: pytes
     assert table.column("d_total").to_pylist() == [10**8, 10**8]
 
 
-def test_text_lists_what_was_left_out(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "runs.parquet"
-    assert main(["import", str(source), "--out", str(out), *MAPS, "--const", "fraction=1"]) == 0
+def test_text_lists_what_was_left_out(
+    source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(source.parent)
+    assert main(["import", source.name, "--out", "runs.parquet", *MAPS, "--const", "fraction=1"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith(f"2 of 3 rows written to {out}\n")
-    assert "columns not used: tokens" in text
-    assert "1 rows not written:\n  row 3: loss is -3.5; it must be more than 0\n" in text
+    assert text.startswith("Imported\n  2 of 3 rows written to runs.parquet.\n")
+    assert "  - columns not used: tokens\n" in text
+    assert "1 row not written\n  - row 3: loss is -3.5; it must be more than 0\n" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_long_lists_of_rows_are_cut_and_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"1000000,100000000,4,{3 + i / 1000},0\n" for i in range(3)) + "".join(
+        f"50,100000000,4,20,{i}\n" for i in range(30)
+    )
+    (tmp_path / "theirs.csv").write_text("N,tokens,w_bits,val,seed\n" + rows)
+    command = ["import", "theirs.csv", "--out", "a.parquet", *MAPS, "--const", "fraction=1"]
+    assert main([*command, "--keep-suspect"]) == 0
+    text = capsys.readouterr().out
+    assert "30 rows written although they look wrong\n" in text
+    assert main([*command, "--force"]) == 0
+    text = capsys.readouterr().out
+    assert "30 rows not written\n" in text
+    assert text.count("  - row ") == 50
+    assert "... and " in text.splitlines()[-1]
+    assert main(["import", "theirs.csv", "--out", "b.parquet", *MAPS[:-1], "loss=seed", "--const", "fraction=1"]) == 3
+    assert "None of 33 rows can be used; nothing was written." in capsys.readouterr().out
 
 
 def test_an_existing_table_is_kept_unless_forced(

@@ -62,8 +62,12 @@ def test_json_and_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert shown["bits"][-1] == {"value": None, "runs": 1}
     assert main(["runs", str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert "5 runs: diverged (1), finished (4); 16K tokens; 2 trunks" in text
-    assert "bits       2 (1), 4 (3), full precision (1)" in text
+    assert text.startswith("5 runs, 16K tokens on 2 trunks\n")
+    assert "  status     diverged (1), finished (4)\n" in text
+    assert "  bits       2 (1), 4 (3), full precision (1)\n" in text
+    assert "  fraction   0.25 to 0.75 (2 distinct, of quantized runs)\n" in text
+    assert "  quantizer  unknown\n" in text
+    assert "  100               3  2K        20        2, 4, FP  2.75 to 3.5\n" in text
 
 
 def test_rows_and_fields(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +89,7 @@ def test_unusable_rows_are_listed_and_end_with_3(tmp_path: Path, capsys: pytest.
     assert [(p["row"], p["field"]) for p in problems] == [(2, "loss"), (3, "n_total")]
     assert printed.err == f"qatplan: 2 rows cannot be used; the first: Row 2 of {path}: {problems[0]['sentence']}\n"
     assert main(["runs", str(path)]) == 3
-    assert "rows that cannot be used:\n  Row 2 of " in capsys.readouterr().out
+    assert "Rows that cannot be used\n  - Row 2 of" in capsys.readouterr().out
 
 
 def test_compact_merges_and_overwrites_nothing_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,3 +107,60 @@ def test_compact_merges_and_overwrites_nothing_unasked(tmp_path: Path, capsys: p
     assert f"{target} exists; --force overwrites it." in capsys.readouterr().err
     assert main([*arguments, "--force"]) == 0
     assert target.read_bytes() == first
+
+
+def test_no_line_is_wider_than_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", str(MAIN), "--fields"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.startswith("  ") for line in lines) > len(runs.FIELDS)
+
+
+def test_long_lists_are_cut_and_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row(str(i), n_total=100 + i, seed=i, loss=None, status="diverged", d_total=None) for i in range(25)]
+    source = tmp_path / "a.csv"
+    lines = [f"{r['run_id']},{r['n_total']},,{r['seed']}" for r in rows]
+    source.write_text("\n".join(["run_id,n_total,d_total,seed", *lines]))
+    assert main(["runs", str(source)]) == 3
+    text = capsys.readouterr().out
+    assert "  loss       unknown\n" in text
+    assert " 19 (1) and 5 more\n" in text.replace("\n             ", " ")
+    assert "... and 5 more sizes (all of them with --json)" in text
+    assert "... and 55 more rows (all of them with --json)" in text
+
+
+def test_nothing_is_compacted_while_a_row_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = tmp_path / "a.csv", tmp_path / "all.parquet"
+    source.write_text("n_total,d_total,loss\n100,2000,-3.0\n")
+    assert main(["runs", str(source), "--compact", str(target)]) == 3
+    said = capsys.readouterr().err
+    assert f"{target} was not written, for a row cannot be used: Row 1 of {source}: loss is -3.0" in said
+    assert not target.exists()
+
+
+MAIN, RATES = (Path(__file__).parents[2] / "data" / name / "runs.parquet" for name in ("main", "qat-learning-rate"))
+
+
+@pytest.mark.parametrize("extra", [[], ["--json"]])
+def test_runs_that_two_shipped_sweeps_share_count_once(capsys: pytest.CaptureFixture[str], extra: list[str]) -> None:
+    assert main(["runs", str(MAIN), str(RATES), *extra]) == 0
+    printed = capsys.readouterr()
+    distinct = {*runs.load(MAIN).column("run_id").to_pylist(), *runs.load(RATES).column("run_id").to_pylist()}
+    assert f'"rows": {len(distinct)}' in printed.out or f"{len(distinct)} runs, " in printed.out
+    assert printed.err.startswith("note: 11 rows give a run again, equal in all but sweep, time, machine and curves;")
+    assert printed.err.count("\n") == 1
+
+
+def test_a_fit_on_two_sweeps_that_share_runs_notes_it_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "fit.json"
+    command = ["fit", str(MAIN), str(RATES), "--law", "chinchilla", "--bootstrap", "0", "--out", str(out)]
+    assert main([*command, "--rows", "schedule == 'full-precision'"]) in (0, 4)
+    assert capsys.readouterr().err.count("note: 11 rows give a run again") == 1
+    assert out.exists()
+
+
+def test_different_results_of_one_run_end_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, loss in (("a", 3.0), ("b", 3.25)):
+        runs.write(runs.table([row("same", loss=loss)]), tmp_path / f"{name}.parquet")
+    assert main(["runs", str(tmp_path)]) == 3
+    assert "run_id 'same' is already taken by another run: loss is 3.0 there and 3.25 here" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from qatplan.cli.app import app
 CONTRACT = {
     "demo": {"--out", "--device"},
     "sweep": {
-        *("--out", "--dry-run", "--engine", "--workers", "--together", "--device", "--status", "--json-lines"),
+        *("--out", "--dry-run", "--engine", "--workers", "--stacked", "--device", "--status", "--json-lines"),
         "--tensorboard",
     },
     "runs": {"--json"},
@@ -48,7 +48,7 @@ EXACT = {
 RUNS_API = {
     *("ALIASES", "DIVERGED", "FIELDS", "FINISHED", "MEASURED", "SCHEDULES", "SCHEMA", "STATUSES", "Field"),
     *("FileProblem", "Problem", "columns", "complete", "digest", "inspect", "load", "read", "select"),
-    *("encode", "table", "validate", "write"),
+    *("Inspected", "encode", "sound", "table", "validate", "write"),
 }
 
 COMMANDS: dict[str, Any] = cast(Any, typer.main.get_command(app)).commands

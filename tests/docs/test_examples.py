@@ -11,7 +11,8 @@ from typing import Any, cast
 
 import pytest
 import typer
-from refresh import ROOT, Block, blocks, pages, replay
+from refresh import Block, blocks, pages, replay
+from surroundings import ROOT
 
 from qatplan.cli.app import app
 from qatplan.sweep.specification import Grid, Training

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from refresh import ROOT, pages
+from refresh import pages
+from surroundings import ROOT
 
 import qatplan
 from qatplan.sweep.specification import Grid, Training

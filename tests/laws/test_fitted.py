@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support.law_examples import POINTS, QAT
+from support.law_examples import POINTS, QAT, example
 
 from qatplan.errors import DataError, NotTrustworthy, UsageError
-from qatplan.laws import FittedLaw, Inputs, Status
-from qatplan.laws.fit_parts import Score
+from qatplan.laws import NAMES, FittedLaw, Inputs, Status
+from qatplan.laws.fit_parts import Certificate, Score
+
+FITS = Path(__file__).parents[2] / "fits"
 
 
 def sample() -> FittedLaw:
@@ -80,3 +83,61 @@ def test_failed_certificate_raises_with_the_fit_as_evidence() -> None:
     with pytest.raises(NotTrustworthy, match="qat-loss is not trustworthy") as caught:
         fit.require_trust()
     assert caught.value.evidence is fit
+
+
+@pytest.mark.parametrize("name", ["qat-loss", "chinchilla", "qat-fraction"])
+def test_shipped_fits_are_written_as_they_were_read(name: str, tmp_path: Path) -> None:
+    FittedLaw.read(FITS / f"{name}.json").write(tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (FITS / f"{name}.json").read_bytes()
+
+
+def test_numbers_that_are_not_finite_are_null_and_stay_so(tmp_path: Path) -> None:
+    fit = dataclasses.replace(sample(), certificate=Certificate(starts=3, condition_number=math.inf))
+    fit.write(tmp_path / "a.json")
+    back = FittedLaw.read(tmp_path / "a.json")
+    assert math.isnan(back.certificate.condition_number or 0.0)
+    back.write(tmp_path / "b.json")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("left_out", [{"reason": "diverged", "rows": "many", "examples": []}]),
+        ("holdout", {"kind": 3}),
+        ("criticism", {"aic": 1.0}),
+        ("provenance", {"qatplan": "0.1.0"}),
+        ("certificate", {"bootstrap": 5}),
+    ],
+)
+def test_a_damaged_part_is_refused(part: str, value: object, tmp_path: Path) -> None:
+    content = {**sample().to_json(), part: value}
+    with pytest.raises(DataError, match="damaged fit"):
+        FittedLaw.from_json(content)
+
+
+def test_a_fit_is_one_short_line() -> None:
+    assert len(repr(FittedLaw.read(FITS / "qat-loss.json"))) < 600
+
+
+def test_what_was_not_fitted_is_told_from_what_ended_at_0() -> None:
+    shipped = FittedLaw.read(FITS / "qat-loss.json")
+    assert shipped.params["rho"] == 0
+    assert list(shipped.fixed) == ["theta", "kappa"]
+    assert list(dataclasses.replace(shipped, intervals={}).fixed) == ["theta", "kappa"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_draws_become_coordinates_as_the_law_makes_them(name: str) -> None:
+    law = example(name)
+    laws = [law, law.from_coordinates(law.coordinates() * 1.01)]
+    draws = np.array([list(one.params().values()) for one in laws])
+    theta = FittedLaw(law=law, draws=draws).draw_coordinates()
+    np.testing.assert_allclose(theta, [law.coordinates(), law.coordinates() * 1.01], rtol=1e-12)
+
+
+def test_intervals_need_a_level_and_a_noise() -> None:
+    with pytest.raises(UsageError, match="level is 1"):
+        sample().predict_interval(POINTS, level=1.0)
+    with pytest.raises(UsageError, match="no noise"):
+        dataclasses.replace(sample(), noise=math.nan).predict_interval(POINTS, kind="prediction")

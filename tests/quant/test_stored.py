@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qatplan.errors import DataError, MissingExtra, UsageError
+from qatplan.errors import DataError, UsageError
 from qatplan.quant.packing import pack, packed_bytes, unpack
 from qatplan.quant.registry import create
-from qatplan.quant.stored import StoredWeight, store, to_torchao
+from qatplan.quant.stored import StoredWeight, store
 from qatplan.quant.weight import GroupSize, QuantizedWeight
-
-TORCHAO = importlib.util.find_spec("torchao") is not None
 
 
 @settings(max_examples=60, deadline=None)
@@ -62,22 +58,3 @@ def test_a_stored_weight_is_the_fake_quantized_one_in_as_few_bytes_as_it_says(
     rows = {None: 12, 8: 60, "tensor": 1}[group_size]
     code_bits = 1.6 if bits == 1.58 else bits
     assert kept.bytes == 12 * 40 * code_bits / 8 + 4 * rows + 4
-
-
-@pytest.mark.skipif(not TORCHAO, reason="torchao is not installed (extra export)")
-@pytest.mark.parametrize("bits", [1, 1.58, 2, 3, 4, 8])
-@pytest.mark.parametrize("group_size", [None, 8])
-def test_torchao_tensors_stand_for_the_same_weights(bits: float, group_size: GroupSize) -> None:
-    kept, _ = stored(bits, group_size)
-    tensor = to_torchao(kept)
-    assert type(tensor).__name__ == ("Int8Tensor" if bits == 8 else "IntxUnpackedToInt8Tensor")
-    torch.testing.assert_close(tensor.dequantize(), kept.weight(), rtol=1e-6, atol=1e-7)
-    x = torch.randn(3, 40, generator=torch.Generator().manual_seed(4))
-    expected = torch.nn.functional.linear(x, kept.weight())
-    torch.testing.assert_close(torch.nn.functional.linear(x, tensor), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_torchao_has_no_range_for_a_whole_tensor() -> None:
-    kept, _ = stored(4, "tensor")
-    with pytest.raises(UsageError if TORCHAO else MissingExtra, match="whole tensor" if TORCHAO else "export"):
-        to_torchao(kept)

@@ -102,9 +102,14 @@ def test_a_spoilt_copy_is_named_and_not_used(tmp_path: Path, spoil: str) -> None
 def test_problems_name_the_files_of_the_runs(tmp_path: Path) -> None:
     storage = fill(tmp_path, "abc")
     merge(storage, check(storage))
-    found, problems = runs.inspect([tmp_path, tmp_path])
-    assert found.num_rows == 6
-    assert [(p.file, p.row) for p in problems] == [(tmp_path / "runs" / f"{name}.parquet", 1) for name in "abc"]
+    other = tmp_path / "other.parquet"
+    runs.write(runs.table([row(name, loss=9.0) for name in "cb"]), other)
+    found, problems, _ = runs.inspect([tmp_path, tmp_path, other])
+    assert found.num_rows == 5
+    assert [(p.file, p.row) for p in problems] == [(other, 1), (other, 2)]
+    assert [p.sentence.split(" here ")[1] for p in problems] == [
+        f"(row 1 of {tmp_path / 'runs' / f'{name}.parquet'})." for name in "cb"
+    ]
 
 
 def test_ten_thousand_runs_are_read_in_a_second(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from qatplan import runs
-from qatplan.errors import DataError
+from qatplan.errors import DataError, QatplanWarning
 
 PINNED = """
 run_id: string not null, parent_id: string, sweep_id: string, code_version: string, corpus: string,
@@ -164,20 +164,90 @@ def test_paths_without_runs_are_said(tmp_path: Path) -> None:
         runs.read([])
 
 
-def test_a_run_in_two_files_is_refused_with_both_places(tmp_path: Path) -> None:
+CIRCUMSTANCES = {
+    "sweep_id": "another",
+    "seconds": 9.0,
+    "tokens_per_second": 1.0,
+    "finished_at": "2026-01-01T00:00:00Z",
+    "device": "cuda",
+    "threads": 7,
+    "torch_version": "2.12",
+    "curve": [{"tokens": 100, "loss": 3.5}],
+    "transitions": [{"tokens": 100, "rate": 0.1, "target": 0.1}],
+}
+
+
+def test_a_run_of_two_sweeps_is_kept_once_with_one_note(tmp_path: Path) -> None:
+    runs.write(runs.table([row(0), row(1), row(2)]), tmp_path / "a.parquet")
+    runs.write(runs.table([row(3), row(2, **CIRCUMSTANCES), row(1, **CIRCUMSTANCES)]), tmp_path / "b.parquet")
+    with pytest.warns(QatplanWarning) as noted:
+        table = runs.read(tmp_path)
+    assert table.equals(runs.table([row(0), row(1), row(2), row(3)]))
+    first = f"row 2 of {tmp_path / 'b.parquet'} repeats row 3 of {tmp_path / 'a.parquet'}"
+    assert [str(warning.message) for warning in noted] == [
+        "2 rows give a run again, equal in all but sweep, time, machine and curves; each run is kept once, as first "
+        f"given ({first})."
+    ]
+    found = runs.inspect([tmp_path / "b.parquet", tmp_path / "a.parquet"])
+    assert found.table.column("run_id").to_pylist() == ["run-3", "run-2", "run-1", "run-0"]
+    assert found.table.column("device").to_pylist() == [None, "cuda", "cuda", None]
+    assert len(found.notes) == 1
+    assert found.problems == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"loss": 3.5}, f"loss is {3.0 + 1 / 7!r} there and 3.5 here"),
+        ({"loss": None, "status": "diverged"}, f"loss is {3.0 + 1 / 7!r} there and null here"),
+        ({"bits": 3.0, "loss_se": 0.5}, "bits is 4.0 there and 3.0 here"),
+        ({"corpus": "x"}, "corpus is null there and 'x' here"),
+    ],
+)
+def test_different_results_under_one_name_are_refused_with_both_places(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
     runs.write(runs.table([row(0), row(1)]), tmp_path / "a.parquet")
-    runs.write(runs.table([row(2), row(1)]), tmp_path / "b.parquet")
+    runs.write(runs.table([row(0), row(2), row(1, **changes)]), tmp_path / "b.parquet")
     with pytest.raises(DataError) as caught:
         runs.read(tmp_path)
     first, second = tmp_path / "a.parquet", tmp_path / "b.parquet"
-    said = f"Row 2 of {second}: run_id 'run-1' is already taken by another run (row 2 of {first})."
-    assert str(caught.value) == said
+    assert str(caught.value) == (
+        f"Row 3 of {second}: run_id 'run-1' is already taken by another run: {said} (row 2 of {first})."
+    )
+
+
+def test_a_diverged_run_whose_curve_ends_in_nan_is_its_own_copy(tmp_path: Path) -> None:
+    diverged = row(1, loss=None, status="diverged", bits=None, d_fp=100, d_qat=0, schedule=None, loss_se=None)
+    runs.write(runs.table([diverged]), tmp_path / "a.parquet")
+    again = [diverged | {"curve": [{"tokens": 50, "loss": float("nan")}]}, *[diverged] * 2]
+    runs.write(unchecked(again), tmp_path / "b.parquet")
+    found = runs.inspect(tmp_path)
+    assert (found.table.num_rows, found.problems) == (1, [])
+    assert found.notes[0].startswith("3 rows give a run again")
+
+
+def test_a_table_of_python_is_judged_like_a_file() -> None:
+    table = runs.table([row(0), row(1)])
+    with pytest.warns(QatplanWarning, match=r"1 row gives a run again, .* \(row 3 repeats row 1\)"):
+        assert runs.sound(pa.concat_tables([table, runs.table([row(0)])])).equals(table)
+    with pytest.raises(
+        DataError, match=r"Row 3: run_id 'run-0' is already taken by another run: loss is 3\.0 there and"
+    ):
+        runs.sound(pa.concat_tables([table, runs.table([row(0, loss=2.0)])]))
+    with pytest.raises(DataError, match=r"Row 2: run_id 'run-0' is given twice, for the same run\."):
+        runs.table([row(0), row(0)])
+    with pytest.raises(DataError, match="the table cannot be read: "):
+        runs.sound(object())
+    frame = table.to_pandas()
+    assert runs.digest(runs.sound(frame)) == runs.digest(table)
 
 
 def test_inspect_lists_every_problem_with_its_file(tmp_path: Path) -> None:
     runs.write(runs.table([row(0)]), tmp_path / "a.parquet")
     runs.write(unchecked([row(1), row(2, loss=-1.0), row(3, d_qat=41)]), tmp_path / "b.parquet")
-    table, problems = runs.inspect(tmp_path)
+    table, problems, notes = runs.inspect(tmp_path)
+    assert notes == []
     assert table.num_rows == 4
     assert [(p.file.name, p.row, p.field) for p in problems] == [("b.parquet", 2, "loss"), ("b.parquet", 3, "d_total")]
     with pytest.raises(DataError, match=r"Row 2 of .*b.parquet: loss is -1.0; it must be more than 0. \(1 more"):
@@ -261,7 +331,7 @@ def test_csv_that_carries_our_names_is_read(tmp_path: Path) -> None:
         ("n_total,d_total,loss\n1,1,3\n1,x,3\n", "row 2 of .*d_total is 'x'"),
         ("n_total,d_total,loss\n9223372036854775808,1,3\n", "row 1 of .*n_total is"),
         ("n_total,d_total,bits,loss\n1,1,4,3\n", "Row 1 of .*d_fp is missing"),
-        ("n_total,d_total,loss\n1,1,3\n1,1,3\n", "already taken by another run .row 1 of"),
+        ("run_id,n_total,d_total,loss\na,1,1,3\na,1,1,4\n", "another run: loss is 3.0 there and 4.0 here .row 1 of"),
         ("n_total,d_total,loss\n1,2\n", "cannot be read as CSV"),
     ],
 )

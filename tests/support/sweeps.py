@@ -48,6 +48,6 @@ def processes_of(session: int) -> list[int]:
 
 def is_worker(pid: int) -> bool:
     try:
-        return b"spawn_main" in (Path("/proc") / str(pid) / "cmdline").read_bytes()
+        return b"engines.local import serve" in (Path("/proc") / str(pid) / "cmdline").read_bytes()
     except OSError:
         return False

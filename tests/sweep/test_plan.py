@@ -243,9 +243,9 @@ class Scripted(Engine):
     """
 
     def __init__(
-        self, folder: SweepFolder, fates: dict[str, list[str]], spoilt: Iterable[str] = (), together: int = 1
+        self, folder: SweepFolder, fates: dict[str, list[str]], spoilt: Iterable[str] = (), stacked: int = 1
     ) -> None:
-        self.folder, self.fates, self.together = folder, fates, together
+        self.folder, self.fates, self.stacked = folder, fates, stacked
         self.stacks: list[list[Segment]] = []
         self.spoilt = set(spoilt)
         self.sound = not self.spoilt
@@ -264,8 +264,8 @@ class Scripted(Engine):
     def fits(self, stack: Sequence[Segment]) -> bool:
         return True
 
-    def most_together(self, segment: Segment) -> int:
-        return self.together
+    def stack_limit(self, segment: Segment) -> int:
+        return self.stacked
 
     def give(self, stack: Sequence[Order]) -> None:
         self.stacks.append([order.segment for order in stack])
@@ -334,7 +334,7 @@ def test_a_segment_may_lose_more_machines_than_it_may_fail(tmp_path: Path) -> No
 def stacked(tmp_path: Path, fates: dict[str, list[str]]) -> tuple[dict[str, str], list[Event], list[list[Segment]]]:
     """Run the grid with stacks of up to four: what was given up, all events, and what was given together."""
     folder, whole = SweepFolder(tmp_path), graph(GRID)
-    engine = Scripted(folder, fates, together=4)
+    engine = Scripted(folder, fates, stacked=4)
     events: list[Event] = []
     failed = run(Plan(whole, folder, set(), keep=False), engine, events.append)
     done = {event.segment.id for event in events if event.kind == "done"}

@@ -16,7 +16,7 @@ from qatplan import runs
 from qatplan.errors import UsageError
 from qatplan.sweep.engines.engine import Event
 from qatplan.sweep.graph import evaluation_tokens, timed_tokens
-from qatplan.sweep.progress.state import Tally
+from qatplan.sweep.progress.state import ProgressState
 from qatplan.sweep.run import sweep
 from qatplan.sweep.specification import parse, read
 from qatplan.training.recipes import POST_TRAINING, RECIPES
@@ -57,10 +57,10 @@ def test_a_method_counts_the_time_it_takes() -> None:
         recipe = RECIPES[quantization.post_training] if quantization else None
         own = run.config.tokens + (recipe.tokens if recipe else 0)
         assert timed_tokens(run.config) == own + evaluation_tokens(run.config)
-    tally = Tally(found, set(found.segments), 0, time.monotonic)
+    progress = ProgressState(found, set(found.segments), 0, time.monotonic)
     for segment in found.segments.values():
-        tally.take(Event(kind="done", segment=segment))
-    assert tally.snapshot().done == pytest.approx(1.0)
+        progress.take(Event(kind="done", segment=segment))
+    assert progress.snapshot().done == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_stacks_make_the_plain_sweeps_table(
 ) -> None:
     sweep(
         read(specification), tmp_path / "stacked", device="cpu", workers=1,
-        console=Console(file=io.StringIO(), force_terminal=False), make_engine=partial(LocalEngine, together=4),
+        console=Console(file=io.StringIO(), force_terminal=False), make_engine=partial(LocalEngine, stacked=4),
     )  # fmt: skip
     stacked = rows(tmp_path / "stacked")
     assert plain.keys() == stacked.keys()
@@ -117,7 +117,7 @@ def test_a_worker_killed_with_a_stack_in_hand_loses_nothing(
 ) -> None:
     words = [sys.executable, "-m", "qatplan", "sweep", str(specification), "--out", str(tmp_path / "killed")]
     driver = subprocess.Popen(
-        [*words, "--together", "4", "--workers", "1", "--json-lines"],
+        [*words, "--stacked", "4", "--workers", "1", "--json-lines"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert driver.stdout is not None
@@ -212,5 +212,5 @@ def test_what_is_wrong_with_one_of_a_stack_concerns_that_one(
 def test_a_stack_has_at_least_one_member(
     specification: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["sweep", str(specification), "--out", str(tmp_path / "out"), "--together", "0"]) == 2
-    assert "--together" in capsys.readouterr().err
+    assert main(["sweep", str(specification), "--out", str(tmp_path / "out"), "--stacked", "0"]) == 2
+    assert "--stacked" in capsys.readouterr().err

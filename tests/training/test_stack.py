@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qatplan.quant import registry
-from qatplan.quant.weight import QuantizedWeight, fake_together
+from qatplan.quant.weight import QuantizedWeight, fake_stack
 from qatplan.storage.base import Entry
 from qatplan.storage.local import LocalStorage
 from qatplan.training import checkpoint
@@ -25,7 +25,7 @@ from qatplan.training.segment import (
     Switch,
 )
 from qatplan.training.shape import Shape, shape_of_width
-from qatplan.training.stack import stack_sizes, train_together
+from qatplan.training.stack import stack_sizes, train_stack
 from qatplan.training.trainer import evaluate, start_state, train
 
 SWITCH = Switch(learning_rate=0.8, scale_learning_rate=1.0, optimizer_state="kept", rewarmup_steps=2, decay_start=30)
@@ -100,13 +100,13 @@ def test_a_stack_trains_each_branch_as_if_it_were_alone(
 ) -> None:
     configs = many(trunk)
     assert len({config.stack for config in configs}) == 1
-    ends = list(train_together(configs, [trunk_end] * len(configs), runtime))
+    ends = list(train_stack(configs, [trunk_end] * len(configs), runtime))
     lengths = [configs[number].end for number, _ in ends]
     assert lengths == sorted(lengths), "each is handed over as it ends"
     for number, end in ends:
         alone = train(configs[number], trunk_end, runtime)
         alike(end, alone)
-        assert (end.together, alone.together) == (8, 1)
+        assert (end.stack, alone.stack) == (8, 1)
         assert evaluate(configs[number], end, runtime).loss == pytest.approx(
             evaluate(configs[number], alone, runtime).loss, abs=1e-4
         )
@@ -118,7 +118,7 @@ def test_a_second_phase_in_full_precision_is_a_branch_like_others(
     quantized = branch(trunk, "paretoq", 4, 62)
     control = replace(quantized, quantization=None)
     assert control.stack == quantized.stack
-    ends = dict(train_together([control, quantized], [trunk_end] * 2, runtime))
+    ends = dict(train_stack([control, quantized], [trunk_end] * 2, runtime))
     for number, config in enumerate((control, quantized)):
         alike(ends[number], train(config, trunk_end, runtime))
     assert ends[0].ranges == {}
@@ -142,7 +142,7 @@ def test_quantized_activations_have_ranges_of_their_own(
     assert configs[0].stack != many(trunk)[0].stack
     # Few steps: at thresholds of rounding a difference in the last digit becomes one of a level.
     configs = [replace(config, end=38) for config in configs[:6]]
-    for number, end in train_together(configs, [trunk_end] * len(configs), runtime):
+    for number, end in train_stack(configs, [trunk_end] * len(configs), runtime):
         alike(end, train(configs[number], trunk_end, runtime), tolerance=1e-4)
         assert any(".input:" in name for name in end.ranges) == bool(
             registry.create(activation.quantizer, 8).parameters
@@ -155,14 +155,14 @@ def test_branches_of_different_switch_points_see_their_own_text(trunk: SegmentCo
     configs = [branch(config, "paretoq", 2, 40) for config in (early, late)]
     configs.append(replace(late, kind="cooldown", start=20, end=35))
     begins = [*trunks, trunks[1]]
-    for number, end in train_together(configs, begins, runtime):
+    for number, end in train_stack(configs, begins, runtime):
         alike(end, train(configs[number], begins[number], runtime))
 
 
 def test_trunks_of_several_seeds_are_trained_together(trunk: SegmentConfig, runtime: Runtime) -> None:
     configs = [replace(trunk, seed=seed, learning_rate=rate) for seed, rate in ((1, 0.02), (2, 0.02), (1, 0.01))]
     begins = [start_state(config) for config in configs]
-    for number, end in train_together(configs, begins, runtime):
+    for number, end in train_stack(configs, begins, runtime):
         alike(end, train(configs[number], begins[number], runtime))
 
 
@@ -175,7 +175,7 @@ def test_one_that_diverges_leaves_and_takes_nobody_with_it(
         branch(trunk, "rtn", 4, 80),
     ]
     begins = [trunk_end, trunk_end, replace(trunk_end, status="diverged")]
-    ends = list(train_together(configs, begins, runtime))
+    ends = list(train_stack(configs, begins, runtime))
     assert [number for number, _ in ends] == [2, 1, 0]
     found = dict(ends)
     assert (found[1].status, found[2].status) == ("diverged", "diverged")
@@ -196,20 +196,20 @@ def test_what_was_saved_in_a_stack_goes_on_alone_or_in_another(
         saved[number, state.step] = checkpoint.load(entry)
 
     watched: set[int] = set()
-    whole = dict(train_together(configs, [trunk_end] * 8, runtime, save=save, save_seconds=0.0))
+    whole = dict(train_stack(configs, [trunk_end] * 8, runtime, save=save, save_seconds=0.0))
     assert {(0, 50), (0, 75), (2, 50), (7, 75)} <= saved.keys()
     for number in (0, 3, 7):
         alike(train(configs[number], saved[number, 75], runtime), whole[number])
     begins = [saved[0, 75], saved[1, 50], trunk_end, saved[7, 50]]
     again = [configs[number] for number in (0, 1, 3, 7)]
-    for number, end in train_together(again, begins, runtime, watch=lambda number, _: watched.add(number)):
+    for number, end in train_stack(again, begins, runtime, watch=lambda number, _: watched.add(number)):
         alike(end, whole[(0, 1, 3, 7)[number]])
     assert watched <= {0, 1, 2, 3}
 
 
 def test_a_stack_of_one_is_training_alone_bit_for_bit(trunk: SegmentConfig, trunk_end: State, runtime: Runtime) -> None:
     config = branch(trunk, "paretoq", 2, 60)
-    ((_, end),) = train_together([config], [trunk_end], runtime)
+    ((_, end),) = train_stack([config], [trunk_end], runtime)
     alone = train(config, trunk_end, runtime)
     assert end.curve == alone.curve
     assert all(torch.equal(end.weights[name], alone.weights[name]) for name in alone.weights)
@@ -224,7 +224,7 @@ def test_weights_quantized_in_one_call_are_those_of_many(entry: registry.Quantiz
     quantized = [QuantizedWeight(weight, quantizer, group_size) for weight in weights]  # type: ignore[arg-type]
     leaves = [*weights, *(value for own in quantized for value in own.ranges.learned.values())]
     slope = torch.randn(3, 6, 16, generator=generator)
-    together = fake_together(quantized, weights)
+    together = fake_stack(quantized, weights)
     single = torch.stack([own.fake(weight) for own, weight in zip(quantized, weights, strict=True)])
     torch.testing.assert_close(together, single)
     torch.testing.assert_close(torch.autograd.grad(together, leaves, slope), torch.autograd.grad(single, leaves, slope))
@@ -251,8 +251,8 @@ def test_a_compiled_stack_is_an_eager_one(runtime: Runtime, trunk: SegmentConfig
     config = replace(trunk, shape=shape, end=6)
     configs = [replace(config, seed=seed) for seed in (1, 2)]
     begins = [start_state(each) for each in configs]
-    for number, end in train_together([replace(each, backend="compiled") for each in configs], begins, runtime):
-        assert end.together == 2
+    for number, end in train_stack([replace(each, backend="compiled") for each in configs], begins, runtime):
+        assert end.stack == 2
         alike(end, train(configs[number], begins[number], runtime), tolerance=1e-4)
 
 

@@ -32,7 +32,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """How one execution of a segment ended, as its worker tells."""
+    """How one execution of a segment ended."""
 
     kind: Literal["done", "failed", "blocked"]
     """blocked: the state of its parent is missing or damaged, so that the parent must be executed again first."""
@@ -72,11 +72,11 @@ class Order:
 
 
 class Engine(ABC):
-    """Where segments are executed. It is asked for its machine, started once, fed and listened to, and closed."""
+    """Where segments are executed. First `machine`, then `start`, then `give` and `listen` in turn, last `close`."""
 
     @abstractmethod
     def machine(self, device: str) -> Machine:
-        """What segments will run on if `device` is asked for; UsageError if there is no such device."""
+        """What segments will run on for a given `device`; UsageError if there is no such device."""
 
     @abstractmethod
     def start(self, job: Job, segments: int) -> None:
@@ -91,7 +91,7 @@ class Engine(ABC):
         """Whether these segments could start, as one stack, beside those that run; always true of one if none does."""
 
     @abstractmethod
-    def most_together(self, segment: Segment) -> int:
+    def stack_limit(self, segment: Segment) -> int:
         """How many segments like this one are worth training as one stack; 1 if stacks do not pay here."""
 
     @abstractmethod
@@ -113,7 +113,7 @@ class Engine(ABC):
 def run(plan: Plan, engine: Engine, report: Callable[[Event], None]) -> dict[str, str]:
     """Carry out a plan on a started engine; returns the segments given up, by id, with the reason of each."""
     while plan.waiting or plan.running:
-        while engine.has_room() and (stack := plan.next_stack(engine.fits, engine.most_together)):
+        while engine.has_room() and (stack := plan.next_stack(engine.fits, engine.stack_limit)):
             engine.give([Order(segment=s, has_children=plan.has_needed_children(s.id)) for s in stack])
             for segment in stack:
                 report(Event(kind="started", segment=segment))

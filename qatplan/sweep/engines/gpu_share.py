@@ -11,14 +11,14 @@ STATE_BYTES = 24
 """Per parameter in float32: weight, gradient, AdamW's two averages, and a quantized weight with its gradient."""
 FIXED_BYTES = 2 * 2**30
 """Allowance for the CUDA context, kernels and workspaces of a process."""
-RECORDING = 1.4
-"""Times the memory that tensors need: recorded steps keep memory of their own, and blocks are cut to fit. Measured on
-an NVIDIA H200 for one model and for eight, at widths 64 to 512 (benchmarks/gpu.py), when each recorded segment had a
+CAPTURE = 1.4
+"""Times the memory that tensors need: captured steps keep memory of their own, and blocks are cut to fit. Measured on
+an NVIDIA H200 for one model and for eight, at widths 64 to 512 (benchmarks/gpu.py), when each captured segment had a
 stream of its own, which took more: the plan is 0.4 to 3.1 GiB above the peak of the tensors and 600 MiB for CUDA."""
 USABLE = 0.9
 """Part of a GPU's memory that may be planned with; the allocator fragments the rest."""
 
-MOST_TOGETHER = 8
+LARGEST_STACK = 8
 """Models in one stack: each comes with an optimizer and quantizers of its own, whose launches do not get fewer."""
 
 
@@ -35,7 +35,7 @@ def stack_size(config: SegmentConfig, gpu_bytes: float) -> int:
     if config.shape.n_total > LARGEST_SHARING:
         return 1
     each = training_bytes(config) - FIXED_BYTES
-    return max(1, min(MOST_TOGETHER, int((USABLE * gpu_bytes - FIXED_BYTES) / each)))
+    return max(1, min(LARGEST_STACK, int((USABLE * gpu_bytes - FIXED_BYTES) / each)))
 
 
 def training_bytes(config: SegmentConfig, models: int = 1) -> float:
@@ -49,4 +49,4 @@ def training_bytes(config: SegmentConfig, models: int = 1) -> float:
     logits = 3 * 4 * shape.vocabulary
     per_token = shape.layers * per_layer + logits
     tensors = STATE_BYTES * shape.n_total + config.sequences * config.sequence * per_token
-    return FIXED_BYTES + RECORDING * models * tensors
+    return FIXED_BYTES + CAPTURE * models * tensors

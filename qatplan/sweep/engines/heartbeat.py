@@ -1,4 +1,4 @@
-"""The worker's end of its line to the driver: messages, signs of life, and what to do when nobody listens any more."""
+"""The worker's end of its connection to the driver: messages, a heartbeat, and the end when the driver is gone."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ ORPHAN_SECONDS = 1.0
 """How often a worker looks whether its driver is still there."""
 
 
-class Line:
-    """A connection that two threads may use: the one that trains, and one that says every so often that it lives.
+class Heartbeat:
+    """A connection that two threads use: the one that trains, and one that says every so often that the worker lives.
 
-    The second notices within a second when the driver is gone, also in the middle of a compilation or an evaluation,
-    and then ends the worker with whatever processes it has started: nothing is left behind.
+    The second notices within a second that the driver is gone, also in the middle of a compilation, and then ends the
+    worker with whatever processes it has started: the worker leads a process group of its own.
     """
 
     def __init__(self, connection: Connection, *, driver: int, beat_seconds: float) -> None:
@@ -26,11 +26,11 @@ class Line:
         self._sending = threading.Lock()
         threading.Thread(target=self._live, daemon=True).start()
 
-    def send(self, said: Any) -> None:
-        """Tell the driver something; None says no more than that this worker lives."""
+    def send(self, message: Any) -> None:
+        """Send the driver a message; None is a heartbeat and nothing else."""
         try:
             with self._sending:
-                self.connection.send(said)
+                self.connection.send(message)
         except OSError:
             end_group()
 
@@ -51,11 +51,6 @@ class Line:
             if waited >= self.beat_seconds:
                 self.send(None)
                 waited = 0.0
-
-
-def lead_group() -> None:
-    """Make this process the head of a group of its own, which its compilers and other children join."""
-    os.setpgid(0, 0)
 
 
 def end_group() -> None:

@@ -1,27 +1,21 @@
-"""The local engine: spawned worker processes with one thread each on this machine."""
+"""The local engine: worker processes with one thread each on this machine."""
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing as mp
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection, Pipe, wait
 from typing import final
 
-from qatplan.sweep.engines.engine import (
-    Attempt,
-    Engine,
-    Event,
-    Job,
-    Order,
-)
-from qatplan.sweep.engines.environment import WORKER, environment
+from qatplan.sweep.engines.engine import Attempt, Engine, Event, Job, Order
+from qatplan.sweep.engines.environment import WORKER, library_paths
 from qatplan.sweep.engines.gpu_share import stack_size
-from qatplan.sweep.engines.heartbeat import Line, lead_group
+from qatplan.sweep.engines.heartbeat import Heartbeat
 from qatplan.sweep.engines.memory import PROCESS_BYTES, Budget, available_bytes
 from qatplan.sweep.graph import Machine, Segment
 
@@ -41,20 +35,20 @@ def default_workers(device: str) -> int:
 class LocalEngine(Engine):
     """At most `workers` processes (default: `default_workers`), and no more than fit in `memory` bytes.
 
-    Those that die, fail or are not heard of for `silence_seconds` are replaced. A worker trains up to `together`
-    segments as one stack; default: on a GPU by its memory, on a CPU 1.
+    Those that die, fail or are not heard of for `silence_seconds` are replaced. A worker trains up to `stacked`
+    segments at once as one stack; default: on a GPU by its memory, on a CPU 1.
     """
 
     def __init__(
         self,
         workers: int | None = None,
         *,
-        together: int | None = None,
+        stacked: int | None = None,
         memory: int | None = None,
         silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
         self._limit = workers
-        self._together = together
+        self._stacked = stacked
         self._gpu_bytes: int | None = None
         self._silence_seconds = silence_seconds
         self._budget = Budget(available_bytes() if memory is None else memory)
@@ -82,10 +76,10 @@ class LocalEngine(Engine):
     def fits(self, stack: Sequence[Segment]) -> bool:
         return self._budget.fits(stack)
 
-    def most_together(self, segment: Segment) -> int:
+    def stack_limit(self, segment: Segment) -> int:
         assert self._limit is not None, "started"
-        if self._together is not None:
-            return self._together
+        if self._stacked is not None:
+            return self._stacked
         return 1 if self._gpu_bytes is None else stack_size(segment.config, self._gpu_bytes / self._limit)
 
     def give(self, stack: Sequence[Order]) -> None:
@@ -104,18 +98,19 @@ class LocalEngine(Engine):
         busy = {worker.connection: worker for worker in self._pool if worker.segments}
         ready = wait(list(busy), timeout=1.0)
         for worker in busy.values():
-            for name, said in worker.news() if worker.connection in ready else worker.silence(self._silence_seconds):
+            heard = worker.connection in ready
+            for name, message in worker.messages() if heard else worker.silence(self._silence_seconds):
                 segment = worker.segments[name]
-                if isinstance(said, int):
-                    yield Event(kind="progress", segment=segment, steps=said)
+                if isinstance(message, int):
+                    yield Event(kind="progress", segment=segment, steps=message)
                     continue
                 del worker.segments[name]
                 # In a stack it is not known whose memory was too much.
-                self._budget.end(segment, failed=said.kind == "failed" and not worker.stacked)
-                worker.unfit |= said.kind == "failed"
+                self._budget.end(segment, failed=message.kind == "failed" and not worker.stacked)
+                worker.unfit |= message.kind == "failed"
                 if worker.unfit and not worker.segments:
                     worker.stop()  # whatever went wrong may have left it unfit: the next attempt gets a new process
-                yield from said.events(segment)
+                yield from message.events(segment)
 
     def close(self) -> None:
         for worker in self._pool:
@@ -129,12 +124,18 @@ class _Worker:
     """The driver's end of one worker process."""
 
     def __init__(self, job: Job, *, beat_seconds: float) -> None:
-        context = mp.get_context("spawn")
-        self.connection, remote = context.Pipe()
-        self.process = context.Process(target=_serve, args=(remote, job, os.getpid(), beat_seconds), daemon=True)
-        with environment(WORKER):
-            self.process.start()
+        self.connection, remote = Pipe()
+        # Not a process of multiprocessing: that would run the user's own script again in every worker.
+        program = (
+            f"import sys; sys.path[:] = {library_paths()!r}; from qatplan.sweep.engines.local import serve; "
+            f"serve({remote.fileno()}, {os.getpid()}, {beat_seconds})"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.DEVNULL, env=os.environ | WORKER, process_group=0,
+            pass_fds=[remote.fileno()],
+        )  # fmt: skip
         remote.close()
+        self._send(job)
         self.segments: dict[str, Segment] = {}
         """What it has in hand, by id."""
         self.stacked = False
@@ -144,23 +145,26 @@ class _Worker:
 
     @property
     def alive(self) -> bool:
-        return self.process.is_alive()
+        return self.process.poll() is None
 
     def give(self, stack: Sequence[Order]) -> None:
         self.segments = {order.segment.id: order.segment for order in stack}
         self.stacked = len(stack) > 1
         self._heard = time.monotonic()
-        with contextlib.suppress(OSError):  # the worker died: the next read of the connection says so
-            self.connection.send(stack)
+        self._send(stack)
 
-    def news(self) -> list[tuple[str, Attempt | int]]:
-        """What it says of its segments: how an attempt ended, or the steps done; nothing if only that it lives."""
+    def _send(self, message: object) -> None:
+        with contextlib.suppress(OSError):  # the worker died: the next read of the connection says so
+            self.connection.send(message)
+
+    def messages(self) -> list[tuple[str, Attempt | int]]:
+        """How an attempt at one of its segments ended, or the steps done; nothing if it was a heartbeat."""
         try:
-            said: tuple[str, Attempt | int] | None = self.connection.recv()
+            message: tuple[str, Attempt | int] | None = self.connection.recv()
         except (EOFError, OSError):
             return self._failed("its worker process died")
         self._heard = time.monotonic()
-        return [] if said is None else [said]
+        return [] if message is None else [message]
 
     def silence(self, limit: float) -> list[tuple[str, Attempt | int]]:
         """The end of its attempts if it was silent for longer than `limit` seconds."""
@@ -175,20 +179,17 @@ class _Worker:
     def stop(self) -> None:
         # With its group, which holds the compilers that it may have started.
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid or 0, signal.SIGKILL)
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
-        self.process.join()
+        self.process.wait()
         self.connection.close()
 
 
-def _serve(connection: Connection, job: Job, driver: int, beat_seconds: float) -> None:
-    """A worker process: take segments from the driver until it goes away."""
-    # Ctrl-C reaches the whole process group; stopping workers is the driver's part.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    lead_group()
-    line = Line(connection, driver=driver, beat_seconds=beat_seconds)
-    from qatplan.sweep.engines.worker import Executor
+def serve(descriptor: int, driver: int, beat_seconds: float) -> None:
+    """A worker process: take segments from the driver, whose process id is `driver`, until it goes away."""
+    heartbeat = Heartbeat(Connection(descriptor), driver=driver, beat_seconds=beat_seconds)
+    from qatplan.sweep.engines.worker import Executor  # brings torch, which takes seconds: the heart beats already
 
-    executor = Executor(job)
+    executor = Executor(heartbeat.receive())
     while True:
-        executor.attempt(line.receive(), lambda name, said: line.send((name, said)))
+        executor.attempt(heartbeat.receive(), lambda name, message: heartbeat.send((name, message)))

@@ -1,4 +1,4 @@
-"""What the Ray engine runs on the nodes of a cluster: a look at the node, segments, and the board of progress.
+"""What the Ray engine runs on the nodes of a cluster: a look at the node, segments, and the board of messages.
 
 Imports neither Ray nor torch: a node reads this file before either is needed.
 """
@@ -32,18 +32,18 @@ class Node:
 
 
 class Board:
-    """What workers said of their segments since the driver last looked: steps, or an end; one actor per sweep."""
+    """What workers report of their segments until the driver takes it: steps, or an end; one actor per sweep."""
 
     def __init__(self) -> None:
-        self._said: dict[tuple[int, str], Attempt | int] = {}
+        self._messages: dict[tuple[int, str], Attempt | int] = {}
 
-    def tell(self, task: int, segment_id: str, said: Attempt | int) -> None:
-        """A worker's news; the number of its task tells them from those of an earlier attempt."""
-        self._said[task, segment_id] = said
+    def post(self, task: int, segment_id: str, message: Attempt | int) -> None:
+        """A worker's message; the number of its task tells it from those of an earlier attempt."""
+        self._messages[task, segment_id] = message
 
     def take(self) -> dict[tuple[int, str], Attempt | int]:
-        """All news, once, by task and segment."""
-        taken, self._said = self._said, {}
+        """The last message of each task and segment, once."""
+        taken, self._messages = self._messages, {}
         return taken
 
 
@@ -67,21 +67,21 @@ def code_version() -> str:
 def attempt(job: Job, version: str, stack: Sequence[Order], task: int, board: Any) -> dict[str, Attempt]:
     """Execute a segment, or several as a stack, on this node; how each attempt ended, by segment.
 
-    `board` is the handle of a `Board` actor, which learns under the number `task` how it goes.
+    `board` is the handle of a `Board` actor, to which progress goes under the number `task`.
     """
     problem = _problem(job, version)
     if problem is not None:
         return {order.segment.id: Attempt(kind="failed", message=problem) for order in stack}
     ends: dict[str, Attempt] = {}
 
-    def tell(name: str, said: Attempt | int) -> None:
-        if isinstance(said, Attempt):
-            ends[name] = said
+    def report(name: str, message: Attempt | int) -> None:
+        if isinstance(message, Attempt):
+            ends[name] = message
             if len(ends) == len(stack):
                 return  # the result says it
-        board.tell.remote(task, name, said)
+        board.post.remote(task, name, message)
 
-    _executor(job).attempt(stack, tell)
+    _executor(job).attempt(stack, report)
     return ends
 
 

@@ -22,10 +22,10 @@ from qatplan.training import checkpoint
 from qatplan.training.checkpoint import State
 from qatplan.training.corpus.corpus import open_corpus
 from qatplan.training.runtime import Runtime
-from qatplan.training.stack import train_together
+from qatplan.training.stack import train_stack
 from qatplan.training.trainer import start_state, train
 
-Tell = Callable[[str, Attempt | int], None]
+Report = Callable[[str, Attempt | int], None]
 """Takes the id of a segment and the steps done in it, or how its attempt ended."""
 
 
@@ -42,15 +42,15 @@ class Executor:
         self._runtime: Runtime | None = None
         torch.set_num_threads(1)
 
-    def attempt(self, stack: Sequence[Order], tell: Tell) -> None:
-        """Execute one segment, or several as a stack; the last that is told of each is how its attempt ended."""
+    def attempt(self, stack: Sequence[Order], report: Report) -> None:
+        """Execute one segment, or several as a stack; the last that is reported of each is how its attempt ended."""
         job = self._job
         ended: set[str] = set()
 
-        def note(name: str, said: Attempt | int) -> None:
-            if isinstance(said, Attempt):
+        def note(name: str, message: Attempt | int) -> None:
+            if isinstance(message, Attempt):
                 ended.add(name)
-            tell(name, said)
+            report(name, message)
 
         try:
             if self._runtime is None:
@@ -69,7 +69,7 @@ class Executor:
         except Exception as error:
             for order in stack:
                 if order.segment.id not in ended:
-                    tell(order.segment.id, _failure(error))
+                    report(order.segment.id, _failure(error))
         finally:
             # The next segment may be small, and its worker is then planned with little memory.
             give_back_memory()
@@ -144,8 +144,8 @@ def execute(work: Work, watch: Callable[[int], None], save_seconds: float = 60.0
     return work.remarks
 
 
-def execute_stack(works: Sequence[Work], tell: Tell, save_seconds: float = 60.0) -> None:
-    """The same for segments that are trained as one stack, each of them told of as it ends.
+def execute_stack(works: Sequence[Work], report: Report, save_seconds: float = 60.0) -> None:
+    """The same for segments that are trained as one stack, each reported as it ends.
 
     Whatever goes wrong with one before or after training concerns that one; what goes wrong in training is raised and
     concerns all that have not ended.
@@ -157,27 +157,27 @@ def execute_stack(works: Sequence[Work], tell: Tell, save_seconds: float = 60.0)
         name = work.segment.id
         try:
             work.save_end(end)
-            work.publish(end, lambda steps: tell(name, steps))
+            work.publish(end, lambda steps: report(name, steps))
         except Exception as error:
-            tell(name, _failure(error))
+            report(name, _failure(error))
         else:
-            tell(name, Attempt(kind="done", remarks=tuple(work.remarks)))
+            report(name, Attempt(kind="done", remarks=tuple(work.remarks)))
 
     for work in works:
         try:
             end = work.end()
             begin = work.begin() if end is None else None
         except Exception as error:
-            tell(work.segment.id, _failure(error))
+            report(work.segment.id, _failure(error))
             continue
         if end is not None:
             publish(work, end)
         elif begin is not None:
             going.append(work)
             begins.append(begin)
-    ends = train_together(
+    ends = train_stack(
         [work.segment.config for work in going], begins, works[0].runtime, save_seconds=save_seconds,
-        watch=lambda number, steps: tell(going[number].segment.id, steps),
+        watch=lambda number, steps: report(going[number].segment.id, steps),
         save=lambda number, middle: going[number].save(middle),
     )  # fmt: skip
     for number, end in ends:

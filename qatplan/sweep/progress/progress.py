@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from qatplan.errors import SweepIncomplete
 from qatplan.sweep.engines.engine import Event
 from qatplan.sweep.graph import Graph
-from qatplan.sweep.progress.state import Snapshot, State, Tally
+from qatplan.sweep.progress.state import ProgressState, Snapshot, State
 
 TICK_SECONDS = 0.5
 
@@ -42,7 +42,7 @@ class Progress:
     """The engine's `report`: counts events and passes them on; used as a context manager around the engine."""
 
     def __init__(self, graph: Graph, needed: set[str], recorded: int, watchers: Sequence[Watcher]) -> None:
-        self._tally = Tally(graph, needed, recorded, time.monotonic)
+        self._tally = ProgressState(graph, needed, recorded, time.monotonic)
         self._watchers = watchers
         self._lock = threading.Lock()
         self._over = threading.Event()

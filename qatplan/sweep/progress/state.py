@@ -85,7 +85,7 @@ class Snapshot:
     """The last ones."""
 
 
-class Tally:
+class ProgressState:
     """Takes in events of any engine; `now` is a monotonic clock in seconds."""
 
     def __init__(self, graph: Graph, needed: set[str], recorded: int, now: Callable[[], float]) -> None:

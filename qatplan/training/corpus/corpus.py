@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from qatplan.errors import DataError, MissingExtra, UsageError
 from qatplan.storage import atomic
-from qatplan.training.corpus import documents as texts
+from qatplan.training.corpus.documents import file_documents, packaged_documents
 
 VALIDATION_EVERY = 10
 """Every tenth document is held out: not the tail, which in a dated text is a shift in time."""
@@ -64,10 +64,10 @@ def prepare(source: Source, folder: Path) -> CorpusInfo:
         return read_info(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if source.name is not None:
-        documents, label = packaged(source.name), source.name
+        documents, label = packaged_documents(source.name), source.name
     else:
         path = Path(str(source.path))
-        documents, label = cut(texts.file_documents(path, source.text_column)), path.name
+        documents, label = cut(file_documents(path, source.text_column)), path.name
     train, validation = split(documents)
     if not train or not validation:
         raise DataError(f"corpus {label} is empty.")
@@ -104,11 +104,6 @@ def is_sound(folder: Path) -> bool:
         return _digest(info.vocabulary, info.item_type, folder) == info.digest
     except (DataError, OSError):
         return False
-
-
-def packaged(name: str) -> list[str]:
-    """The documents of a packaged text."""
-    return texts.packaged_documents(name)
 
 
 def split(documents: list[str]) -> tuple[list[str], list[str]]:

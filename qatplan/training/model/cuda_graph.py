@@ -1,6 +1,6 @@
-"""Training steps as CUDA graphs: all kernels of a step are recorded once, and from then on launched in one go.
+"""Training steps as CUDA graphs: all kernels of a step are captured once, and from then on launched in one go.
 
-The kernels of a small model are over before the host has launched the next one. A recorded step replays the same
+The kernels of a small model are over before the host has launched the next one. A captured step replays the same
 kernels on the same memory in the same order, so what it computes is what a step that is launched kernel by kernel does.
 What changes from step to step, the batch and the learning rates, is written into that memory before.
 """
@@ -17,8 +17,8 @@ WARM_UP_STEPS = 3
 """Steps that are launched kernel by kernel first: programs are compiled, optimizers make what they remember."""
 
 
-class RecordedStep:
-    """A step as a function of its rows of text: recorded on a GPU once it is warm.
+class CapturedStep:
+    """A step as a function of its rows of text: captured on a GPU once it is warm.
 
     `step` must read nothing from the GPU and do the same each time. What it returns is overwritten by the next call.
     All steps of a process should be given one `stream`: the libraries keep memory for each that they were used on.
@@ -39,14 +39,14 @@ class RecordedStep:
         if self._called <= WARM_UP_STEPS:
             return self._launched(rows)
         if self._graph is None:
-            self._record(rows)
+            self._capture(rows)
         send(rows, self._rows)
         assert self._graph is not None
         self._graph.replay()
         return self._result
 
     def _launched(self, rows: Tensor) -> Tensor:
-        # On the stream that records later, where the backward pass then finds all that it accumulates into.
+        # On the stream that captures later, where the backward pass then finds all that it accumulates into.
         present = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(present)
         with torch.cuda.stream(self._stream):
@@ -54,7 +54,7 @@ class RecordedStep:
         present.wait_stream(self._stream)
         return result
 
-    def _record(self, rows: Tensor) -> None:
+    def _capture(self, rows: Tensor) -> None:
         self._rows = torch.empty_like(rows, device=self._device)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, stream=self._stream):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from qatplan.quant.adaround import LearnedRounding, undecided
 from qatplan.training.model.decoder import BLOCK_TENSORS, Block
-from qatplan.training.recipes import Reconstruction
+from qatplan.training.recipes import AdaRound
 
 CARRIED = 8
 """Sequences that pass a layer at once where nothing is learned, which bounds the memory it takes."""
@@ -32,7 +32,7 @@ def learn_rounding(
     full: Block,
     quantized: Block,
     ranges: Sequence[Tensor],
-    recipe: Reconstruction,
+    recipe: AdaRound,
     seed: int,
     watch: Callable[[], None],
 ) -> None:
@@ -68,7 +68,7 @@ def _learn(
     roundings: Mapping[str, LearnedRounding],
     stream: Tensor,
     target: Tensor,
-    recipe: Reconstruction,
+    recipe: AdaRound,
     generator: torch.Generator,
     watch: Callable[[], None],
 ) -> None:
@@ -91,13 +91,13 @@ def _learn(
         optimizer.step()
 
 
-def exponent_at(recipe: Reconstruction, step: int) -> float | None:
+def exponent_at(recipe: AdaRound, step: int) -> float | None:
     """b of the regulariser at a step, None while it is off."""
     free = recipe.free * recipe.iterations
     if step < free:
         return None
-    way = (step - free) / (recipe.iterations - free)
-    return recipe.first_exponent + way * (recipe.last_exponent - recipe.first_exponent)
+    share = (step - free) / (recipe.iterations - free)
+    return recipe.first_exponent + share * (recipe.last_exponent - recipe.first_exponent)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ quantized, keep the ranges that one batch of training text starts them with.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -15,22 +16,11 @@ from torch import Tensor
 from qatplan.quant import registry
 from qatplan.quant.adaround import LearnedRounding
 from qatplan.quant.importance import extra_bits, neuron_importance
-from qatplan.quant.weight import (
-    RoundedWeight,
-    rounded,
-    rounded_by_row,
-    rows_of,
-)
+from qatplan.quant.weight import RoundedWeight, rounded, rounded_by_row, rows_of
 from qatplan.training.model.decoder import BLOCK_TENSORS, make_block, unchanged
-from qatplan.training.model.quantized import (
-    QuantizedModel,
-    activation_feed,
-    is_quantized,
-    quantizer_of,
-)
+from qatplan.training.model.quantized import QuantizedModel, activation_feed, is_quantized, quantizer_of
 from qatplan.training.post_training.adaround import learn_rounding
-from qatplan.training.post_training.calibration import calibration_batches, calibration_tokens
-from qatplan.training.recipes import RECIPES, MixedWidths, Reconstruction
+from qatplan.training.recipes import RECIPES, AdaRound, MixedWidths
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import Quantization, SegmentConfig
 
@@ -49,7 +39,7 @@ def quantize_after_training(
     assert quantization is not None
     recipe = RECIPES[quantization.post_training]
     match recipe:
-        case Reconstruction():
+        case AdaRound():
             return _reconstructed(config, quantization, weights, runtime, recipe, watch)
         case MixedWidths():
             return _mixed(config, quantization, weights, runtime, recipe)
@@ -75,7 +65,7 @@ def _reconstructed(
     quantization: Quantization,
     weights: Weights,
     runtime: Runtime,
-    recipe: Reconstruction,
+    recipe: AdaRound,
     watch: Callable[[], None],
 ) -> dict[str, RoundedWeight]:
     """AdaRound, started from rounding to nearest."""
@@ -139,3 +129,18 @@ def measured_importance(config: SegmentConfig, weights: Weights, runtime: Runtim
         for name, gradient in zip(matrices, gradients, strict=True):
             importance[name] += neuron_importance(weights[name], gradient)
     return importance
+
+
+def calibration_batches(config: SegmentConfig, runtime: Runtime, tokens: int) -> list[tuple[Tensor, Tensor]]:
+    """At least `tokens` tokens of training text, never of validation text, as batches of (tokens, targets).
+
+    They are the next batches of the trunk's own data order after the segment's end, so they depend on the seed alone
+    and are text the model has not seen in this epoch. The first is the one that starts the activations' ranges.
+    """
+    batches = math.ceil(tokens / (config.sequences * config.sequence))
+    return [runtime.batch(config, config.end + number) for number in range(batches)]
+
+
+def calibration_tokens(config: SegmentConfig, runtime: Runtime, tokens: int) -> Tensor:
+    """The same as one tensor of tokens (sequences, sequence)."""
+    return torch.cat([batch for batch, _ in calibration_batches(config, runtime, tokens)])

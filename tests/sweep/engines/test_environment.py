@@ -15,7 +15,7 @@ from qatplan.sweep.engines.environment import ONE_THREAD, WORKER
 PROGRAM = """
 import resource
 import numpy as np
-from qatplan.sweep.environment import give_back_memory
+from qatplan.sweep.engines.environment import give_back_memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() // 2**20

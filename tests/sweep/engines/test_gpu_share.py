@@ -9,7 +9,7 @@ from support.graphs import GRID, graph
 
 from qatplan.sweep.engines.gpu_share import (
     FIXED_BYTES,
-    MOST_TOGETHER,
+    LARGEST_STACK,
     SHARES,
     USABLE,
     share_of,
@@ -73,11 +73,11 @@ def test_memory_is_from_above(width: int) -> None:
 def test_a_stack_fits_into_its_gpu_and_takes_a_share_that_holds_it(width: int) -> None:
     for size in (2, 4, 8, 24, 80):
         models = stack_size(config(width), size * GIB)
-        assert 1 <= models <= MOST_TOGETHER
+        assert 1 <= models <= LARGEST_STACK
         if models > 1:
             assert training_bytes(config(width), models) <= USABLE * size * GIB
             share = share_of(config(width), size * GIB, models)
             assert training_bytes(config(width), models) <= USABLE * share * size * GIB
-    assert stack_size(config(64), 80 * GIB) == MOST_TOGETHER
+    assert stack_size(config(64), 80 * GIB) == LARGEST_STACK
     assert stack_size(config(1024), 80 * GIB) == 1
     assert stack_size(config(256), GIB) == 1, "what does not fit is tried alone"

@@ -176,7 +176,7 @@ def test_ctrl_c_and_a_killed_worker_change_nothing_and_all_is_on_loopback(
 @needs_proc
 def test_a_task_trains_a_stack(local: pa.Table, specification: Path, tmp_path: Path) -> None:
     out = tmp_path / "stacked"
-    driver = command(specification, out, "--workers", "2", "--together", "3")
+    driver = command(specification, out, "--workers", "2", "--stacked", "3")
     _, errors = driver.communicate(timeout=300)
     assert driver.returncode == 0, errors
     found, expected = (table.sort_by("run_id") for table in (runs.read([out]), local))
@@ -191,7 +191,7 @@ def test_small_models_share_a_gpu(
 ) -> None:
     """Ray counts the GPUs that nodes say they have; that there is none shows in training alone, which is on the CPU."""
     cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=80 * 2**20, include_dashboard=False)
-    engine = RayEngine(address=cluster.address, together=1)
+    engine = RayEngine(address=cluster.address, stacked=1)
     look, listen = engine.machine, engine.listen
     taken: list[float] = []
 

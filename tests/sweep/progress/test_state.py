@@ -14,7 +14,7 @@ from qatplan.errors import SweepIncomplete
 from qatplan.sweep.engines.engine import Event
 from qatplan.sweep.graph import Segment
 from qatplan.sweep.progress.progress import Progress, Watcher
-from qatplan.sweep.progress.state import Snapshot, Tally, label
+from qatplan.sweep.progress.state import ProgressState, Snapshot, label
 from qatplan.sweep.progress.terminal import (
     LiveView,
     PlainLines,
@@ -58,13 +58,13 @@ def steps_of(segment: Segment) -> int:
 
 def test_a_whole_sweep_adds_up_to_its_graph() -> None:
     whole, clock = graph(GRID), Clock()
-    tally = Tally(whole, set(whole.segments), 0, clock)
+    progress = ProgressState(whole, set(whole.segments), 0, clock)
     for segment in whole.segments.values():
-        tally.take(event("started", segment))
+        progress.take(event("started", segment))
         clock.now += 1
-        tally.take(event("progress", segment, steps_of(segment) // 2))
-        tally.take(event("done", segment))
-    end = tally.snapshot("complete")
+        progress.take(event("progress", segment, steps_of(segment) // 2))
+        progress.take(event("done", segment))
+    end = progress.snapshot("complete")
     assert (end.tokens, end.recorded, end.runs) == (whole.tokens, len(whole.runs), len(whole.runs))
     assert end.done == pytest.approx(1)
     assert end.running == ()
@@ -76,42 +76,42 @@ def test_a_whole_sweep_adds_up_to_its_graph() -> None:
 def test_rate_and_time_left_follow_the_clock() -> None:
     whole, clock = graph(GRID), Clock()
     trunk = next(segment for segment in whole.segments.values() if segment.config.kind == "trunk")
-    tally = Tally(whole, {trunk.id}, 0, clock)
-    assert (tally.snapshot().tokens_per_second, tally.snapshot().seconds_left) == (None, None)
-    tally.take(event("started", trunk))
+    progress = ProgressState(whole, {trunk.id}, 0, clock)
+    assert (progress.snapshot().tokens_per_second, progress.snapshot().seconds_left) == (None, None)
+    progress.take(event("started", trunk))
     half = steps_of(trunk) // 2
     clock.now += 10
-    tally.take(event("progress", trunk, half))
-    snapshot = tally.snapshot()
+    progress.take(event("progress", trunk, half))
+    snapshot = progress.snapshot()
     per_step = trunk.config.sequences * trunk.config.sequence
     assert snapshot.tokens_per_second == pytest.approx(half * per_step / 10)
     assert snapshot.seconds_left == pytest.approx(10 * (steps_of(trunk) - half) / half)
     assert [(one.steps, one.of_steps, one.seconds) for one in snapshot.running] == [(half, steps_of(trunk), 10)]
     # A stretch in which nothing is trained pulls the rate down; after a minute only that stretch counts.
     clock.now += 10
-    assert tally.snapshot().tokens_per_second == pytest.approx(half * per_step / 20)
+    assert progress.snapshot().tokens_per_second == pytest.approx(half * per_step / 20)
     for _ in range(70):
         clock.now += 1
-        tally.snapshot()
-    assert tally.snapshot().tokens_per_second is None
+        progress.snapshot()
+    assert progress.snapshot().tokens_per_second is None
 
 
 def test_failures_take_back_work_and_take_branches_with_them() -> None:
     whole, clock = graph(GRID), Clock()
     first = next(iter(whole.segments.values()))
-    tally = Tally(whole, set(whole.segments), 0, clock)
-    tally.take(event("started", first))
-    tally.take(event("progress", first, 5))
-    tally.take(event("retried", first, message="no luck"))
-    again = tally.snapshot()
+    progress = ProgressState(whole, set(whole.segments), 0, clock)
+    progress.take(event("started", first))
+    progress.take(event("progress", first, 5))
+    progress.take(event("retried", first, message="no luck"))
+    again = progress.snapshot()
     assert (again.tokens, again.retried, again.given_up, again.running) == (0, 1, 0, ())
-    tally.take(event("started", first))
-    tally.take(event("failed", first, message="no luck at all"))
+    progress.take(event("started", first))
+    progress.take(event("failed", first, message="no luck at all"))
     lost = {first.id}
     for segment in whole.segments.values():
         if segment.parent in lost:
             lost.add(segment.id)
-    over = tally.snapshot()
+    over = progress.snapshot()
     assert over.given_up == len(lost) > 1
     assert sum(count.given_up for count in over.kinds.values()) == len(lost)
     assert [(t.message, t.given_up) for t in over.troubles] == [("no luck", False), ("no luck at all", True)]
@@ -121,8 +121,8 @@ def test_failures_take_back_work_and_take_branches_with_them() -> None:
 def test_what_was_there_before_is_counted_as_done() -> None:
     whole, clock = graph(GRID), Clock()
     last = whole.runs[-1]
-    tally = Tally(whole, {last.id}, len(whole.runs) - 1, clock)
-    snapshot = tally.snapshot()
+    progress = ProgressState(whole, {last.id}, len(whole.runs) - 1, clock)
+    snapshot = progress.snapshot()
     assert snapshot.recorded == snapshot.runs - 1
     assert sum(count.done for count in snapshot.kinds.values()) == len(whole.segments) - 1
 
@@ -132,15 +132,15 @@ def test_a_segment_made_again_is_counted_in() -> None:
     child = next(segment for segment in whole.segments.values() if segment.parent is not None)
     assert child.parent is not None
     parent = whole.segments[child.parent]
-    tally = Tally(whole, {child.id}, 0, clock)
-    tally.take(event("started", child))
-    tally.take(event("retried", child, message="the end of its parent is damaged"))
-    tally.take(event("started", parent))
-    assert tally.snapshot().kinds[parent.config.kind].running == 1
+    progress = ProgressState(whole, {child.id}, 0, clock)
+    progress.take(event("started", child))
+    progress.take(event("retried", child, message="the end of its parent is damaged"))
+    progress.take(event("started", parent))
+    assert progress.snapshot().kinds[parent.config.kind].running == 1
     for segment in (parent, child):
-        tally.take(event("started", segment))
-        tally.take(event("done", segment))
-    end = tally.snapshot()
+        progress.take(event("started", segment))
+        progress.take(event("done", segment))
+    end = progress.snapshot()
     assert end.done == pytest.approx(1)
     assert sum(count.done for count in end.kinds.values()) == len(whole.segments)
 

@@ -53,7 +53,7 @@ def test_a_worker_that_is_killed_leaves_no_semaphore(tmp_path: Path) -> None:
     """Python warns of one that is left, at the end of the process that started the worker."""
     (tmp_path / "killed.py").write_text(
         "import multiprocessing, os, torch\n"
-        "from qatplan.training.compilation import compiled\n"
+        "from qatplan.training.model.compilation import compiled\n"
         "def work():\n"
         "    forward = compiled(lambda weights, tokens, targets: (weights[0] * tokens).sin(), 'p')\n"
         "    forward([torch.ones(8)], *torch.ones(2, 8))\n"

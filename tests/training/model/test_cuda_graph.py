@@ -23,7 +23,7 @@ from qatplan.training.segment import (
     Switch,
 )
 from qatplan.training.shape import Shape, shape_of_width
-from qatplan.training.stack import train_together
+from qatplan.training.stack import train_stack
 from qatplan.training.trainer import start_state, train
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -66,7 +66,7 @@ def runtimes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Runtime, Runtime
     (folder / "text.txt").write_text(text)
     prepare(Source(path=str(folder / "text.txt")), folder / "prepared")
     corpus = open_corpus(folder / "prepared")
-    return Runtime(corpus, "cuda"), Runtime(corpus, "cuda", record=False)
+    return Runtime(corpus, "cuda"), Runtime(corpus, "cuda", capture=False)
 
 
 def trunk_of(runtime: Runtime, **changes: object) -> SegmentConfig:
@@ -145,7 +145,7 @@ def test_a_recorded_stack_trains_each_branch_as_if_it_were_alone(
     begin = train(trunk, start_state(trunk), recorded)
     configs = [branch_of(trunk, quantization("paretoq", bits), end=end) for bits, end in ((2, 60), (4, 60), (2, 45))]
     configs.append(replace(branch_of(trunk, quantization("lsq", 3)), seed=2))
-    for number, end in train_together(configs, [begin] * len(configs), recorded):
+    for number, end in train_stack(configs, [begin] * len(configs), recorded):
         alone = train(configs[number], begin, launched)
         assert [t for t, _ in end.curve] == [t for t, _ in alone.curve]
         torch.testing.assert_close(torch.tensor(end.curve), torch.tensor(alone.curve), rtol=1e-3, atol=1e-3)

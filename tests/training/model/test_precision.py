@@ -27,7 +27,7 @@ from qatplan.training.segment import (
     to_json,
 )
 from qatplan.training.shape import shape_of_width
-from qatplan.training.stack import train_together
+from qatplan.training.stack import train_stack
 from qatplan.training.trainer import evaluate, start_state, train
 
 SWITCH = Switch(learning_rate=0.8, scale_learning_rate=1.0, optimizer_state="kept", rewarmup_steps=2, decay_start=40)
@@ -128,7 +128,7 @@ def test_resuming_changes_no_bit_and_a_stack_is_the_same(full: SegmentConfig, ru
     assert again.curve == whole.curve
     assert all(torch.equal(again.weights[name], whole.weights[name]) for name in whole.weights)
     other = replace(mixed, learning_rate=0.01)
-    ends = dict(train_together([mixed, other], [start_state(mixed)] * 2, runtime))
+    ends = dict(train_stack([mixed, other], [start_state(mixed)] * 2, runtime))
     assert [loss for _, loss in ends[0].curve] == pytest.approx([loss for _, loss in whole.curve], abs=0.02)
 
 

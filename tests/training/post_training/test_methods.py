@@ -17,9 +17,13 @@ from qatplan.training.corpus.corpus import Source, open_corpus, prepare
 from qatplan.training.model.decoder import BLOCK_TENSORS, make_block
 from qatplan.training.model.quantized import is_quantized
 from qatplan.training.post_training import adaround as reconstruction
-from qatplan.training.post_training.calibration import calibration_batches, calibration_tokens
-from qatplan.training.post_training.methods import measured_importance, quantize_after_training
-from qatplan.training.recipes import RECIPES, Reconstruction
+from qatplan.training.post_training.methods import (
+    calibration_batches,
+    calibration_tokens,
+    measured_importance,
+    quantize_after_training,
+)
+from qatplan.training.recipes import RECIPES, AdaRound
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import Activation, Quantization, SegmentConfig
 from qatplan.training.shape import shape_of_width
@@ -30,7 +34,7 @@ from qatplan.training.trainer import (
     train,
 )
 
-QUICK = Reconstruction(iterations=120, learning_rate=5e-2, batch_tokens=256, calibration_tokens=2048)
+QUICK = AdaRound(iterations=120, learning_rate=5e-2, batch_tokens=256, calibration_tokens=2048)
 W4 = Quantization(quantizer="paretoq", bits=4, group_size=None, embedding_bits=4)
 
 
@@ -251,7 +255,7 @@ def test_all_zero_and_constant_rows_are_harmless(trunk: SegmentConfig, trained: 
 
 
 def test_the_regulariser_sets_in_after_a_fifth_and_its_exponent_falls_to_two() -> None:
-    recipe = Reconstruction(iterations=1000)
+    recipe = AdaRound(iterations=1000)
     found = [reconstruction.exponent_at(recipe, step) for step in (0, 199, 200, 600, 999)]
     assert found[:2] == [None, None]
     assert found[2:] == pytest.approx([20.0, 11.0, 2.0], abs=0.03)

@@ -56,25 +56,18 @@ def report(
 
     Example: qatplan report fit.json --runs sweep/ --out report.html
     """
+    from qatplan import api
     from qatplan.errors import NotTrustworthy
-    from qatplan.report.build import build, check_target
-    from qatplan.report.question import Question
 
-    check_target(out, force=force)
-    bytes_ = None if memory is None else float(memory)
-    made = build(
-        fit,
-        runs or [],
-        Question(
-            params=params, tokens=tokens, flops=flops, memory=bytes_, bits=bits, context=context,
-            vocabulary=vocabulary, sequence=sequence,
-        ),
+    made = api.report(
+        fit, runs or None, out=out, params=params, tokens=tokens, flops=flops, memory=memory, bits=bits,
+        context=context, vocabulary=vocabulary, sequence=sequence, force=force,
     )  # fmt: skip
-    size = made.save(out)
     for remark in made.remarks:
         note(remark)
-    shown = {"out": str(out), "bytes": size, **made.as_dict()}
+    size = out.stat().st_size
     figures = ", ".join(made.figures) or "no figure"
-    emit(shown, f"wrote {out} ({size / 1e6:.2f} MB)\n{made.title}\nfigures: {figures}", as_json)
+    text = f"wrote {out} ({size / 1e6:.2f} MB)\n{made.title}\nfigures: {figures}"
+    emit({"out": str(out), "bytes": size, **made.as_dict()}, text, as_json)
     if made.doubts:
         raise NotTrustworthy(f"{'; '.join(made.doubts)}.", evidence=made)

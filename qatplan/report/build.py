@@ -87,11 +87,9 @@ class Report:
             "fit_sha256": self.material.fit_digest,
         }
 
-    def save(self, path: Path) -> int:
-        """Write the page, whole or not at all; the bytes written."""
-        page = self.html.encode("utf-8")
-        atomic.write_bytes(path, page)
-        return len(page)
+    def save(self, path: Path) -> None:
+        """Write the page, whole or not at all."""
+        atomic.write_bytes(path, self.html.encode("utf-8"))
 
 
 def build(fit: Path, run_paths: Sequence[Location] = (), question: Question | None = None) -> Report:

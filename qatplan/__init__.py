@@ -19,9 +19,11 @@ if TYPE_CHECKING:
         import_runs,
         load,
         memory,
+        plot,
         predict,
         read,
         recommend,
+        report,
         sweep,
     )
 
@@ -33,9 +35,11 @@ __all__ = [
     "import_runs",
     "load",
     "memory",
+    "plot",
     "predict",
     "read",
     "recommend",
+    "report",
     "sweep",
 ]
 

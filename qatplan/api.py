@@ -19,8 +19,10 @@ from qatplan.units import parse_bytes, parse_count
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    from matplotlib.figure import Figure
     from rich.console import Console
 
+    from qatplan.report.build import Report
     from qatplan.storage.base import Location
     from qatplan.sweep.engines.engine import Engine
     from qatplan.sweep.estimate import Estimate
@@ -308,6 +310,94 @@ def design(
             level=level,
         )
     )
+
+
+def plot(
+    kind: str,
+    subject: FitLike | RunsLike,
+    runs: RunsLike | None = None,
+    *,
+    rows: str | None = None,
+    params: Count | None = None,
+    tokens: Count | None = None,
+    bits: float | Sequence[float] | None = None,
+    layout: Literal["grid", "bits"] = "grid",
+    relative: bool = False,
+    training: bool = False,
+) -> Figure:
+    """One figure as matplotlib's own, to be restyled or saved; `qatplan.figures.make.KINDS` lists the kinds.
+
+    `subject` is a fit (or the path of its JSON file) or runs. Beside a fit, `runs` are shown, by default those that it
+    names, if they are still there. `params` (N) and `tokens` (D_total) choose a size and a budget, `bits` the widths;
+    `layout`, `relative` and `training` are for loss-curves. Raises UsageError for an unknown kind or what it lacks.
+
+    >>> import qatplan as qp
+    >>> figure = qp.plot("parameters", "fits/qat-loss.json")
+    >>> figure.axes[0].get_xlabel()
+    'Value relative to the estimate'
+    """
+    from qatplan.figures.api import draw
+    from qatplan.figures.make import Request
+
+    named = isinstance(subject, (str, os.PathLike)) and str(subject).lower().endswith(".json")
+    fit = _fit(subject) if isinstance(subject, Fit) or named else None  # type: ignore[arg-type]
+    shown = runs if fit is not None else subject
+    return draw(
+        kind,
+        fitted=None if fit is None else fit.fitted,
+        path=None if fit is None else fit.path,
+        table=None if shown is None else _runs(shown).table,  # type: ignore[arg-type]
+        rows=rows,
+        request=Request(
+            params=_count("params", params), tokens=_count("tokens", tokens), bits=_widths(bits), layout=layout,
+            relative=relative, training=training,
+        ),
+    ).figure  # fmt: skip
+
+
+def report(
+    fit: FitLike,
+    runs: RunsLike | None = None,
+    *,
+    out: str | os.PathLike[str],
+    params: Count | None = None,
+    tokens: Count | None = None,
+    flops: Count | None = None,
+    memory: Count | None = None,
+    bits: float | Sequence[float] | None = None,
+    context: int | None = None,
+    vocabulary: Count | None = None,
+    sequence: int | None = None,
+    force: bool = False,
+) -> Report:
+    """Write one self-contained HTML page about a fit, and return it: look at `doubts` before relying on it.
+
+    Without `runs` those that the fit names are shown; without budgets the plan is for the setting that was measured
+    most closely. Only a page of ours is replaced, unless `force`.
+    """
+    from qatplan.report.build import check_target, page
+    from qatplan.report.material import gather
+    from qatplan.report.question import Question
+
+    target = Path(out)
+    check_target(target, force=force)
+    known, shown = _fit(fit), None if runs is None else _runs(runs)
+    question = Question(
+        params=_count("params", params), tokens=_count("tokens", tokens), flops=_count("flops", flops),
+        memory=_bytes("memory", memory), bits=_widths(bits), context=context,
+        vocabulary=_count("vocabulary", vocabulary), sequence=sequence,
+    )  # fmt: skip
+    made = page(
+        gather(
+            known.fitted,
+            path=known.path,
+            table=None if shown is None else shown.table,
+            names=() if shown is None else shown.sources,
+        ),
+        question,
+    )
+    made.save(target)
+    return made
 
 
 def sweep(

@@ -56,35 +56,18 @@ def report(
 
     Example: qatplan report fit.json --runs sweep/ --out report.html
     """
+    from qatplan import api
     from qatplan.errors import NotTrustworthy
-    from qatplan.report.build import build, check_target
-    from qatplan.report.question import Ask
-    from qatplan.storage import atomic
 
-    check_target(out, force=force)
-    ask = Ask(
-        params=params,
-        tokens=tokens,
-        flops=flops,
-        memory=None if memory is None else float(memory),
-        bits=bits,
-        context=context,
-        vocabulary=vocabulary,
-        sequence=sequence,
-    )
-    made = build(fit, list(runs or []), ask)
-    page = made.html.encode("utf-8")
-    atomic.write_bytes(out, page)
-    if made.material.found:
-        note(f"runs: {', '.join(made.material.run_names)} (named by the fit; choose others with --runs)")
-    elif made.material.table is None:
-        note("the runs were not found; give them with --runs to see the curves against the data.")
-    if made.material.exact is False:
-        note("remark: these runs are not exactly those that the fit was made from.")
-    for kind, reason in made.not_drawn.items():
-        note(f"no figure of {kind}: {reason}")
-    shown = {"out": str(out), "bytes": len(page), **made.as_dict()}
+    made = api.report(
+        fit, runs or None, out=out, params=params, tokens=tokens, flops=flops, memory=memory, bits=bits,
+        context=context, vocabulary=vocabulary, sequence=sequence, force=force,
+    )  # fmt: skip
+    for remark in made.remarks:
+        note(remark)
+    size = out.stat().st_size
     figures = ", ".join(made.figures) or "no figure"
-    emit(shown, f"wrote {out} ({len(page) / 1e6:.2f} MB)\n{made.title}\nfigures: {figures}", as_json)
+    text = f"wrote {out} ({size / 1e6:.2f} MB)\n{made.title}\nfigures: {figures}"
+    emit({"out": str(out), "bytes": size, **made.as_dict()}, text, as_json)
     if made.doubts:
         raise NotTrustworthy(f"{'; '.join(made.doubts)}.", evidence=made)

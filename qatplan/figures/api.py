@@ -51,10 +51,10 @@ def draw(
             raise DataError("no run is left to draw; check --rows." if rows else "the table holds no runs.")
     optima = _optima(fitted, table) if kind == "fraction" else []
     if kind == "residuals" and fitted is not None and table is not None and fitted.law.quantity == "loss":
-        table, same = rows_of_fit(fitted, table)
+        table, exact = rows_of_fit(fitted, table)
         if table is None:
             raise DataError(f"no run can be used with law {fitted.law.name}, so there are no residuals to draw.")
-        if same is False:
+        if exact is False:
             remarks.append("remark: these runs are not exactly those that the fit was made from")
     records = None if table is None else runs_of(table, _convention(fitted))
     made = make(kind, runs=records, fitted=fitted, optima=optima, request=request)

@@ -10,7 +10,6 @@ import numpy as np
 
 from qatplan.errors import DataError, UsageError
 from qatplan.figures.measured import Run, about
-from qatplan.laws.predictor import Predictor
 from qatplan.runs.schema import CONTROL_BITS
 from qatplan.units import format_count
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from qatplan.fitting.curves import MeasuredOptimum
     from qatplan.laws.fitted import FittedLaw
+    from qatplan.laws.predictor import Predictor
 
 KINDS: dict[str, str] = {
     "loss-curves": "loss against the QAT fraction, from runs; with the fitted curves when a fit is given too",

@@ -7,38 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qatplan import __version__
+from qatplan import __version__, runs
 from qatplan.errors import UsageError
-from qatplan.report.curves_section import curves_section
-from qatplan.report.drawings import Drawings
-from qatplan.report.law_section import law_section
-from qatplan.report.limits_section import limits_section
-from qatplan.report.markup import (
-    Markup,
-    bullets,
-    element,
-    escape,
-    join,
-    paragraph,
-    section,
-    warning,
-)
+from qatplan.laws.fitted import FittedLaw
+from qatplan.planning.recommend import Recommendation
+from qatplan.report import extras, provenance
+from qatplan.report.drawings import Drawing, drawings
+from qatplan.report.formula import mathml
 from qatplan.report.material import Material, gather
-from qatplan.report.plan_section import headline, plan_section
-from qatplan.report.provenance_section import provenance_section
-from qatplan.report.question import Ask, Plan, plan
-from qatplan.report.runs_section import runs_section
-from qatplan.report.style import CSS
+from qatplan.report.question import Answer, Question, answer
+from qatplan.storage import atomic
 from qatplan.storage.base import Location
-from qatplan.units import format_count
-from qatplan.wording.numbers import percent
+from qatplan.wording.fit import diagnostics_sections, fit_sections
+from qatplan.wording.html import environment
+from qatplan.wording.numbers import PAGE
+from qatplan.wording.plan import plan_sections
 
 GENERATOR = "qatplan report"
-_MARK = f'<meta name="generator" content="{GENERATOR} '
-CONTENTS = (
-    ("question", "Question"), ("runs", "Runs"), ("law", "Law"), ("curves", "Data"), ("plan", "Plan"),
-    ("limits", "Not determined"), ("provenance", "Provenance"),
-)  # fmt: skip
+CONTENTS = {
+    "question": "Question", "runs": "Runs", "law": "Law", "curves": "Data", "plan": "Plan", "limits": "Limits",
+    "provenance": "Provenance",
+}  # fmt: skip
+_TEMPLATES = Path(__file__).with_name("templates")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,17 +38,38 @@ class Report:
     html: str
     title: str
     material: Material
-    plan: Plan
-    figures: tuple[str, ...]
-    """Kinds of figures, in order."""
-    not_drawn: dict[str, str]
-    """Figures that could not be drawn, and why."""
+    answer: Answer
+    drawings: dict[str, Drawing]
     doubts: tuple[str, ...]
     """Why the page must not be relied upon; empty for a good fit and plan."""
 
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Kinds of figures, in order."""
+        return tuple(kind for kind, drawing in self.drawings.items() if not drawing.refused)
+
+    @property
+    def not_drawn(self) -> dict[str, str]:
+        """Figures that could not be drawn, and why."""
+        return {kind: drawing.refused for kind, drawing in self.drawings.items() if drawing.refused}
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a person should know about the sources of the page."""
+        material = self.material
+        said = [f"no figure of {kind}: {reason}" for kind, reason in self.not_drawn.items()]
+        if material.exact is False:
+            said.insert(0, "remark: these runs are not exactly those that the fit was made from.")
+        if material.table is None:
+            said.insert(0, "the runs were not found; give them with --runs to see the curves against the data.")
+        elif material.found:
+            names = ", ".join(material.run_names)
+            said.insert(0, f"runs: {names} (named by the fit; choose others with --runs)")
+        return said
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON: what the page holds, and the plan in full."""
-        fitted, advice = self.material.fitted, self.plan.advice
+        fitted, advice = self.material.fitted, self.answer.advice
         return {
             "title": self.title,
             "law": fitted.law.name,
@@ -70,63 +81,62 @@ class Report:
             "runs_are_those_of_the_fit": self.material.exact,
             "figures": list(self.figures),
             "not_drawn": self.not_drawn,
-            "sections": [key for key, _ in CONTENTS],
+            "sections": list(CONTENTS),
             "plan": None if advice is None else advice.as_dict(),
-            "no_plan_because": self.plan.reason,
+            "no_plan_because": self.answer.reason,
             "fit_sha256": self.material.fit_digest,
         }
 
+    def save(self, path: Path) -> None:
+        """Write the page, whole or not at all."""
+        atomic.write_bytes(path, self.html.encode("utf-8"))
 
-def build(fit: Path, runs: Sequence[Location] = (), ask: Ask | None = None) -> Report:
-    """The report of a fit. Raises UsageError or DataError for files or budgets that cannot be used.
 
-    A fit or a plan that is not trustworthy gets its page, which says so first; `doubts` then holds why.
+def build(fit: Path, run_paths: Sequence[Location] = (), question: Question | None = None) -> Report:
+    """The report of a fit's file; its runs are those named, or else those that the fit names.
+
+    Raises UsageError or DataError for files or budgets that cannot be used. A fit or a plan that is not trustworthy
+    gets its page, which says so first; `doubts` then holds why.
     """
-    material = gather(fit, runs)
-    question = ask or Ask()
-    planned = plan(material, question)
-    drawings = Drawings(material=material, plan=planned)
-    doubts = _doubts(material, planned)
-    sections = [
-        _question(material),
-        runs_section(material),
-        law_section(material, drawings, planned),
-        curves_section(material, drawings),
-        plan_section(material, planned, drawings),
-        limits_section(material, planned, drawings),
-        provenance_section(material, question, planned, drawings),
-    ]
-    title = f"{material.fitted.law.title}: fitted on {material.fitted.rows} runs"
-    contents = element(
-        "nav",
-        element("ul", *(element("li", element("a", name, href=f"#{key}")) for key, name in CONTENTS)),
-        aria_label="Contents",
-    )
-    body = [
-        element("header", element("h1", title), paragraph("A report of quantization-aware training.", class_="lead")),
-        _warning(doubts),
-        _in_short(material, planned),
-        contents,
-        *sections,
-    ]
-    return Report(
-        html=_document(title, join(body, "\n")),
+    table = runs.read(run_paths) if run_paths else None
+    return page(gather(FittedLaw.read(fit), path=fit, table=table, names=run_paths), question)
+
+
+def page(material: Material, question: Question | None = None) -> Report:
+    """The same from what is already at hand."""
+    question = question or Question()
+    answered = answer(material, question)
+    fitted, doubts = material.fitted, _doubts(material, answered)
+    drawn = drawings(_kinds(material, answered), material, answered)
+    refused = {kind: drawing.refused for kind, drawing in drawn.items() if drawing.refused}
+    diagnostics = diagnostics_sections(fitted, PAGE)
+    law = [part for part in fit_sections(fitted, details=True, numbers=PAGE) if part not in diagnostics]
+    plan = [] if answered.advice is None else plan_sections(answered.advice, details=True)
+    title = f"{fitted.law.title}: fitted on {fitted.rows} runs"
+    html = environment(_TEMPLATES).get_template("page.html").render(
         title=title,
-        material=material,
-        plan=planned,
-        figures=tuple(drawings.drawn),
-        not_drawn=dict(drawings.refused),
-        doubts=tuple(doubts),
-    )
-
-
-def is_report(path: Path) -> bool:
-    """Whether a file is a page that `build` made, and may so be replaced by another."""
-    try:
-        with path.open("rb") as stream:
-            return _MARK.encode() in stream.read(2000)
-    except OSError:
-        return False
+        generator=f"{GENERATOR} {__version__}",
+        version=__version__,
+        contents=CONTENTS,
+        doubts=[f"{doubt[0].upper()}{doubt[1:]}." for doubt in doubts],
+        short=[*plan[:1], *fit_sections(fitted, numbers=PAGE)[1:2]],
+        remarks=len(fitted.identifiability) + len(fitted.flags),
+        fitted=fitted,
+        formula=mathml(fitted.law),
+        runs=extras.runs_sections(material),
+        law=law,
+        terms=extras.terms(material, answered),
+        diagnostics=diagnostics,
+        have_runs=material.table is not None,
+        answer=answered,
+        plan=plan,
+        unbounded=_unbounded(answered),
+        drawings=drawn,
+        limits=extras.limits(material, refused),
+        facts=provenance.facts(material),
+        commands=provenance.commands(material, question, answered, drawn.values()),
+    )  # fmt: skip
+    return Report(html=html, title=title, material=material, answer=answered, drawings=drawn, doubts=tuple(doubts))
 
 
 def check_target(path: Path, *, force: bool) -> None:
@@ -139,99 +149,40 @@ def check_target(path: Path, *, force: bool) -> None:
         raise UsageError(f"{path} exists and is no report of ours; --force overwrites it.")
 
 
-def _doubts(material: Material, planned: Plan) -> list[str]:
-    said = []
+def is_report(path: Path) -> bool:
+    """Whether a file is a page that `build` made, and may so be replaced by another."""
+    try:
+        with path.open("rb") as stream:
+            return f'<meta name="generator" content="{GENERATOR} '.encode() in stream.read(2000)
+    except OSError:
+        return False
+
+
+def _kinds(material: Material, answered: Answer) -> list[str]:
+    """The figures that suit the fit, in the order of the page."""
+    law, have_runs = material.fitted.law, material.table is not None
+    loss, advice = law.quantity == "loss", answered.advice
+    plan = isinstance(advice, Recommendation)
+    suits = {
+        "parameters": len(law.parameters()) > 1,
+        "loss-curves": have_runs,
+        "residuals": loss and material.used is not None,
+        "fraction": law.sees_fraction or not loss or have_runs,
+        "contours": isinstance(advice, Recommendation) and bool(advice.choice.plan.d_qat and advice.rules),
+        "frontier": plan or (advice is None and loss and "bits" in material.fitted.ranges),
+    }
+    return [kind for kind, suited in suits.items() if suited]
+
+
+def _doubts(material: Material, answered: Answer) -> list[str]:
     if not material.trusted:
-        said.append(f"the fit is not trustworthy: {material.fitted.status.message}")
-    elif not planned.trusted and planned.advice is not None:
-        said.append(f"the plan is {planned.advice.status.message}")
-    return said
+        return [f"the fit is not trustworthy: {material.fitted.status.message}"]
+    if answered.advice is not None and not answered.trusted:
+        return [f"the plan is {answered.advice.status.message}"]
+    return []
 
 
-def _warning(doubts: Sequence[str]) -> Markup:
-    if not doubts:
-        return Markup("")
-    said = [paragraph(f"{d[0].upper()}{d[1:]}.") for d in doubts]
-    said.append(paragraph("Everything below is to be read with that in mind; numbers may change with more runs."))
-    return warning("not to be relied upon", *said)
-
-
-def _in_short(material: Material, planned: Plan) -> Markup:
-    fitted, items = material.fitted, []
-    if told := headline(planned):
-        items.append(" ".join(told))
-    quality = f"{format_count(fitted.rows)} runs; "
-    if fitted.law.quantity == "loss":
-        quality += f"they scatter about the law by {percent(fitted.noise)} of the loss"
-        if fitted.seed_noise is not None:
-            quality += f" ({percent(fitted.seed_noise)} between seeds)"
-    else:
-        quality += f"a = {fitted.params['a']:.4g}" if "a" in fitted.params else fitted.status.message
-    if fitted.holdout is not None and fitted.holdout.mape is not None:
-        quality += f"; held-out runs are predicted with a mean error of {percent(fitted.holdout.mape)}"
-    items.append(f"{quality}.")
-    open_questions = len(fitted.identifiability) + len(fitted.flags)
-    if open_questions:
-        link = element("a", "what is not determined", href="#limits")
-        count = "one remark" if open_questions == 1 else f"{open_questions} remarks"
-        items.append(join([f"The fit carries {count}; see ", link, "."]))
-    return element("div", element("h2", "In short"), bullets(items), class_="short")
-
-
-def _question(material: Material) -> Markup:
-    fraction_law = material.fitted.law.quantity == "fraction"
-    about = (
-        "Which share of the training tokens should be trained with quantized weights?"
-        if fraction_law
-        else "At which bit width, with how many parameters and tokens, and from which token on with quantized weights, "
-        "should a model be trained; and which loss will come of it?"
-    )
-    terms = [
-        ("N", "parameters of the model"),
-        ("D", "training tokens in all: those in full precision, then those with quantized weights"),
-        ("f", "QAT fraction: the share of D with quantized weights (quantization-aware training)"),
-        ("bits", "bits per weight while quantized; embeddings may keep more"),
-        ("S", "tokens per parameter byte, D / (N · bits / 8)"),
-        ("loss", "mean negative log likelihood on held-out text, in nats per token; lower is better"),
-    ]
-    rows = join([join([element("dt", t), element("dd", d)]) for t, d in terms], "\n")
-    return section(
-        "question",
-        "The question",
-        paragraph(
-            "A model whose weights will be stored in few bits can be trained in full precision first and with "
-            "quantized weights after that. Switch too late, and it never learns to live with its rounding; switch too "
-            "early, and tokens are spent where they teach less."
-        ),
-        paragraph(
-            about,
-            "Small runs were trained at several sizes, budgets, bit widths and splits; a law fitted to their losses "
-            "answers for the settings between them, with intervals.",
-        ),
-        element("dl", rows),
-        paragraph("On a narrow screen, tables and figures scroll sideways in their frames.", class_="note sideways"),
-    )
-
-
-def _document(title: str, body: Markup) -> str:
-    return "\n".join(
-        [
-            "<!DOCTYPE html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f'{_MARK}{escape(__version__)}">',
-            '<meta name="referrer" content="no-referrer">',
-            # An empty icon: a browser asks the server for one otherwise.
-            '<link rel="icon" href="data:,">',
-            f"<title>{escape(title)}</title>",
-            f"<style>{CSS}</style>",
-            "</head>",
-            "<body>",
-            f"<main>\n{body}\n</main>",
-            "</body>",
-            "</html>",
-            "",
-        ]
-    )
+def _unbounded(answered: Answer) -> bool:
+    """Whether bit widths were compared without a bound on memory."""
+    advice = answered.advice
+    return isinstance(advice, Recommendation) and advice.problem.budgets.memory is None and bool(advice.alternatives)

@@ -1,56 +1,53 @@
-"""A law's formula, written in the laws as plain text, set with raised exponents, lowered indices and Greek letters."""
+"""A law's formula, which the laws have as plain text, as MathML: it can be read aloud, copied and searched."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+
+from markupsafe import Markup
 
 from qatplan.laws.law import Law
-from qatplan.report.markup import (
-    Markup,
-    element,
-    escape,
-    join,
-)
 
 _PIECE = re.compile(
-    r"\^\((?P<group>[^()]*)\)|\^(?P<power>[A-Za-z]\w*|\d+)|(?P<word>[A-Za-z]\w*)|(?P<times>\*)|(?P<other>[^\w^*]+|.)"
+    r"\^(?:\((?P<group>[^()]*)\)|(?P<power>\w+))|(?P<word>[A-Za-z]\w*)|(?P<number>\d+)|(?P<operator>[^\w\s^])"
 )
-_UPRIGHT = frozenset({"exp", "ln", "log2", "bits", "for", "each", "bit", "width", "per", "and", "when", "rounded",
-                      "after", "training", "b", "eff"})  # fmt: skip
+_PROSE = frozenset(["for", "each", "bit", "width", "per", "and", "when", "rounded", "after", "training"])
+_FUNCTIONS = {"ln": "ln\u2009", "log2": "log₂\u2009"}
+_OPERATORS = {"*": "·", "-": "−"}
 
 
-def typeset(law: Law | type[Law], symbols: Mapping[str, str] | None = None) -> Markup:
-    """The formula as HTML. `symbols` maps names of parameters to what is printed for them."""
-    return _set(law.formula, dict(symbols or {}))
+def mathml(law: Law) -> Markup:
+    """The formula in the law's symbols, an element for each of its summands, so that lines break between them."""
+    symbols = {p.name: p.symbol for p in law.parameters()}
+    summands = re.split(r" (?=[=+\[] ?|S = )", law.formula)
+    return Markup("<wbr>").join(Markup("<math>{}</math>").format(_row(part, symbols)) for part in summands)
 
 
-def symbols_of(law: Law) -> dict[str, str]:
-    """What is printed for each parameter of the law."""
-    return {p.name: p.symbol for p in law.parameters()}
-
-
-def name(word: str, symbols: Mapping[str, str]) -> Markup:
-    """One name: its symbol, what follows an underscore lowered."""
-    if word in symbols:
-        word = symbols[word]
-    base, _, index = word.partition("_")
-    shown: object = base if base in _UPRIGHT else element("i", symbols.get(base, base))
-    return join([shown, element("sub", index) if index else None])
-
-
-def _set(text: str, symbols: Mapping[str, str]) -> Markup:
-    parts: list[Markup] = []
+def _row(text: str, symbols: dict[str, str]) -> Markup:
+    """Symbols side by side; a power is that of the symbol before it."""
+    row: list[Markup] = []
     for piece in _PIECE.finditer(text):
-        if piece["group"] is not None:
-            parts.append(element("sup", _set(piece["group"], symbols)))
-        elif piece["power"] is not None:
-            parts.append(element("sup", name(piece["power"], symbols)))
-        elif piece["word"] is not None:
-            parts.append(name(piece["word"], symbols))
-        elif piece["times"] is not None:
-            parts.append(Markup(" · "))
+        if power := piece["group"] or piece["power"]:
+            row.append(Markup("<msup>{}<mrow>{}</mrow></msup>").format(row.pop(), _row(power, symbols)))
+        elif word := piece["word"]:
+            row.append(_name(word, symbols))
+        elif number := piece["number"]:
+            row.append(Markup("<mn>{}</mn>").format(number))
         else:
-            # A minus sign between or before terms; hyphens do not occur in formulas.
-            parts.append(escape(piece["other"].replace("-", "−")))
-    return join(parts)
+            operator = piece["operator"]
+            # Brackets as high as a line; a summand's own sign keeps its distance from it.
+            row.append(
+                Markup('<mo stretchy="false"{}>{}</mo>').format(
+                    Markup(' form="infix"') if operator in "=+" else "", _OPERATORS.get(operator, operator)
+                )
+            )
+    return Markup("").join(row)
+
+
+def _name(word: str, symbols: dict[str, str]) -> Markup:
+    """A parameter, a quantity or a word; what follows an underscore stands below the line."""
+    if word in _PROSE:
+        return Markup("<mtext>\u00a0{}\u00a0</mtext>").format(word)
+    base, _, index = symbols.get(word, word).partition("_")
+    name = Markup("<mi>{}</mi>").format(_FUNCTIONS.get(base, symbols.get(base, base)))
+    return Markup("<msub>{}<mi>{}</mi></msub>").format(name, index) if index else name

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qatplan import runs
 from qatplan.errors import DataError
 from qatplan.fitting.provenance import recorded_runs, rows_of_fit
 from qatplan.laws.fitted import FittedLaw, Status
@@ -23,9 +24,9 @@ class Material:
     """What a report is made from."""
 
     fitted: FittedLaw
-    fit_name: str
-    fit_digest: str
-    """SHA-256 of the fit's file."""
+    fit_name: str = "fit.json"
+    fit_digest: str | None = None
+    """SHA-256 of the fit's file; None for a fit that was not read from one."""
     run_names: tuple[str, ...] = ()
     """Files or folders of runs, as they were named."""
     found: bool = False
@@ -42,13 +43,16 @@ class Material:
         """True where the fit passed its own checks."""
         return self.fitted.status is Status.GOOD
 
+    @property
+    def run_options(self) -> list[str]:
+        """The runs as options of a command line."""
+        return [word for name in self.run_names for word in ("--runs", name)]
+
     def number(self, column: str, table: pa.Table | None = None) -> list[float]:
         """The known numbers of a column of the runs."""
         source = self.table if table is None else table
         if source is None:
             return []
-        from qatplan import runs
-
         return [v for v in runs.columns(source, [column])[column].tolist() if not math.isnan(v)]
 
     def words(self, column: str) -> list[str]:
@@ -58,26 +62,26 @@ class Material:
         return sorted({str(v) for v in self.table.column(column).to_pylist() if v is not None})
 
 
-def gather(fit: Path, run_paths: Sequence[Location] = ()) -> Material:
-    """Read the fit and the runs; without `run_paths`, the runs that the fit names, where all are still there.
+def gather(
+    fitted: FittedLaw, *, path: Path | None = None, table: pa.Table | None = None, names: Sequence[Location] = ()
+) -> Material:
+    """A fit with its runs: those of `table`, which were read from `names`, or else those that the fit names.
 
-    Raises DataError for files that cannot be used.
+    `path` is the file of the fit. Raises DataError for runs that cannot be used.
     """
-    fitted = FittedLaw.read(fit)
-    paths = list(run_paths) or recorded_runs(fitted, fit)
-    made = Material(
+    found = False
+    if table is None and path is not None and (names := recorded_runs(fitted, path)):
+        table, found = runs.read(names), True
+    if table is not None and table.num_rows == 0:
+        raise DataError(f"{names[0] if names else 'the table'} holds no runs.")
+    used, exact = (None, None) if table is None else rows_of_fit(fitted, table)
+    return Material(
         fitted=fitted,
-        fit_name=str(fit),
-        fit_digest=hashlib.sha256(fit.read_bytes()).hexdigest(),
-        run_names=tuple(str(p) for p in paths),
-        found=bool(paths) and not run_paths,
+        fit_name="fit.json" if path is None else str(path),
+        fit_digest=None if path is None else hashlib.sha256(path.read_bytes()).hexdigest(),
+        run_names=tuple(map(str, names)),
+        found=found,
+        table=table,
+        used=used,
+        exact=exact,
     )
-    if not paths:
-        return made
-    from qatplan import runs
-
-    table = runs.read(paths)
-    if table.num_rows == 0:
-        raise DataError(f"{paths[0]} holds no runs.")
-    used, exact = rows_of_fit(fitted, table)
-    return Material(**{**vars(made), "table": table, "used": used, "exact": exact})

@@ -29,6 +29,12 @@ class Table:
             if len(row) != len(self.headers):
                 raise ValueError(f"a row has {len(row)} cells under {len(self.headers)} headers")
 
+    @property
+    def numeric(self) -> tuple[int, ...]:
+        """Columns of numbers, which stand to the right."""
+        columns = [[row[i] or "" for row in self.rows] for i in range(len(self.headers))]
+        return tuple(i for i, column in enumerate(columns) if i not in self.words and _numeric(column))
+
 
 Block = str | Bullets | Table
 """A paragraph, a list or a table."""
@@ -56,3 +62,7 @@ def bullets(*items: str | None) -> Bullets:
 
 def _says(block: Block) -> bool:
     return bool(block.items if isinstance(block, Bullets) else block.rows if isinstance(block, Table) else block)
+
+
+def _numeric(column: list[str]) -> bool:
+    return any(column) and all(not cell or cell.lstrip("+-−.~<>=≥≤ ")[:1].isdigit() for cell in column)

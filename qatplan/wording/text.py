@@ -52,7 +52,7 @@ def wrapped(text: str, width: int, *, first: str = "", rest: str = "") -> list[s
 def table_lines(table: Table, width: int = WIDTH, strong: Style = plain) -> list[str]:
     """A table's caption, header, rule and rows; columns of words are wrapped until the table fits."""
     cells = [[cell or "" for cell in row] for row in table.rows]
-    right = [_numeric([row[i] for row in cells]) and i not in table.words for i in range(len(table.headers))]
+    right = [i in table.numeric for i in range(len(table.headers))]
     widths = [max(map(len, (header, *(row[i] for row in cells)))) for i, header in enumerate(table.headers)]
     excess = sum(widths) + _GAP * (len(widths) - 1) - width
     for i in sorted(table.words, key=lambda i: -widths[i]):
@@ -79,8 +79,3 @@ def _row(cells: list[str], widths: list[int], right: list[bool]) -> list[str]:
         )
         lines.append(joined.rstrip())
     return lines
-
-
-def _numeric(column: list[str]) -> bool:
-    """Whether a column holds numbers, which stand to the right."""
-    return any(column) and all(not cell or cell.lstrip("+-−.~<>=≥≤ ")[:1].isdigit() for cell in column)

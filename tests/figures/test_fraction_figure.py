@@ -8,12 +8,12 @@ from support.figure_sweeps import TRUTH
 
 from qatplan.errors import DataError
 from qatplan.figures.fraction import (
-    MeasuredOptimum,
     apart,
     draw,
     fraction_figure,
 )
 from qatplan.figures.style import render
+from qatplan.fitting.curves import MeasuredOptimum
 from qatplan.laws.optimum import optimal_fraction
 from qatplan.laws.predictor import Predictor
 from qatplan.laws.qat_fraction import QatFraction

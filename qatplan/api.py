@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 from qatplan.errors import UsageError
 from qatplan.results import Comparison, Design, Fit, Imported, Memory, Plan, Prediction, Runs
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
 
+    from qatplan.figures.make import Made
     from qatplan.report.build import Report
     from qatplan.storage.base import Location
     from qatplan.sweep.engines.engine import Engine
     from qatplan.sweep.estimate import Estimate
+    from qatplan.sweep.export import Export
     from qatplan.sweep.run import Outcome
 
     RunsLike: TypeAlias = Runs | pa.Table | pd.DataFrame | Location | Iterable[Location]
@@ -336,23 +338,60 @@ def plot(
     >>> figure.axes[0].get_xlabel()
     'Value relative to the estimate'
     """
+    request: dict[str, Any] = {
+        "params": _count("params", params), "tokens": _count("tokens", tokens), "bits": _widths(bits),
+        "layout": layout, "relative": relative, "training": training,
+    }  # fmt: skip
+    if isinstance(subject, Fit) or (isinstance(subject, (str, os.PathLike)) and str(subject).endswith(".json")):
+        return _fit(subject).plot(kind, None if runs is None else _runs(runs), rows=rows, **request)
     from qatplan.figures.api import draw
     from qatplan.figures.make import Request
 
-    named = isinstance(subject, (str, os.PathLike)) and str(subject).lower().endswith(".json")
-    fit = _fit(subject) if isinstance(subject, Fit) or named else None  # type: ignore[arg-type]
-    shown = runs if fit is not None else subject
-    return draw(
-        kind,
-        fitted=None if fit is None else fit.fitted,
-        path=None if fit is None else fit.path,
-        table=None if shown is None else _runs(shown).table,  # type: ignore[arg-type]
-        rows=rows,
-        request=Request(
-            params=_count("params", params), tokens=_count("tokens", tokens), bits=_widths(bits), layout=layout,
-            relative=relative, training=training,
-        ),
-    ).figure  # fmt: skip
+    return draw(kind, table=_runs(subject).table, rows=rows, request=Request(**request)).figure
+
+
+def draw_files(
+    kind: str,
+    sources: Sequence[Location],
+    runs: Sequence[Location] = (),
+    *,
+    out: Path,
+    rows: str | None = None,
+    **request: Any,
+) -> tuple[Path, Made]:
+    """A figure from files, written to `out`: among `sources` a JSON file is the fit; everything else are runs."""
+    from qatplan.figures import api
+    from qatplan.figures.make import Request
+    from qatplan.figures.style import out_path, save
+
+    target = out_path(out)
+    made = api.draw_files(kind, sources, runs, rows=rows, request=Request(**request))
+    return save(made.figure, target), made
+
+
+def export(
+    specification: str | os.PathLike[str],
+    *,
+    sweep: Location,
+    run: str,
+    out: str | os.PathLike[str],
+    device: str = "auto",
+    force: bool = False,
+) -> tuple[Export, int | None]:
+    """Write a quantized run as packed codes and scales; the bytes that the memory model predicts stand beside it."""
+    from qatplan.models.memory import estimate
+    from qatplan.sweep.run import require_training
+    from qatplan.sweep.specification import read as read_specification
+
+    if Path(out).exists() and not force:
+        raise UsageError(f"{out} exists; --force overwrites it.")
+    require_training()
+    from qatplan.sweep.export import export as write
+
+    done = write(read_specification(Path(specification)), sweep, run, Path(out), device=device)
+    if done.form is None:
+        return done, None
+    return done, estimate(done.shape.architecture, form=done.form, context=1).weights_bytes
 
 
 def report(

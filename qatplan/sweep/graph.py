@@ -149,12 +149,12 @@ class _SwitchChoice:
     decay: float
 
 
-def _switches(grid: Grid, bits: float) -> Iterator[_SwitchChoice]:
+def _switches(grid: Grid, bits: float, fraction: float, tokens: float) -> Iterator[_SwitchChoice]:
     # The control has no scales.
     scale_rates = (1.0,) if bits == CONTROL_BITS else grid.scale_learning_rates
     choices = itertools.product(
-        grid.ratios(bits), scale_rates, grid.optimizer_states, grid.rewarmups, grid.optimizers, _updates(grid),
-        grid.qat_decays,
+        grid.ratios(bits, fraction, tokens), scale_rates, grid.optimizer_states, grid.rewarmups, grid.optimizers,
+        _updates(grid), grid.qat_decays,
     )  # fmt: skip
     for rate, scale_rate, state, rewarmup, optimizer, (update, transition_rate), decay in choices:
         yield _SwitchChoice(
@@ -225,7 +225,7 @@ class _Builder:
                 self._rounded(base, steps, cooldown, quantization, grid)
                 continue
             qat_steps = self._qat_steps(fraction, steps, tokens)
-            for schedule, switch in itertools.product(grid.schedules, _switches(grid, bits)):
+            for schedule, switch in itertools.product(grid.schedules, _switches(grid, bits, fraction, tokens)):
                 self._qat(base, steps, qat_steps, schedule, cooldown, quantization, switch)
 
     def graph(self) -> Graph:

@@ -135,13 +135,13 @@ def _models(grid: Grid) -> Iterator[tuple[int, float, int, int]]:
             yield width, rate, seed, round(tokens)
 
 
-def _switches(grid: Grid, bits: float) -> Iterator[tuple[Switch, float, float]]:
+def _switches(grid: Grid, bits: float, fraction: float, tokens: float) -> Iterator[tuple[Switch, float, float]]:
     """Every second phase of a grid at a bit width, with its re-warmup and decay as shares: its length is not known."""
     # The control has no scales.
     scale_rates = (1.0,) if bits == CONTROL_BITS else grid.scale_learning_rates
     choices = itertools.product(
-        grid.ratios(bits), scale_rates, grid.optimizer_states, grid.rewarmups, grid.optimizers, _updates(grid),
-        grid.qat_decays,
+        grid.ratios(bits, fraction, tokens), scale_rates, grid.optimizer_states, grid.rewarmups, grid.optimizers,
+        _updates(grid), grid.qat_decays,
     )  # fmt: skip
     for rate, scale_rate, state, rewarmup, optimizer, (update, transition_rate), decay in choices:
         switch = Switch(
@@ -213,7 +213,7 @@ class _Builder:
                 self._rounded(base, steps, cooldown, quantization, grid)
                 continue
             qat_steps = self._qat_steps(fraction, steps, tokens)
-            for schedule, choice in itertools.product(grid.schedules, _switches(grid, bits)):
+            for schedule, choice in itertools.product(grid.schedules, _switches(grid, bits, fraction, tokens)):
                 self._qat(base, steps, qat_steps, schedule, cooldown, quantization, *choice)
 
     def graph(self) -> Graph:

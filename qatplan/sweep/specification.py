@@ -13,6 +13,7 @@ from qatplan.errors import DataError, UsageError
 from qatplan.quant import registry
 from qatplan.quant.registry import ActivationGranularity, GroupSize
 from qatplan.runs.schema import CONTROL_BITS, OPTIMIZER_STATES, QAT_SCHEDULES
+from qatplan.sweep.rates import qat_learning_rate
 from qatplan.sweep.toml_readers import (
     Reader,
     read_boolean,
@@ -89,6 +90,8 @@ class Grid:
     """Multiples of the learning-rate rule, for tuning it."""
     qat_learning_rates: Mapping[float | None, tuple[float, ...]] = field(default_factory=lambda: {None: (1.0,)})
     """Peak learning rate of the QAT phase relative to the trunk's, by bit width; None is every other bit width."""
+    qat_rate_multiples: tuple[float, ...] = ()
+    """The same as multiples of a rule in bits, fraction and tokens (`qatplan.sweep.rates`), instead of by value."""
     scale_learning_rates: tuple[float, ...] = (1.0,)
     """Learning rate of the quantizer scales relative to that of the weights."""
     optimizer_states: tuple[OptimizerState, ...] = ("kept",)
@@ -107,8 +110,11 @@ class Grid:
     full_precision: bool = True
     """Include the full-precision control of every (width, tokens, seed, cooldown)."""
 
-    def ratios(self, bits: float) -> tuple[float, ...]:
-        """The relative QAT learning rates of a bit width."""
+    def ratios(self, bits: float, fraction: float, tokens: float) -> tuple[float, ...]:
+        """The relative QAT learning rates of a point, each once."""
+        if self.qat_rate_multiples:
+            rule = qat_learning_rate(bits, fraction, tokens)
+            return tuple(dict.fromkeys(float(f"{rule * multiple:.2g}") for multiple in self.qat_rate_multiples))
         return self.qat_learning_rates.get(bits) or self.qat_learning_rates[None]
 
 
@@ -199,6 +205,7 @@ def _grid(table: Mapping[str, Any], where: str) -> Grid:
         "group_sizes": read_group_size,
         "seeds": read_number(0, 2**31, whole=True),
         "trunk_learning_rates": read_number(1e-4, 1e3),
+        "qat_rate_multiples": read_number(1e-3, 1e3),
         "scale_learning_rates": read_number(0, 1e3),
         "optimizer_states": read_choice(OPTIMIZER_STATES),
         "optimizers": read_choice(OPTIMIZERS),
@@ -222,6 +229,10 @@ def _grid(table: Mapping[str, Any], where: str) -> Grid:
             values[key] = read_number(0, 16)(value, f"{where}{key}")
         else:
             values[key] = read_boolean(value, f"{where}{key}")
+    if {"qat_learning_rates", "qat_rate_multiples"} <= values.keys():
+        raise UsageError(
+            f"{where}qat_learning_rates and qat_rate_multiples both say the rate of the QAT phase; give one."
+        )
     grid = Grid(**values)
     if bool(grid.bits) != bool(grid.fractions):
         raise UsageError(f"{where}bits and fractions go together: give both, or neither for full precision alone.")

@@ -36,9 +36,9 @@ def test_scalars_are_lists_of_one_and_units_are_understood() -> None:
 
 def test_qat_learning_rates_by_bit_width() -> None:
     grid = parse(document(qat_learning_rates={"2": [0.5, 1.0], "other": 0.3}), Path()).grids[0]
-    assert grid.ratios(2) == (0.5, 1.0)
-    assert grid.ratios(4) == (0.3,)
-    assert parse(document(), Path()).grids[0].ratios(4) == (1.0,)
+    assert grid.ratios(2, 0.1, 1e6) == (0.5, 1.0)
+    assert grid.ratios(4, 0.1, 1e6) == (0.3,)
+    assert parse(document(), Path()).grids[0].ratios(4, 0.1, 1e6) == (1.0,)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,8 @@ def test_qat_learning_rates_by_bit_width() -> None:
             'activation_quantizers quest gives every token .* needs activation_granularities = "token"',
         ),
         (document(qat_learning_rates={"two": 1}), "key 'two' is not a bit width"),
+        (document(qat_learning_rates=1, qat_rate_multiples=1), "qat_learning_rates and qat_rate_multiples both say"),
+        (document(qat_rate_multiples=0), "grid 1: qat_rate_multiples 0 is not a number from 0.001 to 1000"),
         (document(cooldowns=0), "grid 1: cooldowns 0 is not a number from 0.01 to 1"),
         (document(qat_decays=[1, 2]), "grid 1: qat_decays 2 is not a number from 0.01 to 1"),
         (document(bits=15), "grid 1: bits: 15 is not a bit width of quantizer paretoq"),

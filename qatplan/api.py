@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from qatplan.report.build import Report
     from qatplan.storage.base import Location
     from qatplan.sweep.engines.engine import Engine
-    from qatplan.sweep.run import Estimate, Outcome
+    from qatplan.sweep.estimate import Estimate
+    from qatplan.sweep.run import Outcome
 
     RunsLike: TypeAlias = Runs | pa.Table | pd.DataFrame | Location | Iterable[Location]
     FitLike: TypeAlias = Fit | str | os.PathLike[str]
@@ -424,7 +425,10 @@ def sweep(
 
     plan = read_specification(Path(specification))
     if dry_run:
-        return run.estimate(plan, device=device, workers=workers)
+        run.require_training()
+        from qatplan.sweep.estimate import estimate
+
+        return estimate(plan, device=device, workers=workers)
     if out is None:
         raise UsageError("--out is missing: name the folder of the sweep, or use --dry-run.")
     from rich.console import Console as RichConsole

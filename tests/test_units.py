@@ -47,7 +47,7 @@ def test_numbers_of_a_specification_are_taken_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parse", "text", "said"),
+    ("parse", "text", "message"),
     [
         (units.parse_count, "4GB", "number of bytes where a count is expected"),
         (units.parse_count, "4GiB", "number of bytes where a count is expected"),
@@ -75,13 +75,13 @@ def test_numbers_of_a_specification_are_taken_as_they_are() -> None:
         (units.parse_bytes, math.inf, "finite"),
     ],
 )
-def test_refusals_are_one_sentence(parse: object, text: object, said: str) -> None:
+def test_refusals_are_one_sentence(parse: object, text: object, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse(text)  # type: ignore[operator]
-    message = str(caught.value)
-    assert said in message
-    assert message.endswith(".")
-    assert "\n" not in message
+    sentence = str(caught.value)
+    assert message in sentence
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,11 @@ def test_shown_durations(value: float, shown: str) -> None:
 def test_what_is_not_finite_is_not_shown(show: object) -> None:
     with pytest.raises(UsageError):
         show(math.nan)  # type: ignore[operator]
+
+
+def test_a_number_is_shown_with_one_digit_at_least() -> None:
+    with pytest.raises(UsageError, match="digits is 0; it must be 1 or more"):
+        units.format_count(5.0, digits=0)
 
 
 @given(st.floats(min_value=1e-3, max_value=1e25), st.integers(min_value=1, max_value=15))

@@ -66,7 +66,7 @@ def demo(
         ("Look at the table", f"runs {q(sweep)}"),
         ("Fit the loss law", f"fit {q(sweep)} --law qat-loss --bootstrap 200 --out {q(fit)} --force"),
         ("Fit the fraction law", f"fit {q(sweep)} --law qat-fraction --bootstrap 200 --out {q(fraction)} --force"),
-        ("Ask for a plan", f"recommend {q(fit)} --params 30K --tokens 900K --bits 2,3,4 {AT_THIS_SIZE}"),
+        ("Recommend a plan", f"recommend {q(fit)} --params 30K --tokens 900K --bits 2,3,4 {AT_THIS_SIZE}"),
         *(("Draw", f"plot {kind} {q(fit)} --runs {q(sweep)} --out {q(out / kind)}.svg") for kind in FIGURES),
         ("Write it up", f"report {q(fit)} --runs {q(sweep)} --out {q(page)} {AT_THIS_SIZE}"),
     ]

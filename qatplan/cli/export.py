@@ -10,6 +10,8 @@ import typer
 from qatplan.cli.options import Force, Json, location_parser
 from qatplan.cli.output import emit
 from qatplan.cli.sweep import Device, DeviceOption
+from qatplan.errors import UsageError
+from qatplan.units import format_bytes
 
 if TYPE_CHECKING:
     from qatplan.sweep.export import Export
@@ -30,18 +32,19 @@ def export(
 
     Example: qatplan export sweep.toml --sweep sweep --run 3f2a --out model.safetensors
     """
-    from qatplan.errors import UsageError
     from qatplan.sweep import specification as specifications
-    from qatplan.sweep.export import export as write
-    from qatplan.units import format_bytes
+    from qatplan.sweep.run import require_training
 
     if out.exists() and not force:
         raise UsageError(f"{out} exists; --force overwrites it.")
+    require_training()
+    from qatplan.sweep.export import export as write
+
     done = write(specifications.read(specification), sweep, run, out, device=device.value)
     predicted = _predicted_bytes(done)
-    told = "" if predicted is None else f"; planning predicts {predicted:,} for {done.form}"
+    planned = "" if predicted is None else f"; planning predicts {predicted:,} for {done.form}"
     text = (
-        f"Run {done.run_id} is in {done.path}: {format_bytes(done.bytes)} ({done.bytes:,} bytes{told}).\n"
+        f"Run {done.run_id} is in {done.path}: {format_bytes(done.bytes)} ({done.bytes:,} bytes{planned}).\n"
         f"Its loss is {done.loss:.6f} nats per token, that of the fake-quantized model {done.recorded_loss:.6f}."
     )
     emit({**vars(done), "shape": vars(done.shape), "predicted_bytes": predicted}, text, as_json)

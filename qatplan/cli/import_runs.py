@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -57,37 +57,24 @@ def import_runs(
     if out.exists() and not force:
         raise UsageError(f"{out} exists; choose another --out, or add --force to overwrite it.")
     maps, fixed = _pairs(mapping, "--map"), _pairs(constants, "--const")
-    from qatplan import runs
-    from qatplan.importing import importer
+    from qatplan import api
 
-    result = importer.import_runs(source, maps, fixed, diverged=diverged, keep_suspect=keep_suspect)
-    written = result.table.num_rows > 0
+    made = api.import_runs(source, maps, fixed, diverged=diverged, keep_suspect=keep_suspect)
+    written = len(made.runs) > 0
     if written:
-        runs.write(result.table, out)
-    shown: dict[str, Any] = {
-        "source": source,
-        "out": out if written else None,
-        "origin": result.origin,
-        "rows_read": result.rows_read,
-        "rows_written": result.table.num_rows,
-        "rejected": result.rejected,
-        "suspect": result.suspect,
-        "notes": result.notes,
-        "mapping": result.mapping,
-        "unused_columns": result.unused_columns,
-        "digest": runs.digest(result.table),
-    }
-    for remark in result.notes if as_json else ():
+        made.runs.save(out)
+    for remark in made.imported.notes if as_json else ():
         note(f"note: {remark}")
 
     def sections() -> list[Section]:
         from qatplan.wording.imported import import_sections
 
-        return import_sections(result, out)
+        return import_sections(made.imported, out)
 
-    show(shown, sections, as_json)
+    show({"source": source, "out": out if written else None, **made.as_dict()}, sections, as_json)
     if not written:
-        first = f"; the first: row {result.rejected[0].row}: {result.rejected[0].reason}" if result.rejected else ""
+        reasons = [f"row {refused.row}: {refused.reason}" for refused in made.imported.rejected]
+        first = f"; the first: {reasons[0]}" if reasons else ""
         raise DataError(f"No row of {source} can be used, and nothing was written{first}.")
 
 

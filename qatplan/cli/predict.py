@@ -32,11 +32,11 @@ def predict(
     from qatplan import api
     from qatplan.errors import NotTrustworthy
 
-    said = api.predict(
+    made = api.predict(
         fit, params=params, tokens=tokens, bits=bits, fraction=fraction, level=level,
         extrapolation_limit=extrapolation_limit,
     )  # fmt: skip
-    show(said.as_dict(), said.sections, as_json)
-    status = said.predicted.status
+    show(made.as_dict(), made.sections, as_json)
+    status = made.predicted.status
     if not status.trustworthy:
-        raise NotTrustworthy(f"the prediction is {status.message}.", evidence=said.predicted)
+        raise NotTrustworthy(f"the prediction is {status.message}.", evidence=made.predicted)

@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qatplan.cli.options import (
-    Force,
-    Json,
-    Rows,
-    RunPaths,
-)
+from qatplan.cli.options import Force, Json, Rows, RunPaths
 from qatplan.cli.output import note, plain, show
 from qatplan.errors import DataError, UsageError
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -19,7 +19,8 @@ from qatplan.errors import SweepIncomplete, UsageError
 
 if TYPE_CHECKING:
     from qatplan.storage.base import Location
-    from qatplan.sweep.run import Estimate, Outcome
+    from qatplan.sweep.estimate import Estimate
+    from qatplan.sweep.run import Outcome
 
 ENDED_INCOMPLETE = ("incomplete", "interrupted", "stopped")
 """States of a sweep that nobody is working on and that has runs to make."""
@@ -131,18 +132,14 @@ def sweep(
             workers=workers, stacked=stacked, device=device.value, json_lines=sys.stdout if json_lines else None,
             tensorboard=tensorboard,
         )  # fmt: skip
-    if not json_lines:  # else the last event says it
-        _show(result, as_json)
-
-
-def _show(result: Estimate | Outcome, as_json: bool) -> None:
-    from qatplan.sweep.run import Estimate
     from qatplan.wording.sweep import estimate_sections, outcome_sections
 
-    if isinstance(result, Estimate):
-        show(result.as_dict(), lambda: estimate_sections(result), as_json)
-    else:
-        show(result, lambda: outcome_sections(result), as_json)
+    if dry_run:
+        cost = cast("Estimate", result)
+        show(cost.as_dict(), lambda: estimate_sections(cost), as_json)
+    elif not json_lines:  # else the last event says it
+        outcome = cast("Outcome", result)
+        show(outcome, lambda: outcome_sections(outcome), as_json)
 
 
 def _status(folder: Location, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from qatplan.laws.fit_parts import FractionDiagnostics, Pair
 from qatplan.laws.fitted import FittedLaw
 from qatplan.laws.inputs import Floats
 from qatplan.laws.qat_fraction import QatFraction
-from qatplan.laws.quantiles import quantiles
+from qatplan.laws.quantiles import central
 
 _LEAST_POINTS = 5
 _WINDOW = 5
@@ -86,9 +86,7 @@ class Minimum:
         known = self.draws[np.isfinite(self.draws)]
         if not known.size:
             return math.nan, math.nan
-        tail = 0.5 * (1 - level)
-        low, high = quantiles(known, [tail, 1 - tail])
-        return float(low), float(high)
+        return central(known, level)
 
     def deviation(self) -> float:
         """Standard deviation of the fraction over the draws; NaN without any."""

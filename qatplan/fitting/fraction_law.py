@@ -15,21 +15,14 @@ from qatplan.fitting.loss_law import fit_loss_law
 from qatplan.fitting.options import FitOptions
 from qatplan.fitting.provenance import provenance, ranges
 from qatplan.fitting.rows import BEATEN, Rows, select
-from qatplan.laws.fit_parts import (
-    BitsError,
-    Certificate,
-    CurveRecord,
-    FractionDiagnostics,
-    LossLawOptima,
-    Pair,
-)
+from qatplan.laws.fit_parts import BitsError, Certificate, CurveRecord, FractionDiagnostics, LossLawOptima, Pair
 from qatplan.laws.fitted import FittedLaw, Status
 from qatplan.laws.flags import Flag
 from qatplan.laws.inputs import Floats
 from qatplan.laws.optimum import optimal_fraction
 from qatplan.laws.qat_fraction import PUBLISHED_A, PUBLISHED_MAE, QatFraction
 from qatplan.laws.qat_loss import QatLoss
-from qatplan.laws.quantiles import quantiles
+from qatplan.laws.quantiles import central
 
 _STARTS = 48
 _LOW, _HIGH = 0.05, 200.0
@@ -77,11 +70,7 @@ def fit_fraction(
     if loss_law:
         loss_law_optima, more = _from_loss_law(table, inner, s, f, options)
         flags += more
-    interval: dict[str, Pair] = {}
-    if draws is not None:
-        tail = 0.5 * (1 - level)
-        low, high = quantiles(draws[:, 0], [tail, 1 - tail])
-        interval = {"a": (float(low), float(high))}
+    interval: dict[str, Pair] = {} if draws is None else {"a": central(draws[:, 0], level)}
     return FittedLaw(
         law=law,
         draws=draws,

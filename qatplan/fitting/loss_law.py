@@ -26,7 +26,7 @@ from qatplan.laws.flags import Flag
 from qatplan.laws.inputs import Floats
 from qatplan.laws.law import Law, Parameter, natural
 from qatplan.laws.qat_loss import QatLoss
-from qatplan.laws.quantiles import quantiles
+from qatplan.laws.quantiles import central
 from qatplan.laws.registry import get
 
 _DIGITS = 10  # of stored draws: far below their scatter, and a third of the file
@@ -172,6 +172,8 @@ def solve_rows(
             raise
         most = max(rows.left_out, key=lambda e: e.rows)
         raise DataError(f"{error} (left out are {most.rows} rows: {most.reason})", evidence=rows.left_out) from error
+    if not supported.law.terms(rows.x):
+        raise DataError(f"{len(rows)} rows support no term of {kind.name}: {supported.terms_left_out[0]}")
     fixed = support.fixed_coordinates(supported)
     free = len(supported.law.parameters()) - len(fixed)
     if len(rows) < free:
@@ -201,17 +203,16 @@ def _natural_draws(law: Law, theta: Floats, fixed: Mapping[str, float]) -> Float
 
 def _percentiles(free: Sequence[Parameter], law: Law, draws: Floats, level: float) -> dict[str, Pair]:
     names = [p.name for p in law.parameters()]
-    tail = 0.5 * (1 - level)
     result = {}
     for p in free:
         column = draws[:, names.index(p.name)]
         column = column[np.isfinite(column)]
-        if p.coordinate == "log":
-            # Between two draws lies their geometric mean: an amplitude may be spread over many decades.
-            with np.errstate(divide="ignore"):
-                low, high = np.exp(quantiles(np.log(column), [tail, 1 - tail]))
-        else:
-            low, high = quantiles(column, [tail, 1 - tail])
+        if p.coordinate != "log":
+            result[p.name] = central(column, level)
+            continue
+        # Between two draws lies their geometric mean: an amplitude may be spread over many decades.
+        with np.errstate(divide="ignore"):
+            low, high = np.exp(central(np.log(column), level))
         result[p.name] = (float(low), float(high))
     return result
 

@@ -1,4 +1,4 @@
-"""Anybody's table of runs into ours: map, convert, refuse what cannot be believed, and account for every row."""
+"""Anybody's table of runs into ours: map, convert, refuse what cannot be used, and account for every row."""
 
 from __future__ import annotations
 
@@ -13,24 +13,9 @@ from qatplan import runs
 from qatplan.importing.mapping import Formula, Plan, plan
 from qatplan.importing.recognise import FRACTION, Recognised, recognise
 from qatplan.importing.source import read_source
-from qatplan.importing.suspicious_rows import (
-    Objection,
-    Row,
-    all_objections,
-    configuration,
-)
-from qatplan.importing.values import (
-    BIT_FIELDS,
-    CellError,
-    convert,
-    fraction,
-    number,
-)
-from qatplan.runs.schema import (
-    ALIASES,
-    BY_NAME,
-    DIVERGED,
-)
+from qatplan.importing.suspicious_rows import Objection, Row, all_objections, configuration
+from qatplan.importing.values import BIT_FIELDS, CellError, convert, fraction, number
+from qatplan.runs.schema import ALIASES, BY_NAME, DIVERGED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +27,7 @@ class Imported:
     rejected: tuple[Objection, ...]
     """Rows not written, with the reason; a row may have several."""
     suspect: tuple[Objection, ...]
-    """Rows written although a check objects, because `keep_suspect` asked for it."""
+    """Rows written although a check objects, because of `keep_suspect`."""
     notes: tuple[str, ...]
     """What was assumed or left out, a sentence each."""
     origin: str

@@ -20,6 +20,8 @@ MAPPABLE: tuple[str, ...] = (*SCALARS, *ALIASES, FRACTION)
 """FIELD names of --map and --const."""
 _LANGUAGE = Language(option="--map", operand="a column or number", signs=("*", "/", "(", ")"))
 _SHOWN = 30
+_LARGEST = 4096
+"""Bits of a whole number; floats end at 1024, and Python prints no number of more than 4300 digits."""
 _NEEDED = (
     ("loss", (("loss",),)),
     ("n_params", (("n_total",), ("n_embedding", "n_nonembedding"))),
@@ -70,7 +72,10 @@ class Formula:
             return None
         try:
             if operation.sign == "*":
-                return left * right
+                product = left * right
+                if isinstance(product, int) and product.bit_length() > _LARGEST:
+                    raise OverflowError
+                return product
             if right == 0:
                 raise CellError(f"is {self.text}, which divides by 0")
             # Whole quotients stay exact beyond the 53 bits of a float.

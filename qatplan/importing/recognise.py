@@ -66,7 +66,7 @@ class Recognised:
     origin: str
     """wandb, mlflow, or table for anything else."""
     used: dict[str, str]
-    """Field -> column taken without being told."""
+    """Field -> column taken by its name."""
     proposed: dict[str, str]
     """Field -> column that looks right, for a person to confirm with --map."""
     rivals: dict[str, tuple[str, ...]]

@@ -1,7 +1,7 @@
 """Anybody's table of runs as plain Python values: CSV, JSON, JSON Lines (each also gzipped) and Parquet.
 
-Values stay exactly what the file says (text in CSV, integers of any size in JSON), so that the traps in them can still
-be seen; nested objects become columns with dotted names.
+Values stay exactly what the file says (text in CSV, integers of any size in JSON), so that what is suspicious in them
+can still be seen; nested objects become columns with dotted names.
 """
 
 from __future__ import annotations

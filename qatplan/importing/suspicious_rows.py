@@ -1,4 +1,4 @@
-"""Rows of a foreign table that can be read but must not be believed.
+"""Rows of a foreign table that can be read but look wrong.
 
 Each check looks at all rows together and returns the rows it objects to, with one sentence for each: full precision
 that is not, intermediate checkpoints among final results, runs given twice, and units that do not agree.
@@ -14,13 +14,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from qatplan.importing.recognise import (
-    PLANS,
-    RUN_NAMES,
-    STEPS,
-    find,
-    normalised,
-)
+from qatplan.importing.recognise import PLANS, RUN_NAMES, STEPS, find, normalised
 from qatplan.importing.values import BIT_FIELDS, CellError, number
 from qatplan.runs.schema import CONTROL_BITS
 
@@ -55,7 +49,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Objection:
-    """Why one row is not believed."""
+    """Why one row looks wrong."""
 
     row: int
     field: str
@@ -211,7 +205,7 @@ def mixed_units(rows: Sequence[Row]) -> list[Objection]:
 
 
 def _odd_ratios(rows: Sequence[Row]) -> list[Objection]:
-    """Rows whose tokens per parameter lie a wrong unit away from those of the other rows."""
+    """Rows whose tokens per parameter are a wrong unit away from those of the other rows."""
     ratios = sorted(
         (
             (row.values["d_total"] / row.values["n_total"], row)

@@ -13,7 +13,7 @@ from qatplan.laws.bitwise import BitwiseLaw, widths_of
 from qatplan.laws.chinchilla import PARAMETERS as BASE
 from qatplan.laws.chinchilla import base_derived, base_terms
 from qatplan.laws.inputs import Inputs
-from qatplan.laws.law import Coordinate, Parameter, Term
+from qatplan.laws.law import Parameter, Term, amplitude, exponent
 
 Precision = Literal["W4A4", "W4A16", "W16A4"]
 
@@ -23,20 +23,6 @@ PUBLISHED: Mapping[str, tuple[float, float, float, float]] = {
     "W16A4": (0.1004, 0.1816, 0.0331, 0.9812),
 }
 """(k, gN, gD, gG) of arXiv 2505.14302, for raw N (74M-595M) and D (10-100B tokens)."""
-
-
-def _each(name: str, symbol: str, meaning: str, lower: float, start: tuple[float, float] | None) -> Parameter:
-    coordinate: Coordinate = "log" if start is None else "linear"
-    return Parameter(
-        name=name,
-        symbol=symbol,
-        unit="nats/token" if start is None else "1",
-        lower=lower,
-        upper=np.inf if start is None else 3.0,
-        coordinate=coordinate,
-        meaning=meaning,
-        start=(np.nan, np.nan) if start is None else start,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +53,10 @@ class Chen2025(BitwiseLaw):
     SHARED: ClassVar[tuple[Parameter, ...]] = BASE
     # The paper's gN and gD are positive; a sweep in which QAT recovers with tokens needs gD below 0, so it may be.
     EACH: ClassVar[tuple[Parameter, ...]] = (
-        _each("k", "k", "scale of the quantization error", 0.0, None),
-        _each("gN", "γN", "exponent of model size in the quantization error", -1.5, (0.0, 0.8)),
-        _each("gD", "γD", "growth of the quantization error with tokens", -3.0, (-0.6, 0.4)),
-        _each("gG", "γG", "growth of the quantization error with log2 of the group size", -1.0, (0.0, 1.5)),
+        amplitude("k", "k", "scale of the quantization error"),
+        exponent("gN", "γN", "exponent of model size in the quantization error", (0.0, 0.8), lower=-1.5),
+        exponent("gD", "γD", "growth of the quantization error with tokens", (-0.6, 0.4), lower=-3.0),
+        exponent("gG", "γG", "growth of the quantization error with log2 of the group size", (0.0, 1.5), lower=-1.0),
     )
 
     @staticmethod

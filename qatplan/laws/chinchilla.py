@@ -9,56 +9,14 @@ from typing import ClassVar
 import numpy as np
 
 from qatplan.laws.inputs import Inputs
-from qatplan.laws.law import Parameter, ScalarLaw, Term
+from qatplan.laws.law import Parameter, ScalarLaw, Term, amplitude, exponent
 
 PARAMETERS: tuple[Parameter, ...] = (
-    Parameter(
-        name="E",
-        symbol="E",
-        unit="nats/token",
-        lower=0.0,
-        upper=np.inf,
-        coordinate="log",
-        meaning="loss that neither parameters nor tokens remove",
-    ),
-    Parameter(
-        name="A",
-        symbol="A",
-        unit="nats/token * parameters^alpha",
-        lower=0.0,
-        upper=np.inf,
-        coordinate="log",
-        meaning="scale of the loss from finite model size",
-    ),
-    Parameter(
-        name="alpha",
-        symbol="α",
-        unit="1",
-        lower=0.0,
-        upper=3.0,
-        coordinate="linear",
-        meaning="exponent of model size",
-        start=(0.1, 1.0),
-    ),
-    Parameter(
-        name="C",
-        symbol="C",
-        unit="nats/token * tokens^beta",
-        lower=0.0,
-        upper=np.inf,
-        coordinate="log",
-        meaning="scale of the loss from finite data",
-    ),
-    Parameter(
-        name="beta",
-        symbol="β",
-        unit="1",
-        lower=0.0,
-        upper=3.0,
-        coordinate="linear",
-        meaning="exponent of tokens",
-        start=(0.1, 1.0),
-    ),
+    amplitude("E", "E", "loss that neither parameters nor tokens remove"),
+    amplitude("A", "A", "scale of the loss from finite model size", "nats/token * parameters^alpha"),
+    exponent("alpha", "α", "exponent of model size"),
+    amplitude("C", "C", "scale of the loss from finite data", "nats/token * tokens^beta"),
+    exponent("beta", "β", "exponent of tokens"),
 )
 
 

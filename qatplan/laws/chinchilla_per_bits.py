@@ -7,12 +7,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from qatplan.laws.bitwise import (
-    FULL_PRECISION,
-    BitwiseLaw,
-    suffix,
-    widths_of,
-)
+from qatplan.laws.bitwise import FULL_PRECISION, BitwiseLaw, suffix, widths_of
 from qatplan.laws.chinchilla import PARAMETERS as BASE
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.law import Parameter, Term

@@ -44,6 +44,27 @@ class Parameter:
     """For `factor`: the name of the exponent that the factor carries in the law."""
 
 
+def amplitude(name: str, symbol: str, meaning: str, unit: str = "nats/token") -> Parameter:
+    """The scale of a term, which a fit sees in logs."""
+    return Parameter(name=name, symbol=symbol, unit=unit, lower=0.0, upper=np.inf, coordinate="log", meaning=meaning)
+
+
+def exponent(
+    name: str,
+    symbol: str,
+    meaning: str,
+    start: tuple[float, float] = (0.1, 1.0),
+    *,
+    lower: float = 0.0,
+    upper: float = 3.0,
+    unit: str = "1",
+) -> Parameter:
+    """An exponent, or a rate per bit."""
+    return Parameter(
+        name=name, symbol=symbol, unit=unit, lower=lower, upper=upper, coordinate="linear", meaning=meaning, start=start
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Saturation:
     """The factor (1 - exp(-bits * rate)) ** -exponent; arXiv 2411.04330, equation for N_eff."""

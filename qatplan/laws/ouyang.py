@@ -10,20 +10,7 @@ import numpy as np
 from qatplan.laws.chinchilla import PARAMETERS as BASE
 from qatplan.laws.chinchilla import Chinchilla, base_derived, base_terms
 from qatplan.laws.inputs import Inputs
-from qatplan.laws.law import Parameter, ScalarLaw, Term
-
-
-def _exponent(name: str, meaning: str, lower: float, upper: float, start: tuple[float, float]) -> Parameter:
-    return Parameter(
-        name=name,
-        symbol=name,
-        unit="1",
-        lower=lower,
-        upper=upper,
-        coordinate="linear",
-        meaning=meaning,
-        start=start,
-    )
+from qatplan.laws.law import Parameter, ScalarLaw, Term, amplitude, exponent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +38,10 @@ class Ouyang(ScalarLaw):
     domain: ClassVar[str] = "full precision, and quantized with D_qat = 0"
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
         *BASE,
-        Parameter(
-            name="k",
-            symbol="k",
-            unit="nats/token",
-            lower=0.0,
-            upper=np.inf,
-            coordinate="log",
-            meaning="scale of the added loss",
-        ),
-        _exponent("b", "growth of the added loss with tokens", -1.0, 3.0, (0.0, 1.0)),
-        _exponent("a", "fall of the added loss with model size", -1.0, 3.0, (0.0, 1.0)),
-        _exponent("g", "fall of the added loss with bits", 0.0, 12.0, (1.0, 8.0)),
+        amplitude("k", "k", "scale of the added loss"),
+        exponent("b", "b", "growth of the added loss with tokens", (0.0, 1.0), lower=-1.0),
+        exponent("a", "a", "fall of the added loss with model size", (0.0, 1.0), lower=-1.0),
+        exponent("g", "g", "fall of the added loss with bits", (1.0, 8.0), upper=12.0),
     )
 
     @staticmethod

@@ -11,63 +11,28 @@ import numpy as np
 from qatplan.laws.chinchilla import PARAMETERS as BASE
 from qatplan.laws.chinchilla import base_derived, base_terms
 from qatplan.laws.inputs import Inputs
-from qatplan.laws.law import (
-    Parameter,
-    Saturation,
-    ScalarLaw,
-    Term,
-)
+from qatplan.laws.law import Parameter, Saturation, ScalarLaw, Term, amplitude, exponent
+
+
+def _bits(name: str, symbol: str, meaning: str, start: tuple[float, float]) -> Parameter:
+    return Parameter(
+        name=name,
+        symbol=symbol,
+        unit="bits",
+        lower=0.05,
+        upper=50.0,
+        coordinate="inverse",
+        meaning=meaning,
+        start=start,
+    )
+
 
 _EXTRA: tuple[Parameter, ...] = (
-    Parameter(
-        name="gamma_w",
-        symbol="γ_w",
-        unit="bits",
-        lower=0.05,
-        upper=50.0,
-        coordinate="inverse",
-        meaning="bits over which quantized weights become worth full-precision ones",
-        start=(0.5, 6.0),
-    ),
-    Parameter(
-        name="C_T",
-        symbol="C_T",
-        unit="nats/token",
-        lower=0.0,
-        upper=np.inf,
-        coordinate="log",
-        meaning="scale of the penalty of rounding after training",
-    ),
-    Parameter(
-        name="gD",
-        symbol="γ_D",
-        unit="1",
-        lower=-1.0,
-        upper=3.0,
-        coordinate="linear",
-        meaning="growth of the rounding penalty with tokens",
-        start=(0.0, 1.0),
-    ),
-    Parameter(
-        name="gN",
-        symbol="γ_N",
-        unit="1",
-        lower=-1.0,
-        upper=3.0,
-        coordinate="linear",
-        meaning="fall of the rounding penalty with model size",
-        start=(0.0, 1.0),
-    ),
-    Parameter(
-        name="gamma_post",
-        symbol="γ_post",
-        unit="bits",
-        lower=0.05,
-        upper=50.0,
-        coordinate="inverse",
-        meaning="bits over which the rounding penalty falls by a factor e",
-        start=(0.3, 4.0),
-    ),
+    _bits("gamma_w", "γ_w", "bits over which quantized weights become worth full-precision ones", (0.5, 6.0)),
+    amplitude("C_T", "C_T", "scale of the penalty of rounding after training"),
+    exponent("gD", "γ_D", "growth of the rounding penalty with tokens", (0.0, 1.0), lower=-1.0),
+    exponent("gN", "γ_N", "fall of the rounding penalty with model size", (0.0, 1.0), lower=-1.0),
+    _bits("gamma_post", "γ_post", "bits over which the rounding penalty falls by a factor e", (0.3, 4.0)),
 )
 
 

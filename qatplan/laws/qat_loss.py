@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -10,45 +11,24 @@ import numpy as np
 from qatplan.laws.chinchilla import PARAMETERS as BASE
 from qatplan.laws.chinchilla import base_derived, base_terms
 from qatplan.laws.inputs import Inputs
-from qatplan.laws.law import (
-    Coordinate,
-    Parameter,
-    ScalarLaw,
-    Term,
-)
+from qatplan.laws.law import Parameter, ScalarLaw, Term, amplitude, exponent
 
-
-def _parameter(
-    name: str, symbol: str, meaning: str, lower: float, upper: float, start: tuple[float, float] | None = None
-) -> Parameter:
-    coordinate: Coordinate = "log" if start is None else "linear"
-    unit = "nats/token" if start is None else "1/bit" if "per bit" in meaning else "1"
-    return Parameter(
-        name=name,
-        symbol=symbol,
-        unit=unit,
-        lower=lower,
-        upper=upper,
-        coordinate=coordinate,
-        meaning=meaning,
-        start=(np.nan, np.nan) if start is None else start,
-    )
-
+_per_bit = partial(exponent, upper=8.0, unit="1/bit")
 
 # S counts tokens per parameter *byte*, so it already holds N and the bits: what psi, nu and mu add to that may have
 # either sign, and their lower bounds are negative. An exponent of tokens below 0 would mean that training hurts.
 _QAT: tuple[Parameter, ...] = (
-    _parameter("theta", "θ", "scale of the quantization error that no training removes", 0.0, np.inf),
-    _parameter("kappa", "κ", "halvings of the irreducible quantization error per bit", 0.0, 8.0, (0.3, 3.0)),
-    _parameter("phi", "φ", "scale of the penalty of short QAT", 0.0, np.inf),
-    _parameter("chi", "χ", "halvings of the QAT penalty per bit", -1.0, 8.0, (0.0, 3.0)),
-    _parameter("psi", "ψ", "exponent of model size in the QAT penalty", -1.5, 3.0, (-0.2, 0.8)),
-    _parameter("omega", "ω", "exponent of QAT tokens in the QAT penalty", 0.0, 4.0, (0.1, 1.2)),
-    _parameter("lam", "λ", "scale of the interaction of both phases", 0.0, np.inf),
-    _parameter("mu", "μ", "halvings of the interaction per bit", -2.0, 8.0, (-0.5, 2.5)),
-    _parameter("nu", "ν", "exponent of model size in the interaction", -1.5, 3.0, (-0.2, 0.8)),
-    _parameter("xi", "ξ", "exponent of full-precision tokens in the interaction", 0.0, 4.0, (0.1, 1.2)),
-    _parameter("rho", "ρ", "exponent of QAT tokens in the interaction", 0.0, 4.0, (0.0, 0.8)),
+    amplitude("theta", "θ", "scale of the quantization error that no training removes"),
+    _per_bit("kappa", "κ", "halvings of the irreducible quantization error per bit", (0.3, 3.0), lower=0.0),
+    amplitude("phi", "φ", "scale of the penalty of short QAT"),
+    _per_bit("chi", "χ", "halvings of the QAT penalty per bit", (0.0, 3.0), lower=-1.0),
+    exponent("psi", "ψ", "exponent of model size in the QAT penalty", (-0.2, 0.8), lower=-1.5),
+    exponent("omega", "ω", "exponent of QAT tokens in the QAT penalty", (0.1, 1.2), upper=4.0),
+    amplitude("lam", "λ", "scale of the interaction of both phases"),
+    _per_bit("mu", "μ", "halvings of the interaction per bit", (-0.5, 2.5), lower=-2.0),
+    exponent("nu", "ν", "exponent of model size in the interaction", (-0.2, 0.8), lower=-1.5),
+    exponent("xi", "ξ", "exponent of full-precision tokens in the interaction", (0.1, 1.2), upper=4.0),
+    exponent("rho", "ρ", "exponent of QAT tokens in the interaction", (0.0, 0.8), upper=4.0),
 )
 
 _LOG_2 = float(np.log(2.0))

@@ -35,6 +35,13 @@ def quantiles(values: Floats, shares: Sequence[float]) -> Floats:
     return result
 
 
+def central(values: Floats, level: float) -> tuple[float, float]:
+    """The ends between which the central `level` of values (draws,) lies."""
+    tail = 0.5 * (1 - level)
+    low, high = quantiles(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
 def quantiles_of_runs(losses: Floats, noise: float, shares: Sequence[float]) -> Floats:
     """(shares, ...): of the loss of one new run, log-normal about each draw's mean loss (draws, ...).
 

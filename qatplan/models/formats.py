@@ -2,7 +2,7 @@
 
 Two kinds: *block* types of ggml (a fixed number of weights in a fixed number of bytes) and *uniform* formats (B bits
 per weight, one scale and perhaps one zero point per group or per output channel). Mixtures of block types, such as
-Q4_K_M, are in `mixtures`.
+Q4_K_M, are in `gguf`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from qatplan.errors import UsageError
-
-GGML_SOURCE: Final = "https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h (block structures)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +35,8 @@ class Block:
         return rows * (cols // self.weights) * self.bytes
 
 
-# (weights per block, bytes per block): the sizes of the structures in ggml-common.h.
+# (weights per block, bytes per block): the sizes of the block structures in
+# https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h.
 BLOCKS: Final[dict[str, Block]] = {
     name: Block(name=name, weights=weights, bytes=size)
     for name, weights, size in (
@@ -158,7 +157,7 @@ NAMED: Final[dict[str, Uniform]] = {
 
 
 # Tensor names, shapes and places in the safetensors header, by (mixed widths, zero points): measured on files of 2 to
-# 9 layers (tests/training/test_exported.py), since they depend on nothing but the number of layers.
+# 9 layers (tests/training/export/test_exported.py), since they depend on nothing but the number of layers.
 _EXPORTED_HEADER: Final[dict[tuple[bool, bool], tuple[float, float]]] = {
     (False, False): (775.0, 1250.0),
     (False, True): (790.0, 1576.0),

@@ -10,6 +10,7 @@ import numpy as np
 
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw, QatFraction
+from qatplan.laws.qat_fraction import PUBLISHED_MAE
 from qatplan.planning import caveats
 from qatplan.planning.caveats import Concern, Flag
 from qatplan.planning.frame import frame
@@ -21,9 +22,6 @@ from qatplan.units import format_bytes, format_count
 
 if TYPE_CHECKING:
     import pandas as pd
-
-PUBLISHED_ERROR = (0.07, 0.10)
-"""Mean absolute error of the published law on the fraction, over its own runs (arXiv 2509.22935)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +133,7 @@ def advise(problem: Problem, fit: FittedLaw | None = None) -> FractionAdvice:
         sentence = f"{choice.bits:g} bits are shown first, not chosen; the fraction law ranks none"
         flags.append(Flag(Concern.BITS_NOT_CHOSEN, sentence))
     if fit is None:
-        low, high = PUBLISHED_ERROR
+        low, high = PUBLISHED_MAE
         basis = f"published a = {law.a:g} (arXiv 2509.22935), mean absolute error {low:g} to {high:g} on the fraction"
     else:
         basis = f"a = {law.a:g}, fitted on {fit.rows} rows"

@@ -22,7 +22,7 @@ def draws_of(fit: FittedLaw, level: float) -> Predictor | None:
     """The fit's draws, which give intervals at `level`; None for a fit without draws."""
     if fit.draws is None or len(fit.draws) == 0:
         return None
-    return Predictor(law=fit.law, draws=fit.draw_coordinates(), level=level, noise=fit.noise)
+    return fit.predictor(level)
 
 
 def theta(draws: Predictor) -> Floats:

@@ -1,4 +1,4 @@
-"""One-dimensional minimum and root by repeated grids: vectorised, deterministic, and without SciPy's start-up time."""
+"""One-dimensional minimum and root by repeated grids, vectorised and deterministic; spares SciPy's start-up time."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw
+from qatplan.laws.fit_parts import plain
 from qatplan.laws.predictor import Predictor
 from qatplan.models.costs import Cost
 from qatplan.models.memory import Memory
@@ -214,7 +215,7 @@ def recommend(fit: FittedLaw, problem: Problem, *, runs: Sequence[Mapping[str, A
             status=str(fit.status),
             n_convention=fit.n_convention,
             noise=fit.noise,
-            provenance=fit.provenance,
+            provenance=plain(fit.provenance) or {},
         ),
     )
 

@@ -14,21 +14,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from qatplan.quant.quantizer import (
-    SCALE_FLOOR,
-    Affine,
-    Quantizer,
-    Ranges,
-    summed_to,
-)
+from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, summed_to
 
 SIGMOID_START = 4.0
 """Where the sigmoid form starts: sigma(4) = 0.982 of the extremes (arXiv 2404.16898)."""
-
-
-def _top(bits: float) -> int:
-    """k, the highest code."""
-    return (1 << int(bits)) - 1
 
 
 def _affine_of_ends(low: Tensor, high: Tensor, top: int) -> Affine:
@@ -39,10 +28,6 @@ def _affine_of_ends(low: Tensor, high: Tensor, top: int) -> Affine:
 
 def _affine_of_scale(scale: Tensor, offset: Tensor) -> Affine:
     return Affine(step=scale.clamp(min=SCALE_FLOOR), zero=offset.round())
-
-
-def _codes(rows: Tensor, grid: Affine, top: int) -> Tensor:
-    return (rows / grid.step).round_().sub_(grid.zero).clamp_(0, top)
 
 
 def _on_grid(rows: Tensor, grid: Affine, top: int) -> tuple[Tensor, Tensor]:
@@ -109,35 +94,44 @@ class _LearnedEnds(Function):
 
 
 @dataclass(frozen=True)
-class ScaleOffset(Quantizer):
+class _Asymmetric(Quantizer):
+    """What the quantizers of this file have in common: 2^B levels, and a zero that is found for each range."""
+
+    bits: float
+
+    symmetric: ClassVar[bool] = False
+
+    @property
+    def top(self) -> int:
+        """k, the highest code."""
+        return (1 << int(self.bits)) - 1
+
+    @property
+    def levels(self) -> int:
+        return self.top + 1
+
+    def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
+        grid = self.affine(rows, ranges)
+        return (rows / grid.step).round_().sub_(grid.zero).clamp_(0, self.top).long()
+
+
+@dataclass(frozen=True)
+class ScaleOffset(_Asymmetric):
     """Learns s and z themselves; z in steps, its rounding straight through.
 
     An Adam step of size eta moves the range by about k eta through s but only by s eta through z, a mismatch of
     k^2 / range that grows with the bits.
     """
 
-    bits: float
-
     parameters: ClassVar[tuple[str, ...]] = ("scale", "offset")
-    relative: ClassVar[bool] = False
-    live: ClassVar[bool] = False
-    symmetric: ClassVar[bool] = False
-    rotates: ClassVar[bool] = False
-
-    @property
-    def levels(self) -> int:
-        return _top(self.bits) + 1
 
     def start(self, rows: Tensor) -> tuple[Tensor, ...]:
-        grid = _affine_of_ends(*extremes(rows), _top(self.bits))
+        grid = _affine_of_ends(*extremes(rows), self.top)
         return grid.step, grid.zero
 
     def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
-        result: Tensor = _LearnedScaleAndOffset.apply(rows, *ranges, _top(self.bits))
+        result: Tensor = _LearnedScaleAndOffset.apply(rows, *ranges, self.top)
         return result
-
-    def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
-        return _codes(rows, self.affine(rows, ranges), _top(self.bits)).long()
 
     def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
         scale, offset = ranges
@@ -145,38 +139,25 @@ class ScaleOffset(Quantizer):
 
 
 @dataclass(frozen=True)
-class MinMax(Quantizer):
+class MinMax(_Asymmetric):
     """Learns the two ends of the range in the unit of the values, started at the extremes."""
 
-    bits: float
-
     parameters: ClassVar[tuple[str, ...]] = ("min", "max")
-    relative: ClassVar[bool] = False
-    live: ClassVar[bool] = False
-    symmetric: ClassVar[bool] = False
-    rotates: ClassVar[bool] = False
-
-    @property
-    def levels(self) -> int:
-        return _top(self.bits) + 1
 
     def start(self, rows: Tensor) -> tuple[Tensor, ...]:
         return extremes(rows)
 
     def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
-        result: Tensor = _LearnedEnds.apply(rows, *ranges, _top(self.bits))
+        result: Tensor = _LearnedEnds.apply(rows, *ranges, self.top)
         return result
-
-    def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
-        return _codes(rows, self.affine(rows, ranges), _top(self.bits)).long()
 
     def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
         low, high = ranges
-        return _affine_of_ends(low, high, _top(self.bits))
+        return _affine_of_ends(low, high, self.top)
 
 
 @dataclass(frozen=True)
-class BetaGamma(Quantizer):
+class BetaGamma(_Asymmetric):
     """Learns the ends as multiples of the live extremes: min = beta min(x), max = gamma max(x), started at 1.
 
     With `sigmoid` the multiples are sigma(beta) and sigma(gamma), so the range can only shrink, started at sigma(4).
@@ -184,18 +165,10 @@ class BetaGamma(Quantizer):
     lets a gradient pass through them is not known to us [open].
     """
 
-    bits: float
     sigmoid: bool = False
 
     parameters: ClassVar[tuple[str, ...]] = ("beta", "gamma")
-    relative: ClassVar[bool] = False
     live: ClassVar[bool] = True
-    symmetric: ClassVar[bool] = False
-    rotates: ClassVar[bool] = False
-
-    @property
-    def levels(self) -> int:
-        return _top(self.bits) + 1
 
     def start(self, rows: Tensor) -> tuple[Tensor, ...]:
         value = SIGMOID_START if self.sigmoid else 1.0
@@ -208,14 +181,11 @@ class BetaGamma(Quantizer):
         return beta * low, gamma * high
 
     def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
-        result: Tensor = _LearnedEnds.apply(rows, *self.ends(rows, ranges), _top(self.bits))
+        result: Tensor = _LearnedEnds.apply(rows, *self.ends(rows, ranges), self.top)
         return result
 
-    def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
-        return _codes(rows, self.affine(rows, ranges), _top(self.bits)).long()
-
     def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
-        return _affine_of_ends(*self.ends(rows, ranges), _top(self.bits))
+        return _affine_of_ends(*self.ends(rows, ranges), self.top)
 
 
 def extremes(rows: Tensor) -> tuple[Tensor, Tensor]:

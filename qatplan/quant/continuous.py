@@ -15,15 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from qatplan.quant.lsq import first_step, signed_bounds
-from qatplan.quant.quantizer import (
-    SCALE_FLOOR,
-    Affine,
-    Quantizer,
-    Ranges,
-    constant,
-    gradient_scale,
-    summed_to,
-)
+from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, constant, gradient_scale, summed_to
 
 SHARPNESS = 10.0
 """The gate of SoftClamp is g(t) = sigma(SHARPNESS t), t in steps: within half a step of a bound the slope goes from 1
@@ -112,9 +104,6 @@ class Continuous(Quantizer):
 
     parameters: ClassVar[tuple[str, ...]] = ("scale",)
     relative: ClassVar[bool] = True
-    live: ClassVar[bool] = False
-    symmetric: ClassVar[bool] = True
-    rotates: ClassVar[bool] = False
 
     @property
     def levels(self) -> int:

@@ -11,15 +11,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 from torch.autograd import Function
 
-from qatplan.quant.quantizer import (
-    SCALE_FLOOR,
-    Affine,
-    Quantizer,
-    Ranges,
-    constant,
-    gradient_scale,
-    summed_to,
-)
+from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, constant, gradient_scale, summed_to
 
 
 def lsq(bits: float) -> Lsq:
@@ -65,9 +57,6 @@ class Lsq(Quantizer):
 
     parameters: ClassVar[tuple[str, ...]] = ("scale",)
     relative: ClassVar[bool] = True
-    live: ClassVar[bool] = False
-    symmetric: ClassVar[bool] = True
-    rotates: ClassVar[bool] = False
 
     @property
     def lowest(self) -> int:

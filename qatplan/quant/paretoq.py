@@ -12,15 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from qatplan.quant.lsq import Lsq
-from qatplan.quant.quantizer import (
-    SCALE_FLOOR,
-    Affine,
-    Quantizer,
-    Ranges,
-    constant,
-    gradient_scale,
-    summed_to,
-)
+from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, constant, gradient_scale, summed_to
 
 CLIP = 0.99
 """Stretched grids clamp w / alpha to +-0.99, so that the outermost value never rounds to a level beyond the grid."""
@@ -83,9 +75,6 @@ class Binary(Quantizer):
 
     parameters: ClassVar[tuple[str, ...]] = ("scale",)
     relative: ClassVar[bool] = True
-    live: ClassVar[bool] = False
-    symmetric: ClassVar[bool] = True
-    rotates: ClassVar[bool] = False
 
     @property
     def levels(self) -> int:
@@ -114,9 +103,6 @@ class Stretched(Quantizer):
 
     parameters: ClassVar[tuple[str, ...]] = ("scale",)
     relative: ClassVar[bool] = True
-    live: ClassVar[bool] = False
-    symmetric: ClassVar[bool] = True
-    rotates: ClassVar[bool] = False
 
     @property
     def per_unit(self) -> float:

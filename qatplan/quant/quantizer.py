@@ -47,13 +47,13 @@ class Quantizer(ABC):
 
     parameters: ClassVar[tuple[str, ...]]
     """Names of the range parameters that a row has; empty where the range follows from the live values alone."""
-    relative: ClassVar[bool]
+    relative: ClassVar[bool] = False
     """Whether training learns each parameter as a ratio to where it started, or the parameter itself."""
-    live: ClassVar[bool]
+    live: ClassVar[bool] = False
     """Whether the range follows the live values, so that one set of parameters can serve rows never seen before."""
-    symmetric: ClassVar[bool]
+    symmetric: ClassVar[bool] = True
     """Whether the zero of the grid is fixed."""
-    rotates: ClassVar[bool]
+    rotates: ClassVar[bool] = False
     """Whether the grid is one for rows that were rotated by Hadamard blocks of `hadamard_block`."""
 
     @property

@@ -17,13 +17,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 from torch.autograd import Function
 
-from qatplan.quant.quantizer import (
-    SCALE_FLOOR,
-    Affine,
-    Quantizer,
-    Ranges,
-    constant,
-)
+from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, constant
 
 HIGHEST = {1: 0.798, 1.58: 1.224, 2: 1.494, 3: 2.051, 4: 2.514, 5: 2.916, 6: 3.278, 7: 3.611, 8: 3.922}
 """Highest level, in root mean squares, of the evenly spaced grid with the least squared error on a Gaussian.
@@ -100,9 +94,7 @@ class Quest(Quantizer):
     bits: float
 
     parameters: ClassVar[tuple[str, ...]] = ()
-    relative: ClassVar[bool] = False
     live: ClassVar[bool] = True
-    symmetric: ClassVar[bool] = True
     rotates: ClassVar[bool] = True
 
     @property

@@ -18,6 +18,9 @@ ActivationGranularity = Literal["tensor", "token"]
 """What shares a range of activations."""
 
 
+WHOLE: tuple[float, ...] = (2, 3, 4, 5, 6, 7, 8)
+
+
 @dataclass(frozen=True, kw_only=True)
 class QuantizerEntry:
     """What a user needs to know before naming a quantizer in a sweep."""
@@ -25,10 +28,10 @@ class QuantizerEntry:
     name: str
     factory: str
     """`module:function` that makes it from a bit width; imported when it is first asked for."""
-    bits: tuple[float, ...]
-    symmetric: bool
-    learnable: bool
-    live: bool
+    bits: tuple[float, ...] = WHOLE
+    symmetric: bool = True
+    learnable: bool = True
+    live: bool = False
     """Whether its range follows the live values, as activations quantized per token need it."""
     formula: str
     source: str
@@ -49,16 +52,11 @@ class QuantizerEntry:
         return ("token",) if self.rotates else ("tensor", "token")
 
 
-WHOLE = (2, 3, 4, 5, 6, 7, 8)
-
 ENTRIES = (
     QuantizerEntry(
         name="paretoq",
         factory="qatplan.quant.paretoq:paretoq",
         bits=(1, 1.58, *WHOLE),
-        symmetric=True,
-        learnable=True,
-        live=False,
         formula="1 bit: a sign(w); 1.58 bits: {0, +-2/3} a; 2 bits: {+-1/4, +-3/4} a; else LSQ with s = max|w| / p",
         source="Liu et al., ParetoQ, arXiv 2502.02631",
         firmness="code",
@@ -66,10 +64,6 @@ ENTRIES = (
     QuantizerEntry(
         name="lsq",
         factory="qatplan.quant.lsq:lsq",
-        bits=WHOLE,
-        symmetric=True,
-        learnable=True,
-        live=False,
         formula="s clamp(round(w / s), -2^(B-1), 2^(B-1) - 1), s = 2 mean|w| / sqrt(p)",
         source="Esser et al., LSQ, arXiv 1902.08153",
         firmness="code",
@@ -77,8 +71,6 @@ ENTRIES = (
     QuantizerEntry(
         name="rtn",
         factory="qatplan.quant.rtn:Rtn",
-        bits=WHOLE,
-        symmetric=True,
         learnable=False,
         live=True,
         formula="s round(x / s), s = max|x| / p of the live values; straight-through gradient",
@@ -88,10 +80,7 @@ ENTRIES = (
     QuantizerEntry(
         name="scale-offset",
         factory="qatplan.quant.asymmetric:ScaleOffset",
-        bits=WHOLE,
         symmetric=False,
-        learnable=True,
-        live=False,
         formula="s (clamp(round(x / s) - z, 0, k) + z), k = 2^B - 1; s and z learned",
         source="You et al., arXiv 2404.16898",
         firmness="paper",
@@ -99,10 +88,7 @@ ENTRIES = (
     QuantizerEntry(
         name="min-max",
         factory="qatplan.quant.asymmetric:MinMax",
-        bits=WHOLE,
         symmetric=False,
-        learnable=True,
-        live=False,
         formula="as scale-offset with s = (max - min) / k, z = round(min / s); min and max learned",
         source="You et al., arXiv 2404.16898",
         firmness="paper, derived",
@@ -110,9 +96,7 @@ ENTRIES = (
     QuantizerEntry(
         name="beta-gamma",
         factory="qatplan.quant.asymmetric:beta_gamma",
-        bits=WHOLE,
         symmetric=False,
-        learnable=True,
         live=True,
         formula="as min-max with min = beta min(x), max = gamma max(x) of the live values; learned from 1",
         source="You et al., arXiv 2404.16898",
@@ -121,9 +105,7 @@ ENTRIES = (
     QuantizerEntry(
         name="beta-gamma-sigmoid",
         factory="qatplan.quant.asymmetric:beta_gamma_sigmoid",
-        bits=WHOLE,
         symmetric=False,
-        learnable=True,
         live=True,
         formula="as beta-gamma with sigma(beta) and sigma(gamma), learned from 4",
         source="You et al., arXiv 2404.16898",
@@ -132,10 +114,6 @@ ENTRIES = (
     QuantizerEntry(
         name="lsq-softclamp",
         factory="qatplan.quant.continuous:lsq_soft_clamp",
-        bits=WHOLE,
-        symmetric=True,
-        learnable=True,
-        live=False,
         numerics=2,
         formula="lsq with s round(SoftClamp(w / s)); SoftClamp(x, a, b) = x g(x-a) g(b-x) + a g(a-x) + b g(x-b)",
         source="Li et al., arXiv 2410.10849",
@@ -144,10 +122,6 @@ ENTRIES = (
     QuantizerEntry(
         name="lsq-sigmoid",
         factory="qatplan.quant.continuous:lsq_sigmoid",
-        bits=WHOLE,
-        symmetric=True,
-        learnable=True,
-        live=False,
         numerics=2,
         formula="lsq with the slope of floor(x) + sigma(T (x - floor(x) - 1/2)), over its mean, for rounding's",
         source="Li et al., arXiv 2410.10849",
@@ -156,10 +130,6 @@ ENTRIES = (
     QuantizerEntry(
         name="lsq-softclamp-sigmoid",
         factory="qatplan.quant.continuous:lsq_soft_clamp_sigmoid",
-        bits=WHOLE,
-        symmetric=True,
-        learnable=True,
-        live=False,
         numerics=2,
         formula="lsq-softclamp and lsq-sigmoid together",
         source="Li et al., arXiv 2410.10849",
@@ -169,7 +139,6 @@ ENTRIES = (
         name="quest",
         factory="qatplan.quant.quest:Quest",
         bits=(1, 1.58, *WHOLE),
-        symmetric=True,
         learnable=False,
         live=True,
         rotates=True,

@@ -12,13 +12,7 @@ import torch
 from torch import Tensor
 
 from qatplan.quant.hadamard import rotate
-from qatplan.quant.quantizer import (
-    SCALE_FLOOR,
-    Affine,
-    Quantizer,
-    dequantize,
-    hadamard_block,
-)
+from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, dequantize, hadamard_block
 
 SEARCH_POINTS = 256
 REFINEMENTS = 20

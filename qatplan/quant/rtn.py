@@ -9,12 +9,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from qatplan.quant.lsq import first_step, signed_bounds
-from qatplan.quant.quantizer import (
-    Affine,
-    Quantizer,
-    Ranges,
-    constant,
-)
+from qatplan.quant.quantizer import Affine, Quantizer, Ranges, constant
 
 
 class _Rounded(Function):
@@ -46,10 +41,7 @@ class Rtn(Quantizer):
     bits: float
 
     parameters: ClassVar[tuple[str, ...]] = ()
-    relative: ClassVar[bool] = False
     live: ClassVar[bool] = True
-    symmetric: ClassVar[bool] = True
-    rotates: ClassVar[bool] = False
 
     @property
     def highest(self) -> int:

@@ -10,14 +10,7 @@ from torch import Tensor
 
 from qatplan.errors import UsageError
 from qatplan.quant.hadamard import moved, rotate
-from qatplan.quant.quantizer import (
-    Affine,
-    Quantizer,
-    Ranges,
-    constant,
-    dequantize,
-    hadamard_block,
-)
+from qatplan.quant.quantizer import Affine, Quantizer, Ranges, constant, dequantize, hadamard_block
 from qatplan.quant.ranges import LearnedRanges
 from qatplan.quant.registry import GroupSize
 from qatplan.quant.rounding import round_to_nearest

@@ -6,17 +6,7 @@ The columns are described in `FIELDS` and pinned by `SCHEMA`; files are Parquet 
 from qatplan.runs.checks import Problem, validate
 from qatplan.runs.complete import complete
 from qatplan.runs.files import encode, load, write
-from qatplan.runs.schema import (
-    ALIASES,
-    DIVERGED,
-    FIELDS,
-    FINISHED,
-    MEASURED,
-    SCHEDULES,
-    SCHEMA,
-    STATUSES,
-    Field,
-)
+from qatplan.runs.schema import ALIASES, DIVERGED, FIELDS, FINISHED, MEASURED, SCHEDULES, SCHEMA, STATUSES, Field
 from qatplan.runs.selection import select
 from qatplan.runs.table import FileProblem, Inspected, columns, digest, inspect, read, sound, table
 

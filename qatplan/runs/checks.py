@@ -9,14 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from qatplan.runs.repeats import repeats
-from qatplan.runs.schema import (
-    CONTROL_BITS,
-    FIELDS,
-    FINISHED,
-    NAMES,
-    STATUSES,
-    Field,
-)
+from qatplan.runs.schema import CONTROL_BITS, FIELDS, FINISHED, NAMES, STATUSES, Field
 
 
 class Problem(NamedTuple):

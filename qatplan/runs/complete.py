@@ -7,12 +7,7 @@ import hashlib
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qatplan.runs.schema import (
-    DIVERGED,
-    FINISHED,
-    NAMES,
-    SCHEMA,
-)
+from qatplan.runs.schema import DIVERGED, FINISHED, NAMES, SCHEMA
 
 
 def complete(table: pa.Table) -> pa.Table:

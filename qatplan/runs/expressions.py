@@ -135,10 +135,8 @@ class _Parser:
     def __init__(self, text: str, language: Language) -> None:
         self._text, self._language = text, language
         self._tokens = [*self._scan(), _Token("end", "the end", len(text))]
-        self._lists = self._check_order()
+        self._check_order()
         words = ["_" if t.kind in _LEAVES else _IN_PYTHON.get(t.text, t.text) for t in self._tokens[:-1]]
-        for first, last in self._lists:
-            words[first], words[last] = "[", "]"
         self._source = " ".join(words)
         self._starts = [0, *accumulate(len(word) + 1 for word in words)]
 
@@ -166,24 +164,18 @@ class _Parser:
             yield _Token("name", token[1:-1], start) if kind == "quoted" else _Token(kind, token, start)
             position = match.end()
 
-    def _check_order(self) -> list[tuple[int, int]]:
-        """Refuse the first token that cannot stand where it does, and return where the lists of `in` begin and end.
-
-        Python would name another place, in words that differ between its versions.
-        """
-        lists: list[tuple[int, int]] = []
-        brackets: list[tuple[int, bool]] = []
+    def _check_order(self) -> None:
+        """Refuse the first token that cannot stand where it does: Python's words for it differ between its versions."""
+        brackets: list[bool] = []  # whether each that is open is a list of `in`
         prefixes, before = 0, "("
-        for index, token in enumerate(self._tokens):
+        for token in self._tokens:
             sign, what = token.sign, token.text if token.kind == "end" else f"'{token.text}'"
             complete = before in _VALUE_ENDS or before in _TEST_ENDS
             if sign == ")" and brackets and (complete or before == ","):
-                first, is_list = brackets.pop()
-                lists += [(first, index)] if is_list else []
-                before = "]" if is_list else ")"
+                before = "]" if brackets.pop() else ")"
                 continue
             if complete:
-                fits = sign in ("and", "or") or (sign == "," and brackets[-1:] and brackets[-1][1])
+                fits = sign in ("and", "or") or (sign == "," and brackets[-1:] == [True])
                 fits = fits or (before in _VALUE_ENDS and sign in _INFIX) or (sign == "end" and not brackets)
                 problem = f"')' is expected instead of {what}" if brackets else f"{what} is not expected here"
             elif before in ("in", "not in"):
@@ -194,12 +186,11 @@ class _Parser:
             if not fits:
                 raise self._error(problem, token.position)
             if sign == "(":
-                brackets.append((index, before in ("in", "not in")))
+                brackets.append(before in ("in", "not in"))
             prefixes = 0 if sign in _LEAVES else prefixes + (not complete)
             if prefixes > DEEPEST:
                 raise self._too_deep(token.position)
             before = sign
-        return lists
 
     def _node(self, tree: ast.expr, depth: int) -> Node:
         if depth > DEEPEST:
@@ -227,8 +218,9 @@ class _Parser:
             if sign.text in _TESTS:
                 if len(tree.comparators) > 1:
                     raise self._error(f"'{sign.text}' is not expected here", sign.position)
-                listed = [self._node(element, depth) for element in getattr(side, "elts", ())]
-                test = Operation(_TESTS[sign.text], (left, *listed), sign.position)
+                listed = side.elts if isinstance(side, ast.Tuple) else [] if "null" in sign.text else [side]
+                parts = (left, *(self._node(element, depth) for element in listed))
+                test = Operation(_TESTS[sign.text], parts, sign.position)
                 return Operation("not", (test,), sign.position) if "not" in sign.text else test
             right = self._node(side, depth)
             tests.append(Operation(sign.text, (left, right), sign.position))

@@ -14,12 +14,7 @@ import pyarrow.parquet as pq
 from qatplan.errors import DataError, closest
 from qatplan.runs.complete import complete
 from qatplan.runs.digest import content_digest
-from qatplan.runs.schema import (
-    ALIASES,
-    BY_NAME,
-    NAMES,
-    SCHEMA,
-)
+from qatplan.runs.schema import ALIASES, BY_NAME, NAMES, SCHEMA
 from qatplan.storage import atomic
 from qatplan.storage.base import Location, is_remote
 from qatplan.storage.open import open_storage
@@ -74,21 +69,17 @@ def load(location: Location) -> pa.Table:
     Absent columns become nulls. Raises DataError naming the file for damage, an unknown column or a value of the
     wrong type.
     """
+    folder: Location
     if is_remote(location):
         address, mark, options = str(location).partition("?")
         folder, _, name = address.rpartition("/")
-        try:
-            content = open_storage(folder + mark + options).read(name)
-        except FileNotFoundError:
-            raise DataError(f"{location} does not exist.") from None
+        folder += mark + options
     else:
-        name = str(location)
-        try:
-            content = Path(location).read_bytes()
-        except FileNotFoundError:
-            raise DataError(f"{location} does not exist.") from None
-        except OSError as error:
-            raise DataError(f"{location} cannot be read: {error.strerror or error}.") from error
+        folder, name = Path(location).parent, Path(location).name
+    try:
+        content = open_storage(folder).read(name)
+    except FileNotFoundError:
+        raise DataError(f"{location} does not exist.") from None
     if name.lower().endswith(".csv"):
         return _decode_csv(content, str(location))
     return decode(content, str(location))[0]
@@ -140,7 +131,11 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, name: str) -> pa.ChunkedArra
         return column.cast(field.type)
     except (pa.ArrowException, NotImplementedError) as error:
         row, shown = _first_failure(column, field.type)
-        where = f"row {row} of {name}: {field.name} is {shown!r}" if row else f"{name}: column {field.name}"
+        where = (
+            f"row {row} of {name}: {field.name} is {shown!r}"
+            if row
+            else f"column {field.name} of {name} is {column.type}"
+        )
         raise DataError(f"{where}, which is not a value of type {field.type}.") from error
 
 

@@ -18,13 +18,7 @@ import pyarrow as pa
 from qatplan.errors import DataError
 from qatplan.runs.files import decode, encode, load
 from qatplan.runs.schema import SCHEMA
-from qatplan.storage.base import (
-    Entry,
-    Location,
-    Storage,
-    is_remote,
-    join,
-)
+from qatplan.storage.base import Entry, Location, Storage, is_remote, join
 from qatplan.storage.open import open_storage
 
 MERGED = "merged.parquet"

@@ -23,14 +23,7 @@ from qatplan.runs.digest import content_digest
 from qatplan.runs.files import conform, is_folder
 from qatplan.runs.folder import read_file, read_folder
 from qatplan.runs.repeats import repeats
-from qatplan.runs.schema import (
-    ALIASES,
-    BY_NAME,
-    MEASURED,
-    NAMES,
-    SCALARS,
-    SCHEMA,
-)
+from qatplan.runs.schema import ALIASES, BY_NAME, MEASURED, NAMES, SCALARS, SCHEMA
 from qatplan.storage.base import Location, is_remote
 
 

@@ -1,1 +1,1 @@
-"""Where things lie: files on disk, and folders of sweeps on disk or in an object store."""
+"""Storage: files on disk, and folders of sweeps on disk or in an object store."""

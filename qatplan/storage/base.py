@@ -1,4 +1,4 @@
-"""Where a sweep lies: a local folder or a folder of an object store, behind one small interface.
+"""Where a sweep is stored: a local folder or a folder of an object store, behind one small interface.
 
 Files are named by keys relative to the folder, such as `runs/abc.parquet`. What is written appears whole or not at all,
 so a reader never meets half a file and a crash at any point leaves the old content or the new.
@@ -41,7 +41,7 @@ class Storage(ABC):
 
     @abstractmethod
     def names(self, folder: str = "") -> dict[str, int | None]:
-        """What lies directly in a folder: size in bytes of each file, None for a folder; empty if there is none."""
+        """The entries of a folder: size in bytes of each file, None for a folder; empty if there is none."""
 
     @abstractmethod
     def remove(self, key: str) -> None:
@@ -61,9 +61,9 @@ class Storage(ABC):
 
     @abstractmethod
     def hold(self) -> AbstractContextManager[Callable[[], None]]:
-        """Hold the folder for one driver; UsageError if another has it.
+        """Lock the folder for one driver; UsageError if another has it.
 
-        Yields a check that raises SweepIncomplete once the folder is held no longer.
+        Yields a check that raises SweepIncomplete once another has the folder.
         """
 
 

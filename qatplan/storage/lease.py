@@ -61,7 +61,7 @@ class Lease:
         """Raise SweepIncomplete if the lease was lost."""
         if self._lost is not None:
             raise SweepIncomplete(
-                f"{self.storage.location} is held no longer ({self._lost}); repeat the command to go on."
+                f"the lock on {self.storage.location} is lost ({self._lost}); repeat the command to go on."
             )
 
     def give_back(self) -> None:

@@ -25,12 +25,8 @@ class LocalStorage(Storage):
             raise UsageError(f"--out {self.path} is a file; a folder is needed.")
 
     def read(self, key: str) -> bytes:
-        try:
+        with self._reporting(key, "read"):
             return (self.path / key).read_bytes()
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise DataError(f"{self.path / key} cannot be read: {error.strerror or error}.") from error
 
     def write(self, key: str, content: bytes) -> None:
         atomic.write_bytes(self.path / key, content)
@@ -40,24 +36,22 @@ class LocalStorage(Storage):
 
     def names(self, folder: str = "") -> dict[str, int | None]:
         try:
-            with os.scandir(self.path / folder) as found:
+            with self._reporting(folder, "listed"), os.scandir(self.path / folder) as found:
                 return {entry.name: None if entry.is_dir() else entry.stat().st_size for entry in found}
         except FileNotFoundError:
             return {}
-        except OSError as error:
-            raise DataError(f"{self.path / folder} cannot be listed: {error.strerror or error}.") from error
 
     def remove(self, key: str) -> None:
-        with self._changing(key):
+        with self._reporting(key, "changed"):
             (self.path / key).unlink(missing_ok=True)
 
     def rename(self, key: str, new: str) -> None:
-        with self._changing(key), suppress(FileNotFoundError):
+        with self._reporting(key, "changed"), suppress(FileNotFoundError):
             os.replace(self.path / key, self.path / new)
 
     def remove_temporary(self) -> None:
         for stale in self.path.rglob(".*.tmp"):
-            with self._changing(str(stale.relative_to(self.path))):
+            with self._reporting(str(stale.relative_to(self.path)), "changed"):
                 stale.unlink(missing_ok=True)
 
     def free_bytes(self) -> int | None:
@@ -68,11 +62,9 @@ class LocalStorage(Storage):
     def hold(self) -> Iterator[Callable[[], None]]:
         import fcntl
 
-        try:
+        with self._reporting("", "written to"):
             self.path.mkdir(parents=True, exist_ok=True)
             stream = open(self.path / "lock", "a+")  # noqa: SIM115
-        except OSError as error:
-            raise DataError(f"{self.path} cannot be written to: {error.strerror or error}.") from error
         with stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,8 +73,10 @@ class LocalStorage(Storage):
             yield lambda: None  # the system keeps the lock as long as this process lives
 
     @contextmanager
-    def _changing(self, key: str) -> Iterator[None]:
+    def _reporting(self, key: str, what: str) -> Iterator[None]:
         try:
             yield
+        except FileNotFoundError:
+            raise
         except OSError as error:
-            raise DataError(f"{self.path / key} cannot be changed: {error.strerror or error}.") from error
+            raise DataError(f"{self.path / key} cannot be {what}: {error.strerror or error}.") from error

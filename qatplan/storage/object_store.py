@@ -48,23 +48,16 @@ class ObjectStorage(Storage):
         if "/" not in path:
             example = join(self.location, "sweep")
             raise UsageError(f"--out {self.location} names a bucket; a folder in it is needed, such as {example}.")
-        try:
+        with self._reporting(""):
             found = system.get_file_info(bucket)
-        except OSError as error:
-            raise DataError(f"{self.location} cannot be reached: {_first_line(error)}.") from error
         if found.type == fs.FileType.NotFound:
             raise DataError(f"{self.location} cannot be used: there is no bucket {bucket}; create it first.")
 
     def read(self, key: str) -> bytes:
         system, path = self._at(key)
-        try:
-            with system.open_input_file(path) as stream:
-                content: bytes = stream.readall()
-                return content
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise DataError(f"{join(self.location, key)} cannot be read: {_first_line(error)}.") from error
+        with self._reporting(key, "read"), system.open_input_file(path) as stream:
+            content: bytes = stream.readall()
+            return content
 
     def write(self, key: str, content: bytes) -> None:
         system, path = self._at(key)
@@ -74,25 +67,22 @@ class ObjectStorage(Storage):
             stream.write(content)
             stream.close()
 
-        try:
-            # In a thread of its own, because Ctrl-C between opening and writing would publish an empty object.
-            with ThreadPoolExecutor(1) as thread:
-                thread.submit(upload).result()
-        except OSError as error:
-            raise DataError(f"{join(self.location, key)} cannot be written: {_first_line(error)}.") from error
+        # In a thread of its own, because Ctrl-C between opening and writing would publish an empty object.
+        with self._reporting(key, "written"), ThreadPoolExecutor(1) as thread:
+            thread.submit(upload).result()
 
     def exists(self, key: str) -> bool:
         from pyarrow import fs
 
         system, path = self._at(key)
-        with self._speaking(key):
+        with self._reporting(key):
             return bool(system.get_file_info(path).type == fs.FileType.File)
 
     def names(self, folder: str = "") -> dict[str, int | None]:
         from pyarrow import fs
 
         system, path = self._at(folder)
-        with self._speaking(folder):
+        with self._reporting(folder):
             found = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
         # A store may keep an empty object as the mark of a folder: it has no name below the folder.
         return {
@@ -101,14 +91,14 @@ class ObjectStorage(Storage):
 
     def remove(self, key: str) -> None:
         system, path = self._at(key)
-        with self._speaking(key), suppress(FileNotFoundError):
+        with self._reporting(key), suppress(FileNotFoundError):
             system.delete_file(path)
 
     def rename(self, key: str, new: str) -> None:
         # A copy and then a deletion: a crash in between leaves both, which is no loss.
         if self.exists(key):
             system, path = self._at(key)
-            with self._speaking(key):
+            with self._reporting(key):
                 system.move(path, self._at(new)[1])
 
     def remove_temporary(self) -> None:
@@ -127,11 +117,14 @@ class ObjectStorage(Storage):
             lease.give_back()
 
     @contextmanager
-    def _speaking(self, key: str) -> Iterator[None]:
+    def _reporting(self, key: str, what: str = "reached") -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise DataError(f"{join(self.location, key)} cannot be reached: {_first_line(error)}.") from error
+            if what == "read" and isinstance(error, FileNotFoundError):
+                raise
+            name = join(self.location, key) if key else self.location
+            raise DataError(f"{name} cannot be {what}: {_first_line(error)}.") from error
 
     def age_seconds(self, key: str, clock: str) -> float | None:
         """How much older the file is than `clock`, a file just written: by the store's own time, whatever ours is.
@@ -139,7 +132,7 @@ class ObjectStorage(Storage):
         None if the file is not there.
         """
         system, path = self._at(key)
-        with self._speaking(key):
+        with self._reporting(key):
             old, new = system.get_file_info([path, self._at(clock)[1]])
         if old.mtime is None or new.mtime is None:
             return None

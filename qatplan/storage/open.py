@@ -1,4 +1,4 @@
-"""From a location as a user writes it to the storage that lies there."""
+"""From a location as a user writes it to its storage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCHEMES = ("s3", "gs")
 
 
 def open_storage(location: Location) -> Storage:
-    """The storage at a location; UsageError for a URL of an unknown kind. Nothing is contacted yet."""
+    """The storage of a location; UsageError for a URL of an unknown kind. Nothing is contacted yet."""
     if not is_remote(location):
         return LocalStorage(Path(location))
     url = str(location)

@@ -13,9 +13,14 @@ from qatplan.storage.base import Location
 from qatplan.sweep.engines.local import LocalEngine
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Graph, Segment
-from qatplan.sweep.run import planned, require_training
+from qatplan.sweep.run import planned
 from qatplan.sweep.specification import Specification
 from qatplan.sweep.tokens import local_tokens, prepare_tokens
+from qatplan.training import checkpoint
+from qatplan.training.corpus.corpus import open_corpus
+from qatplan.training.export import model_file
+from qatplan.training.export.exported import exported
+from qatplan.training.runtime import Runtime
 from qatplan.training.segment import Quantization
 from qatplan.training.shape import Shape
 
@@ -46,13 +51,6 @@ def export(specification: Specification, out: Location, run: str, target: Path, 
     Raises UsageError for a run that is not there, is in full precision or has no checkpoint left; DataError if the
     exported model's loss is not the recorded one.
     """
-    require_training()
-    from qatplan.training import checkpoint
-    from qatplan.training.corpus.corpus import open_corpus
-    from qatplan.training.export import model_file
-    from qatplan.training.export.exported import exported
-    from qatplan.training.runtime import Runtime
-
     folder = SweepFolder(out)
     folder.belongs_to(specification)
     tokens = lambda: prepare_tokens(specification.corpus, folder)  # noqa: E731

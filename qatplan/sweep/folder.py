@@ -20,6 +20,7 @@ from qatplan.sweep.graph import Graph
 from qatplan.sweep.specification import Grid, Specification, Training
 from qatplan.training.corpus.corpus import Source
 from qatplan.training.segment import numerics
+from qatplan.units import format_bytes
 
 STATE_BYTES_PER_PARAMETER = 12
 """Float32 weights and AdamW's two averages."""
@@ -157,8 +158,6 @@ def check_space(folder: SweepFolder, graph: Graph) -> None:
     kept = [s for s in graph.segments.values() if children[s.id]]
     needed = SPARE_BYTES + sum(STATE_BYTES_PER_PARAMETER * s.config.shape.n_total for s in kept)
     if free < needed:
-        from qatplan.units import format_bytes
-
         raise UsageError(
             f"--out {folder.location} has {format_bytes(free)} free on its disk; the sweep may need "
             f"{format_bytes(needed)}."

@@ -17,13 +17,7 @@ from qatplan.runs.schema import CONTROL_BITS
 from qatplan.sweep.specification import Grid, Specification
 from qatplan.training.corpus.corpus import CorpusInfo
 from qatplan.training.recipes import RECIPES
-from qatplan.training.segment import (
-    Activation,
-    OptimizerState,
-    Quantization,
-    SegmentConfig,
-    Switch,
-)
+from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch
 from qatplan.training.shape import Shape, shape_of_width, training_flops_per_token
 
 COMPILE_SECONDS = 60.0
@@ -141,21 +135,8 @@ def _models(grid: Grid) -> Iterator[tuple[int, float, int, int]]:
             yield width, rate, seed, round(tokens)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _SwitchChoice:
-    """What a grid says of a QAT phase, whatever its length."""
-
-    learning_rate: float
-    scale_learning_rate: float
-    optimizer_state: OptimizerState
-    rewarmup: float
-    optimizer: str
-    update: str
-    transition_rate: float | None
-    decay: float
-
-
-def _switches(grid: Grid, bits: float) -> Iterator[_SwitchChoice]:
+def _switches(grid: Grid, bits: float) -> Iterator[tuple[Switch, float, float]]:
+    """Every second phase of a grid at a bit width, with its re-warmup and decay as shares: its length is not known."""
     # The control has no scales.
     scale_rates = (1.0,) if bits == CONTROL_BITS else grid.scale_learning_rates
     choices = itertools.product(
@@ -163,10 +144,11 @@ def _switches(grid: Grid, bits: float) -> Iterator[_SwitchChoice]:
         grid.qat_decays,
     )  # fmt: skip
     for rate, scale_rate, state, rewarmup, optimizer, (update, transition_rate), decay in choices:
-        yield _SwitchChoice(
-            learning_rate=rate, scale_learning_rate=scale_rate, optimizer_state=state, rewarmup=rewarmup,
-            optimizer=optimizer, update=update, transition_rate=transition_rate, decay=decay,
+        switch = Switch(
+            learning_rate=rate, scale_learning_rate=scale_rate, optimizer_state=state, rewarmup_steps=0, decay_start=0,
+            optimizer=optimizer, update=update, transition_rate=transition_rate,
         )  # fmt: skip
+        yield switch, rewarmup, decay
 
 
 def _updates(grid: Grid) -> list[tuple[str, float | None]]:
@@ -231,8 +213,8 @@ class _Builder:
                 self._rounded(base, steps, cooldown, quantization, grid)
                 continue
             qat_steps = self._qat_steps(fraction, steps, tokens)
-            for schedule, switch in itertools.product(grid.schedules, _switches(grid, bits)):
-                self._qat(base, steps, qat_steps, schedule, cooldown, quantization, switch)
+            for schedule, choice in itertools.product(grid.schedules, _switches(grid, bits)):
+                self._qat(base, steps, qat_steps, schedule, cooldown, quantization, *choice)
 
     def graph(self) -> Graph:
         segments: dict[str, Segment] = {}
@@ -300,13 +282,13 @@ class _Builder:
 
     def _qat(
         self, base: SegmentConfig, steps: int, qat_steps: int, schedule: str, cooldown: float,
-        quantization: Quantization | None, choice: _SwitchChoice,
+        quantization: Quantization | None, switch: Switch, rewarmup: float, decay: float,
     ) -> None:  # fmt: skip
         start = steps - qat_steps
-        decay, decay_start = choice.decay, steps - max(1, round(choice.decay * qat_steps))
+        decay_start = steps - max(1, round(decay * qat_steps))
         if start == 0:
             # Quantized from the start there is no switch: the trunk's warmup serves, and nothing is carried over.
-            schedule, parent, choice = "classic", None, replace(choice, rewarmup=0.0, optimizer_state="reset")
+            schedule, parent, rewarmup, switch = "classic", None, 0.0, replace(switch, optimizer_state="reset")
         elif schedule == "classic":
             parent = self._cooled(base, start, cooldown, evaluate=False)
         else:
@@ -319,16 +301,7 @@ class _Builder:
                         "starts its decay after the switch."
                     )
                 decay = (steps - decay_start) / qat_steps
-        switch = Switch(
-            learning_rate=choice.learning_rate,
-            scale_learning_rate=choice.scale_learning_rate,
-            optimizer_state=choice.optimizer_state,
-            rewarmup_steps=round(choice.rewarmup * qat_steps),
-            decay_start=decay_start,
-            optimizer=choice.optimizer,
-            update=choice.update,
-            transition_rate=choice.transition_rate,
-        )
+        switch = replace(switch, rewarmup_steps=round(rewarmup * qat_steps), decay_start=decay_start)
         # A first phase that is absent, or not cooled down, has the sweep's cooldown in its name only.
         cooled = schedule == "fused-late" or (schedule == "classic" and start > 0)
         self._branch(base, parent, schedule, kind="qat", start=start, end=steps, quantization=quantization,

@@ -1,39 +1,23 @@
-"""A sweep from its specification to its folder of runs, or only to what it would cost."""
+"""A sweep from its specification to its folder of runs."""
 
 from __future__ import annotations
 
-import tempfile
+import importlib.util
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from qatplan import runs
-from qatplan.errors import (
-    DataError,
-    MissingExtra,
-    SweepIncomplete,
-    UsageError,
-)
+from qatplan.errors import DataError, MissingExtra, SweepIncomplete, UsageError
 from qatplan.storage.base import Location, absolute
-from qatplan.sweep.engines.engine import (
-    Engine,
-    Event,
-    Job,
-    run,
-)
+from qatplan.sweep.engines.engine import Engine, Event, Job, run
 from qatplan.sweep.engines.interrupts import one_interrupt
-from qatplan.sweep.engines.local import LocalEngine, default_workers
+from qatplan.sweep.engines.local import LocalEngine
 from qatplan.sweep.folder import SweepFolder, check_space
-from qatplan.sweep.graph import (
-    Graph,
-    Machine,
-    build,
-    evaluation_tokens,
-    timed_tokens,
-)
+from qatplan.sweep.graph import Graph, Machine, build
 from qatplan.sweep.plan import Plan
 from qatplan.sweep.progress.json_lines import JsonLines
 from qatplan.sweep.progress.progress import Progress, Watcher
@@ -42,50 +26,13 @@ from qatplan.sweep.progress.tensorboard import TensorBoardLog
 from qatplan.sweep.progress.terminal import view_for
 from qatplan.sweep.specification import Specification
 from qatplan.sweep.tokens import prepare_tokens
-from qatplan.training.corpus.corpus import CorpusInfo, prepare
-from qatplan.training.segment import SegmentConfig
+from qatplan.training.corpus.corpus import CorpusInfo
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from qatplan.training.checkpoint import State
-    from qatplan.training.runtime import Runtime
-
-TIMED_STEPS = {"cpu": 3, "cuda": 100}
-"""On which the estimate of a sweep's time rests, for each size."""
 SAVE_SECONDS = 60.0
 """Between two states saved within a segment."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """What a sweep would take."""
-
-    segments: int
-    runs: int
-    tokens: int
-    """Tokens trained, each once."""
-    tokens_from_scratch: int
-    """Tokens that training every run on its own would take."""
-    seconds: float
-    """Wall time on this machine with `workers`, from timing a few eager steps of each size, segments one by one."""
-    workers: int
-    evaluation: float
-    """Share of the work that goes into evaluating the runs, not into training them."""
-    epochs: float
-    """Passes over the corpus by the longest run."""
-    by_kind: dict[str, tuple[int, int]]
-    """Segments and tokens of trunk pieces, cooldowns, QAT phases and roundings."""
-
-    @property
-    def share(self) -> float:
-        """Trained tokens over tokens from scratch."""
-        return self.tokens / self.tokens_from_scratch
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        by_kind = {kind: {"segments": number, "tokens": tokens} for kind, (number, tokens) in self.by_kind.items()}
-        return {**asdict(self), "by_kind": by_kind, "share_of_from_scratch": self.share}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,42 +51,8 @@ class Outcome:
 
 def require_training() -> None:
     """Raise MissingExtra with the command that helps if torch is not installed."""
-    import importlib.util
-
     if importlib.util.find_spec("torch") is None:
         raise MissingExtra('training needs the train extra: pip install "qatplan[train]".')
-
-
-def estimate(specification: Specification, *, device: str, workers: int | None) -> Estimate:
-    """The graph of a specification, counted and timed; writes nothing that stays."""
-    require_training()
-    with _one_thread(), tempfile.TemporaryDirectory() as scratch:
-        corpus_folder = Path(scratch)
-        machine = LocalEngine().machine(device)
-        info, graph = planned(specification, lambda: prepare(specification.corpus, corpus_folder), machine, {})
-        count = workers or default_workers(machine.device)
-        work: dict[int, float] = {}
-        by_kind: dict[str, tuple[int, int]] = {}
-        examples: dict[int, SegmentConfig] = {}
-        for segment in graph.segments.values():
-            config = segment.config
-            work[config.shape.width] = work.get(config.shape.width, 0.0) + timed_tokens(config)
-            examples.setdefault(config.shape.width, config)
-            number, tokens = by_kind.get(config.kind, (0, 0))
-            by_kind[config.kind] = (number + 1, tokens + config.tokens)
-        rates = _timed_rates(examples, corpus_folder)
-    longest = max(run.config.end_tokens for run in graph.runs)
-    return Estimate(
-        segments=len(graph.segments),
-        runs=len(graph.runs),
-        tokens=graph.tokens,
-        tokens_from_scratch=graph.tokens_from_scratch,
-        seconds=sum(effort / rates[width] for width, effort in work.items()) / count,
-        evaluation=sum(evaluation_tokens(s.config) for s in graph.segments.values()) / sum(work.values()),
-        workers=count,
-        epochs=longest / info.train_tokens,
-        by_kind=by_kind,
-    )
 
 
 def sweep(
@@ -176,23 +89,23 @@ def sweep(
 
 @dataclass(frozen=True)
 class _Watching:
-    """Who is told how a sweep goes."""
+    """Who is shown how a sweep goes."""
 
     console: Console
     json_lines: TextIO | None
     tensorboard: Path | None
 
-    def say(self, message: str) -> None:
+    def notify(self, message: str) -> None:
         """One line for the person at the terminal."""
         self.console.print(message, highlight=False, markup=False, soft_wrap=True)
 
     def watchers(self, folder: SweepFolder, finished: set[str]) -> list[Watcher]:
         """All of them; UsageError if TensorBoard's folder cannot be written."""
-        found: list[Watcher] = [view_for(self.console), StatusFile(folder, self.say)]
+        found: list[Watcher] = [view_for(self.console), StatusFile(folder, self.notify)]
         if self.json_lines is not None:
-            found.append(JsonLines(self.json_lines, self.say))
+            found.append(JsonLines(self.json_lines, self.notify))
         if self.tensorboard is not None:
-            found.append(TensorBoardLog(self.tensorboard, folder, finished, self.say))
+            found.append(TensorBoardLog(self.tensorboard, folder, finished, self.notify))
         return found
 
 
@@ -211,8 +124,8 @@ def _sweep(
     folder.claim(specification, backends, info.digest)
     finished, remarks = folder.finished_runs(graph)
     for remark in remarks:
-        watching.say(remark)
-    _say_epochs(graph, info, watching.say)
+        watching.notify(remark)
+    _note_epochs(graph, info, watching.notify)
     started = time.monotonic()
     keep = specification.training.keep_models
     plan = Plan(graph, folder, finished, keep)
@@ -269,53 +182,10 @@ def planned(
     return info, graph
 
 
-def _say_epochs(graph: Graph, info: CorpusInfo, say: Callable[[str], None]) -> None:
+def _note_epochs(graph: Graph, info: CorpusInfo, notify: Callable[[str], None]) -> None:
     longest = max(run.config.end_tokens for run in graph.runs)
     if longest > info.train_tokens:
-        say(
+        notify(
             f"the longest run makes {longest / info.train_tokens:.1f} passes over the {info.train_tokens} training "
             f"tokens of {info.label}."
         )
-
-
-def _timed_rates(examples: dict[int, SegmentConfig], corpus_folder: Path) -> dict[int, float]:
-    """Tokens per second of each width: one thread, eager, `TIMED_STEPS` steps after those to warm up."""
-    from qatplan.training.corpus.corpus import open_corpus
-    from qatplan.training.model.cuda_graph import WARM_UP_STEPS
-    from qatplan.training.runtime import Runtime
-    from qatplan.training.trainer import start_state, train
-
-    def seconds(config: SegmentConfig, state: State, runtime: Runtime) -> float:
-        started = time.monotonic()
-        train(config, state, runtime)
-        return time.monotonic() - started
-
-    rates = {}
-    for width, example in examples.items():
-        runtime = Runtime(open_corpus(corpus_folder), example.device)
-        config = replace(example, kind="trunk", start=0, end=1, backend="eager", quantization=None, switch=None)
-        state = train(config, start_state(config), runtime)
-        before = 0.0
-        timed = replace(config, start=1, end=1 + TIMED_STEPS[example.device])
-        if example.device == "cuda":
-            # A segment's first steps are many times as slow as the rest, and those of the first segment slower still.
-            first = replace(config, start=1, end=2 + WARM_UP_STEPS)
-            before = min(seconds(first, state, runtime) for _ in range(3))
-            timed = replace(timed, end=timed.end + WARM_UP_STEPS + 1)
-        spent = seconds(timed, state, runtime)
-        # The timed steps are at least half of it, however other work disturbed the two.
-        steps = TIMED_STEPS[example.device] * config.sequences * config.sequence
-        rates[width] = steps / max(spent - before, spent / 2)
-    return rates
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,7 @@ from qatplan.sweep.toml_readers import (
 from qatplan.training.corpus.corpus import Source
 from qatplan.training.corpus.documents import PACKAGED
 from qatplan.training.recipes import POST_TRAINING
-from qatplan.training.segment import (
-    ACTIVATION_GRANULARITIES,
-    OPTIMIZERS,
-    PRECISIONS,
-    UPDATES,
-    OptimizerState,
-)
+from qatplan.training.segment import ACTIVATION_GRANULARITIES, OPTIMIZERS, PRECISIONS, UPDATES, OptimizerState
 
 BACKENDS = ("auto", "eager", "compiled")
 
@@ -168,11 +163,9 @@ def _corpus(table: Mapping[str, Any], folder: Path) -> Source:
 
 def _training(table: Mapping[str, Any]) -> Training:
     refuse_unknown(table, [f.name for f in fields(Training)], "training.")
-    where = "training."
-    whole = lambda low: read_number(low, 1e12, whole=True)  # noqa: E731
     readers: dict[str, Reader] = {
-        "sequence": whole(8),
-        "sequences": whole(1),
+        "sequence": read_number(8, 1e12, whole=True),
+        "sequences": read_number(1, 1e12, whole=True),
         "learning_rate": read_number(1e-6, 1.0),
         "learning_rate_exponent": read_number(-2, 1),
         "warmup": read_count,
@@ -183,17 +176,15 @@ def _training(table: Mapping[str, Any]) -> Training:
         "precision": read_choice(PRECISIONS),
         "keep_models": read_boolean,
     }
-    return Training(**{key: readers[key](value, f"{where}{key}") for key, value in table.items()})
+    return Training(**{key: readers[key](value, f"training.{key}") for key, value in table.items()})
 
 
 def _grid(table: Mapping[str, Any], where: str) -> Grid:
     if not isinstance(table, Mapping):
         raise UsageError(f"{where}is not a table.")
-    names = [f.name for f in fields(Grid)]
-    refuse_unknown(table, names, where)
-    for needed in ("widths",):
-        if needed not in table:
-            raise UsageError(f"{where}{needed} is missing.")
+    refuse_unknown(table, [f.name for f in fields(Grid)], where)
+    if "widths" not in table:
+        raise UsageError(f"{where}widths is missing.")
     if not ("tokens" in table or "tokens_per_parameter" in table):
         raise UsageError(f"{where}tokens or tokens_per_parameter is missing.")
     quantizer = read_choice(tuple(entry.name for entry in registry.ENTRIES))
@@ -234,34 +225,41 @@ def _grid(table: Mapping[str, Any], where: str) -> Grid:
     grid = Grid(**values)
     if bool(grid.bits) != bool(grid.fractions):
         raise UsageError(f"{where}bits and fractions go together: give both, or neither for full precision alone.")
-    _check_quantizers(grid, where)
+    _check_updates(grid, where)
+    _check_control(grid, where)
+    _check_bit_widths(grid, where)
+    _check_activations(grid, where)
     _check_mixed_widths(grid, where)
     _check_decays(grid, where)
     return grid
 
 
-def _check_quantizers(grid: Grid, where: str) -> None:
+def _check_updates(grid: Grid, where: str) -> None:
     for quantizer in grid.quantizers:
         if registry.entry(quantizer).live and set(grid.updates) != {"learning-rate"}:
             raise UsageError(
                 f"{where}quantizers {quantizer} has a range that follows the live values, but updates by a transition "
                 "rate keep the grid where it is."
             )
-    _check_control(grid, where)
-    for bits in _quantized_bits(grid):
-        for quantizer in grid.quantizers:
-            _check_bits(quantizer, bits, f"{where}bits")
-            _check_bits(quantizer, max(bits, grid.embedding_bits_floor), f"{where}embedding_bits_floor")
-    for activation_bits in grid.activation_bits:
-        for quantizer in grid.activation_quantizers if activation_bits is not None else ():
-            _check_bits(quantizer, activation_bits or 0, f"{where}activation_bits")
-            entry = registry.entry(quantizer)
-            if not set(grid.activation_granularities) <= set(entry.activations):
-                why = "gives every token a range" if entry.rotates else "learns a range that is not live"
-                raise UsageError(
-                    f"{where}activation_quantizers {quantizer} {why}, so it needs "
-                    f'activation_granularities = "{entry.activations[0]}".'
-                )
+
+
+def _check_bit_widths(grid: Grid, where: str) -> None:
+    for bits, quantizer in product(_quantized_bits(grid), grid.quantizers):
+        _check_bits(quantizer, bits, f"{where}bits")
+        _check_bits(quantizer, max(bits, grid.embedding_bits_floor), f"{where}embedding_bits_floor")
+
+
+def _check_activations(grid: Grid, where: str) -> None:
+    widths = [bits for bits in grid.activation_bits if bits is not None]
+    for bits, quantizer in product(widths, grid.activation_quantizers):
+        _check_bits(quantizer, bits, f"{where}activation_bits")
+        entry = registry.entry(quantizer)
+        if not set(grid.activation_granularities) <= set(entry.activations):
+            why = "gives every token a range" if entry.rotates else "learns a range that is not live"
+            raise UsageError(
+                f"{where}activation_quantizers {quantizer} {why}, so it needs "
+                f'activation_granularities = "{entry.activations[0]}".'
+            )
 
 
 def _check_bits(quantizer: str, bits: float, where: str) -> None:
@@ -303,15 +301,14 @@ def _check_mixed_widths(grid: Grid, where: str) -> None:
             f'{where}post_training importance gives each output neuron bits of its own, so group_sizes "tensor" is not '
             'one of "channel" and a number of inputs.'
         )
-    for bits in _quantized_bits(grid):
-        for quantizer in grid.quantizers:
-            allowed = registry.entry(quantizer).bits
-            if not {bits - 1, bits + 1} <= set(allowed):
-                middle = [b for b in allowed if {b - 1, b + 1} <= set(allowed)]
-                raise UsageError(
-                    f"{where}post_training importance mixes bits - 1, bits and bits + 1, so with {quantizer} bits "
-                    f"{bits:g} is not one of {', '.join(f'{b:g}' for b in middle)}."
-                )
+    for bits, quantizer in product(_quantized_bits(grid), grid.quantizers):
+        allowed = registry.entry(quantizer).bits
+        middle = [b for b in allowed if {b - 1, b + 1} <= set(allowed)]
+        if bits not in middle:
+            raise UsageError(
+                f"{where}post_training importance mixes bits - 1, bits and bits + 1, so with {quantizer} bits "
+                f"{bits:g} is not one of {', '.join(f'{b:g}' for b in middle)}."
+            )
 
 
 def _by_bits(value: Any, where: str) -> dict[float | None, tuple[float, ...]]:

@@ -15,14 +15,7 @@ from pathlib import Path
 from qatplan.errors import DataError
 from qatplan.storage.local import LocalStorage
 from qatplan.sweep.folder import SweepFolder
-from qatplan.training.corpus.corpus import (
-    TOKEN_FILES,
-    CorpusInfo,
-    Source,
-    is_sound,
-    prepare,
-    read_info,
-)
+from qatplan.training.corpus.corpus import TOKEN_FILES, CorpusInfo, Source, is_sound, prepare, read_info
 
 INFO = "corpus.json"
 FILES = (*(f"{name}.bin" for name in TOKEN_FILES), INFO)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 from functools import cached_property
@@ -10,20 +11,10 @@ import torch
 from torch import Tensor
 
 from qatplan.errors import UsageError
-from qatplan.training.corpus.corpus import (
-    Corpus,
-    batch,
-    prefetch,
-    validation_blocks,
-)
+from qatplan.training.corpus.corpus import Corpus, batch, prefetch, validation_blocks
 from qatplan.training.model.compilation import compiled
 from qatplan.training.model.cuda_graph import make_reproducible
-from qatplan.training.model.decoder import (
-    ONE_MODEL,
-    Forward,
-    make_forward,
-    unchanged,
-)
+from qatplan.training.model.decoder import ONE_MODEL, Forward, make_forward, unchanged
 from qatplan.training.model.operations import compiled_operations
 from qatplan.training.model.precision import in_bfloat16, in_float32
 from qatplan.training.model.quantized import activation_feed, activation_quantizer
@@ -104,8 +95,6 @@ def tokens_and_targets(rows: Tensor) -> tuple[Tensor, Tensor]:
 def can_compile(device: str) -> bool:
     """Whether torch.compile has what it needs here: a C++ compiler for cpu, triton for cuda."""
     if device == "cuda":
-        import importlib.util
-
         return importlib.util.find_spec("triton") is not None
     return sys.platform != "win32" and any(shutil.which(name) for name in ("g++", "clang++", "c++"))
 

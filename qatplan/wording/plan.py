@@ -76,13 +76,13 @@ def fixed(interval: tuple[float, float] | None) -> str:
 def _loss(advice: Recommendation, *, new_run: bool) -> str:
     option = advice.choice
     value, interval = estimate(option.plan.loss, option.loss_interval)
-    said = f"Predicted loss {value} nats per token"
+    text = f"Predicted loss {value} nats per token"
     if not interval:
-        return f"{said} (no interval: the fit has no draws)."
+        return f"{text} (no interval: the fit has no draws)."
     run = advice.new_run_interval
     if not new_run or run is None:
-        return f"{said} ({_level(advice)} {interval}{' for the mean' if new_run else ''})."
-    return f"{said} ({_level(advice)} {interval} for the mean, {estimate(option.plan.loss, run)[1]} for one new run)."
+        return f"{text} ({_level(advice)} {interval}{' for the mean' if new_run else ''})."
+    return f"{text} ({_level(advice)} {interval} for the mean, {estimate(option.plan.loss, run)[1]} for one new run)."
 
 
 def _cost(advice: Recommendation) -> str:
@@ -164,43 +164,47 @@ def _bits(options: Iterable[Option]) -> str:
 def alternatives_table(advice: Recommendation, most: int | None = None) -> Table | None:
     """The bit widths with their best plans, the choice first; None without alternatives.
 
-    Columns in which all widths are alike are left out: the plan's own sentence has their numbers.
+    Parameters, tokens or FLOPs that all widths share are left out, and FLOPs where a terminal has no room for them.
     """
     options = advice.options[:most]
     if len(options) < 2:
         return None
     plans = [option.plan for option in options]
     losses = [estimate(option.plan.loss, option.loss_interval) for option in options]
-    best = [None if o.probability_best is None else percent(o.probability_best, ".0f") for o in options]
-    alike = {
+    columns: dict[str, list[str]] = {
+        "bits": [f"{plan.bits:g}" for plan in plans],
         "params": [format_count(plan.layout.parameters) for plan in plans],
         "tokens": [format_count(plan.tokens) for plan in plans],
-        "FLOPs": [f"{plan.flops:.3g}" for plan in plans],
-        "loss": [value for value, _ in losses],
-    }
-    columns: dict[str, list[str] | list[str | None]] = {
-        "bits": [f"{plan.bits:g}" for plan in plans],
-        "params": alike["params"],
-        "tokens": alike["tokens"],
         "fraction": [f"{plan.fraction:.3f}" for plan in plans],
-        "loss": alike["loss"],
-        _level(advice): [interval or None for _, interval in losses],
-        "best in": best,
-        "FLOPs": alike["FLOPs"],
+        "loss": [value for value, _ in losses],
+        _level(advice): [interval for _, interval in losses],
+        "best in": ["" if o.probability_best is None else percent(o.probability_best, ".0f") for o in options],
+        "FLOPs": _flops(options),
         "memory": [format_bytes(plan.memory_bytes) for plan in plans],
     }
-    kept = {
-        name: cells
-        for name, cells in columns.items()
-        if any(cells) and (name not in alike or len(set(cells)) > 1 or (name == "loss" and not any(best)))
-    }
+    shared = [name for name in ("params", "tokens", "FLOPs") if len(set(columns[name])) == 1]
+    kept = {name: cells for name, cells in columns.items() if any(cells) and name not in shared}
+    if "FLOPs" in kept and sum(max(map(len, (name, *cells))) + 2 for name, cells in kept.items()) > WIDTH:
+        del kept["FLOPs"]
     return Table(headers=tuple(kept), rows=tuple(zip(*kept.values(), strict=True)), strong=0)
+
+
+def _flops(options: Iterable[Option]) -> list[str]:
+    return [f"{option.plan.flops:.3g}" for option in options]
 
 
 def alternatives(advice: Recommendation) -> Section:
     """What the choice beat, and the widths without a plan."""
-    excluded = (f"{bits} bits: {reason}" for bits, reason in advice.excluded.items())
-    return section("What it beat", alternatives_table(advice), bullets(*excluded))
+    table, flops = alternatives_table(advice), _flops(advice.options)
+    missing = table is not None and "FLOPs" not in table.headers and len(set(flops)) > 1
+    return section(
+        "What it beat",
+        table,
+        bullets(
+            f"FLOPs in this order: {', '.join(flops)}." if missing else None,
+            *(f"{bits} bits: {reason}" for bits, reason in advice.excluded.items()),
+        ),
+    )
 
 
 def rules(advice: Recommendation) -> Section:

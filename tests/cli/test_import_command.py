@@ -97,7 +97,7 @@ def test_nothing_usable_ends_with_3_and_writes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("extra", "said"),
+    ("extra", "message"),
     [
         (["--out", "runs.csv"], "a runs table is a .parquet file"),
         (["--out", "r.parquet", "--map", "loss"], "--map 'loss' is not of the form FIELD=COLUMN"),
@@ -108,12 +108,12 @@ def test_nothing_usable_ends_with_3_and_writes_nothing(
     ],
 )
 def test_usage_errors(
-    source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, extra: list[str], said: str
+    source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, extra: list[str], message: str
 ) -> None:
     monkeypatch.chdir(source.parent)
     assert main(["import", str(source), *extra]) == 2
     printed = capsys.readouterr()
-    assert said in printed.err
+    assert message in printed.err
     assert printed.err.count("\n") == 1
     assert printed.out == ""
     assert sorted(path.name for path in source.parent.iterdir()) == ["theirs.csv"]

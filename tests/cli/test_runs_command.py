@@ -133,8 +133,8 @@ def test_nothing_is_compacted_while_a_row_cannot_be_used(tmp_path: Path, capsys:
     source, target = tmp_path / "a.csv", tmp_path / "all.parquet"
     source.write_text("n_total,d_total,loss\n100,2000,-3.0\n")
     assert main(["runs", str(source), "--compact", str(target)]) == 3
-    said = capsys.readouterr().err
-    assert f"{target} was not written, for a row cannot be used: Row 1 of {source}: loss is -3.0" in said
+    message = capsys.readouterr().err
+    assert f"{target} was not written, for a row cannot be used: Row 1 of {source}: loss is -3.0" in message
     assert not target.exists()
 
 

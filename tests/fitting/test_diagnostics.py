@@ -10,9 +10,9 @@ from support.simulated import TRUE_CHINCHILLA, TRUE_QAT, chinchilla_points, obse
 from qatplan.errors import DataError, UsageError
 from qatplan.fitting.api import fit
 from qatplan.fitting.compare import compare
-from qatplan.fitting.diagnostics import held_out, information_criteria
+from qatplan.fitting.diagnostics import held_out, information_criteria, residual_tables, score
 from qatplan.fitting.options import FitOptions
-from qatplan.laws import Inputs
+from qatplan.laws import ChinchillaPerBits, Inputs
 from qatplan.laws.fit_parts import LossDiagnostics
 
 X = qat_points(400)
@@ -108,3 +108,60 @@ def test_laws_that_cannot_be_compared_are_refused() -> None:
         compare(COLUMNS, laws=("qat-loss", "qat-fraction"))
     with pytest.raises(UsageError, match="named twice"):
         compare(COLUMNS, laws=("qat-loss", "qat-loss"))
+
+
+def test_a_law_that_cannot_be_fitted_is_ranked_last_with_the_reason() -> None:
+    few = table(X.take(slice(0, 14)), Y[:14])
+    result = compare(few, laws=("chinchilla-per-bits", "chinchilla"))
+    last = result.entries[-1]
+    assert last.law == "chinchilla-per-bits"
+    assert last.status == "not fitted"
+    assert "14 rows support no term of chinchilla-per-bits: only" in str(last.error)
+    assert result.verdict is None
+
+
+def test_rows_outside_one_law_are_left_out_for_all() -> None:
+    scratch = Inputs.of(n=X.n, d_total=X.d_total, fraction=np.where(X.quantized, X.fraction, 0.0), bits=X.bits)
+    one = np.flatnonzero(X.quantized)[0]
+    d_fp = scratch.d_fp.copy()
+    d_fp[one] = 0.0
+    moved = Inputs.of(n=scratch.n, d_fp=d_fp, d_qat=scratch.d_qat, bits=scratch.bits)
+    result = compare(table(moved, Y), laws=("qat-loss", "chinchilla"))
+    assert result.rows == 399
+    assert [e.rows for e in result.left_out] == [1]
+    assert result.left_out[0].reason.endswith("(law qat-loss)")
+    only = table(moved.take(X.quantized), Y[X.quantized])
+    with pytest.raises(DataError, match="no row lies inside the domain of all"):
+        compare(only, laws=("ouyang", "chinchilla"))
+
+
+def test_leaving_one_size_out_needs_sizes_that_repeat() -> None:
+    two = chinchilla_points(60)
+    x = Inputs.of(n=np.where(two.n > np.median(two.n), 1e9, 1e8), d_total=two.d_total)
+    with pytest.raises(DataError, match="at least 3 model sizes"):
+        fit(table(x, observed(TRUE_CHINCHILLA, x)), FitOptions(law="chinchilla", leave_one_size_out=True))
+    many = Inputs.of(n=np.geomspace(1e8, 1e10, 60), d_total=two.d_total)
+    with pytest.raises(DataError, match="sizes that repeat"):
+        fit(table(many, observed(TRUE_CHINCHILLA, many)), FitOptions(law="chinchilla", leave_one_size_out=True))
+
+
+def test_held_out_bits_that_no_row_was_fitted_on_are_counted() -> None:
+    x = Inputs.of(n=np.repeat([1e8, 3e8, 1e9], 20), d_total=np.tile(np.geomspace(1e9, 1e11, 20), 3))
+    eight = Inputs.of(n=np.full(5, 1e9), d_total=np.geomspace(1e11, 2e11, 5), bits=8, fraction=1.0)
+    both = Inputs.of(
+        n=np.r_[x.n, eight.n], d_fp=np.r_[x.d_fp, eight.d_fp], d_qat=np.r_[x.d_qat, eight.d_qat],
+        bits=np.r_[x.bits, eight.bits],
+    )  # fmt: skip
+    shape = ChinchillaPerBits.for_inputs(both)
+    data = rows(shape, both, observed(TRUE_CHINCHILLA, both))
+    made = score(data, both.bits == 8, lambda part: ChinchillaPerBits.published(), "largest-d")
+    assert (made.rows, made.not_predictable, made.mape) == (0, 5, None)
+
+
+def test_fractions_that_are_all_the_same_are_one_group() -> None:
+    x = Inputs.of(n=np.geomspace(1e8, 1e10, 60), d_total=2e10, bits=4, fraction=0.5)
+    tables = residual_tables(rows(TRUE_QAT, x, TRUE_QAT.predict(x)), np.linspace(-0.01, 0.01, 60))
+    assert tables.fraction is not None
+    assert [g.value for g in tables.fraction] == [0.5]
+    assert len(tables.n) == 6
+    assert all(isinstance(g.value, tuple) for g in tables.n)

@@ -11,12 +11,7 @@ from qatplan.errors import DataError, UsageError
 from qatplan.fitting.api import fit
 from qatplan.fitting.options import FitOptions
 from qatplan.fitting.rows import select
-from qatplan.laws import (
-    Chinchilla,
-    Inputs,
-    QatLoss,
-    Status,
-)
+from qatplan.laws import Chinchilla, Inputs, QatLoss, Status
 from qatplan.laws.fit_parts import LeftOut
 
 

@@ -1,4 +1,4 @@
-"""Import as a whole: mappings, trackers, and every trap caught with its row."""
+"""Import as a whole: mappings, trackers, and every suspicious row named."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def imported(tmp_path: Path, rows: list[dict[str, Any]], **options: Any) -> Impo
 
 
 def reasons(result: Imported) -> dict[int, str]:
-    """All that is said against each rejected row."""
-    said: dict[int, str] = {}
+    """All reasons against each rejected row."""
+    message: dict[int, str] = {}
     for objection in result.rejected:
-        said[objection.row] = "; ".join(filter(None, (said.get(objection.row), objection.reason)))
-    return said
+        message[objection.row] = "; ".join(filter(None, (message.get(objection.row), objection.reason)))
+    return message
 
 
 def test_a_plain_table(tmp_path: Path) -> None:
@@ -76,10 +76,14 @@ def test_counts_may_carry_suffixes_and_come_from_formulas(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"tokens": 19051825377965379072}, "d_total is 19051825377965379072, beyond 64-bit integers"),
         ({"tokens": 1e19}, "d_total is 10000000000000000000, beyond 64-bit integers"),
+        ({"tokens": float("inf")}, "d_total is inf; it must be finite"),
+        ({"tokens": float("nan")}, "d_total is missing"),
+        ({"loss": 10**400}, "beyond the range of numbers"),
+        ({"bits": 16, "wbits_used": "int4"}, "bits is given as 16, which is full precision, but wbits_used says int4"),
         ({"loss": float("nan")}, "loss is NaN; it must be finite"),
         ({"loss": float("inf")}, "loss is inf; it must be finite"),
         ({"loss": "-Infinity"}, "loss is -inf; it must be finite"),
@@ -121,7 +125,7 @@ def test_counts_may_carry_suffixes_and_come_from_formulas(tmp_path: Path) -> Non
         ({"step": 500, "max_steps": 1000, "loss": 3.9}, "an intermediate checkpoint: step is 500 of max_steps 1000"),
     ],
 )
-def test_traps_name_their_row(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_suspicious_rows_are_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     sound = [
         row(),
         row(tokens=120_000_000),
@@ -130,7 +134,7 @@ def test_traps_name_their_row(tmp_path: Path, changes: dict[str, Any], said: str
     ]
     result = imported(tmp_path, [*sound[:3], row(**changes), sound[3]])
     assert set(reasons(result)) == {4}
-    assert said in reasons(result)[4]
+    assert message in reasons(result)[4]
     assert result.table.num_rows == 4
 
 
@@ -210,7 +214,7 @@ def test_a_status_that_says_diverged_is_believed(tmp_path: Path) -> None:
     assert reasons(result) == {3: "status is 'crashed': the run has not finished, so its loss is not a final one"}
 
 
-def test_an_unknown_split_is_said_with_the_remedy(tmp_path: Path) -> None:
+def test_an_unknown_split_is_named_with_the_remedy(tmp_path: Path) -> None:
     result = imported(tmp_path, [row(), row(bits=None)], constants={})
     assert set(reasons(result)) == {1}
     assert "--const fraction=1" in reasons(result)[1]
@@ -225,7 +229,7 @@ def test_broken_rows_are_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mapping", "constants", "said"),
+    ("mapping", "constants", "message"),
     [
         ({"n_param": "n"}, {}, r"'n_param' is no field of a run \(did you mean 'n_params'\?\)"),
         ({"curve": "n"}, {}, "'curve' is no field of a run"),
@@ -239,10 +243,12 @@ def test_broken_rows_are_listed(tmp_path: Path) -> None:
         ({"n_nonembedding": "n"}, {}, "say so with --map n_params=n --map n_nonembedding=n"),
     ],
 )
-def test_mappings_that_cannot_be(tmp_path: Path, mapping: dict[str, str], constants: dict[str, str], said: str) -> None:
+def test_mappings_that_cannot_be(
+    tmp_path: Path, mapping: dict[str, str], constants: dict[str, str], message: str
+) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps([row()]))
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         import_runs(path, mapping, constants)
 
 
@@ -252,6 +258,22 @@ def test_rival_columns_are_for_the_person_to_choose(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="loss could be any of eval_loss, val_loss; choose with --map loss=COLUMN"):
         import_runs(path)
     assert import_runs(path, {"loss": "eval_loss"}).table.column("loss").to_pylist() == [3.0]
+
+
+def test_rivals_that_nothing_needs_are_noted_until_one_is_chosen(tmp_path: Path) -> None:
+    rows = [row(n_embd=64, d_model=64, lr=float("nan"))]
+    result = imported(tmp_path, rows)
+    assert "width is not taken, since it could be any of n_embd, d_model" in result.notes
+    assert "not used, but looks usable: --map learning_rate=lr" in result.notes
+    chosen = imported(tmp_path, rows, mapping={"width": "d_model", "learning_rate": "lr"})
+    assert chosen.table.column("width").to_pylist() == [64]
+    assert chosen.table.column("learning_rate").to_pylist() == [None]
+    assert not any("width" in note or "looks usable" in note for note in chosen.notes)
+
+
+def test_many_groups_of_repeats_are_cut(tmp_path: Path) -> None:
+    rows = [row(seed=seed, loss=3 + seed / 10 + twin / 1000) for seed in range(6) for twin in (0, 1)]
+    assert any("6 groups of rows" in note and "9, 10; ...)" in note for note in imported(tmp_path, rows).notes)
 
 
 def test_a_bare_loss_beside_a_validation_loss_is_not_taken(tmp_path: Path) -> None:

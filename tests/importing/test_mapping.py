@@ -52,7 +52,7 @@ def test_missing_operands_give_nothing() -> None:
     assert formula.columns == ("flops", "n")
 
 
-def test_unusable_operands_are_said() -> None:
+def test_unusable_operands_are_named() -> None:
     formula = parse_formula("flops/n", COLUMNS)
     with pytest.raises(CellError, match="divides by 0"):
         formula.value({"flops": 1, "n": 0})
@@ -60,10 +60,12 @@ def test_unusable_operands_are_said() -> None:
         formula.value({"flops": 1, "n": "many"})
     with pytest.raises(CellError, match="beyond the range"):
         formula.value({"flops": 10**400, "n": 3.5})
+    with pytest.raises(CellError, match="beyond the range"):
+        parse_formula("flops*n", COLUMNS).value({"flops": 10**4000, "n": 10**4000})
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("flop", r"no column 'flop' \(did you mean 'flops'\?\), at character 1\."),
         ("n*xyz", "no column 'xyz'; its columns are flops, n, train/loss, .*, at character 3."),
@@ -85,8 +87,8 @@ def test_unusable_operands_are_said() -> None:
         ("n*" * 3000 + "n", "more than 100 levels are nested"),
     ],
 )
-def test_errors(text: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_errors(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         parse_formula(text, COLUMNS)
 
 

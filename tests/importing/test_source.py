@@ -77,7 +77,7 @@ def test_dictionaries_written_as_python_text_are_read(tmp_path: Path) -> None:
 
 
 def test_rows_that_cannot_be_read_keep_their_numbers(tmp_path: Path) -> None:
-    source = read_source(write(tmp_path / "a.csv", "a,b\n1,2\n1\n3,4,5\n6,7\n"))
+    source = read_source(write(tmp_path / "a.csv", "a,b\n1,2\n1\n\n3,4,5\n6,7\n"))
     assert set(source.broken) == {2, 3}
     assert source.broken[2] == "it has 1 cells where the header has 2"
     assert source.rows[3] == {"a": "6", "b": "7"}
@@ -87,13 +87,14 @@ def test_rows_that_cannot_be_read_keep_their_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "error", "said"),
+    ("name", "content", "error", "message"),
     [
         ("a.xlsx", "x", UsageError, "unknown type; allowed are .csv"),
         ("a", "x", UsageError, "unknown type"),
         ("a.json", "{", DataError, "cannot be read as json"),
         ("a.json", "3", DataError, "a list of objects is expected"),
         ("a.json", '{"a": [], "b": 3}', DataError, "has no rows"),
+        ("a.json", '{"a": {"0": 1}, "b": 3}', DataError, "a list of objects is expected"),
         ("a.csv", "a,a\n1,2\n", DataError, "the column 'a' appears more than once"),
         ("a.csv", "a,b\n", DataError, "has no rows"),
         ("a.csv", b"a\n\xff\xfe\n", DataError, "cannot be read as csv"),
@@ -102,13 +103,13 @@ def test_rows_that_cannot_be_read_keep_their_numbers(tmp_path: Path) -> None:
         ("a.json", "[" * 100_000, DataError, "cannot be read as json"),
     ],
 )
-def test_unreadable_files_are_said(tmp_path: Path, name: str, content: str | bytes, error: type, said: str) -> None:
-    with pytest.raises(error, match=said) as caught:
+def test_unreadable_files_are_named(tmp_path: Path, name: str, content: str | bytes, error: type, message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
         read_source(write(tmp_path / name, content))
     assert "\n" not in str(caught.value)
 
 
-def test_absent_files_and_folders_are_said(tmp_path: Path) -> None:
+def test_absent_files_and_folders_are_named(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "a.csv"):
         with pytest.raises(DataError, match="does not exist or is a folder"):
             read_source(path)

@@ -10,13 +10,7 @@ import pytest
 from support.law_examples import QAT, example
 
 from qatplan.errors import UsageError
-from qatplan.laws import (
-    NAMES,
-    Chinchilla,
-    Inputs,
-    QatFraction,
-    get,
-)
+from qatplan.laws import NAMES, Chinchilla, Inputs, QatFraction, get
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,14 +11,7 @@ from scipy.optimize import brentq, minimize_scalar
 from support.law_examples import QAT
 
 from qatplan.errors import UsageError
-from qatplan.laws import (
-    Chinchilla,
-    Inputs,
-    QatFraction,
-    QatLoss,
-    get,
-    optimal_fraction,
-)
+from qatplan.laws import Chinchilla, Inputs, QatFraction, QatLoss, get, optimal_fraction
 from qatplan.laws.optimum import predict_rows
 
 

@@ -6,15 +6,7 @@ import numpy as np
 import pytest
 
 from qatplan.errors import UsageError
-from qatplan.laws import (
-    Chen2025,
-    Chinchilla,
-    ChinchillaPerBits,
-    Effective,
-    Inputs,
-    Ouyang,
-    Precision,
-)
+from qatplan.laws import Chen2025, Chinchilla, ChinchillaPerBits, Effective, Inputs, Ouyang, Precision
 
 
 def _error(law: Chen2025, x: Inputs) -> np.ndarray:
@@ -95,3 +87,15 @@ def test_bad_bit_width_in_a_name_is_refused() -> None:
     values = {**Effective.published().params(), "eff_x": 0.5}
     with pytest.raises(UsageError, match="x is no bit width"):
         Effective.from_params(values)
+
+
+def test_domains_of_rounding_laws_are_told() -> None:
+    x = Inputs.of(n=1e9, d_total=2e10, bits=[4, 4, np.nan], fraction=[0.0, 0.5, 0.0])
+    ouyang = Ouyang.published(Chinchilla.published()).outside(x)
+    assert ouyang[0] is None
+    assert "not QAT" in str(ouyang[1])
+    assert ouyang[2] is None
+    mixed = Inputs.of(n=1e9, d_total=2e10, bits=4, fraction=[0.0, 0.5, 1.0])
+    assert Precision.published().outside(mixed)[0] is None
+    for law in (Ouyang.published(Chinchilla.published()), Precision.published()):
+        assert {"compute_exponent_n", "compute_exponent_d"} <= set(law.derived())

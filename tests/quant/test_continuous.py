@@ -10,12 +10,7 @@ import torch
 from torch import Tensor
 
 from qatplan.quant import continuous, registry
-from qatplan.quant.continuous import (
-    SHARPNESS,
-    TEMPERATURE,
-    soft_clamp,
-    times_rounding_slope,
-)
+from qatplan.quant.continuous import SHARPNESS, TEMPERATURE, soft_clamp, times_rounding_slope
 from qatplan.quant.lsq import lsq
 
 

@@ -16,12 +16,7 @@ from qatplan.quant.adaround import LearnedRounding
 from qatplan.quant.hadamard import block_size, rotate
 from qatplan.quant.lsq import lsq
 from qatplan.quant.quantizer import SCALE_FLOOR, dequantize
-from qatplan.quant.quest import (
-    HIGHEST,
-    Quest,
-    _ForCompilers,
-    _on_grid,
-)
+from qatplan.quant.quest import HIGHEST, Quest, _ForCompilers, _on_grid
 from qatplan.quant.registry import GroupSize
 from qatplan.quant.rounding import round_to_nearest
 from qatplan.quant.weight import QuantizedWeight, rounded

@@ -81,7 +81,7 @@ def test_expressions(expression: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expression", "said"),
+    ("expression", "message"),
     [
         ("", "a column, number or text is expected instead of the end, at character 1."),
         ("bits = 4", "'=' is not understood (write == for equality), at character 6."),
@@ -134,10 +134,10 @@ def test_expressions(expression: str, expected: str) -> None:
         ("bits == 4 or " * 1000 + "bits == 4", "10000 are allowed."),
     ],
 )
-def test_errors_name_the_place(expression: str, said: str) -> None:
+def test_errors_name_the_place(expression: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         runs.select(TABLE, expression)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_an_empty_table_stays_empty() -> None:

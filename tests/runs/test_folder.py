@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,7 @@ import pytest
 from qatplan import runs
 from qatplan.errors import DataError
 from qatplan.runs import folder as run_folder
-from qatplan.runs.folder import (
-    MERGED,
-    Checked,
-    Mark,
-    check,
-    merge,
-)
+from qatplan.runs.folder import MERGED, Checked, Mark, check, merge
 from qatplan.storage.local import LocalStorage
 
 
@@ -97,6 +92,16 @@ def test_a_spoilt_copy_is_named_and_not_used(tmp_path: Path, spoil: str) -> None
     assert losses(tmp_path) == before
     assert MERGED in str(run_folder.copy_problem(storage))
     assert check(storage).unmerged == 3
+
+
+def test_a_copy_that_is_absent_or_sound_has_no_problem(tmp_path: Path) -> None:
+    storage = fill(tmp_path, "ab")
+    assert run_folder.copy_problem(storage) is None
+    merge(storage, check(storage))
+    assert run_folder.copy_problem(storage) is None
+    marks = json.dumps({"sizes": [1], "sha256": ["x"]})
+    storage.write(MERGED, runs.encode(runs.table([row("a"), row("b")]), {"qatplan.files": marks}))
+    assert "is no merged copy of a sweep's runs" in str(run_folder.copy_problem(storage))
 
 
 def test_problems_name_the_files_of_the_runs(tmp_path: Path) -> None:

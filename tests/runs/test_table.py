@@ -155,7 +155,7 @@ def test_folders_are_read_by_file_name_and_runs_comes_first(tmp_path: Path) -> N
     assert runs.read([tmp_path / "all.parquet"]).equals(runs.read(tmp_path / "runs").combine_chunks())
 
 
-def test_paths_without_runs_are_said(tmp_path: Path) -> None:
+def test_paths_without_runs_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no runs"):
         runs.read(tmp_path)
     with pytest.raises(DataError, match="does not exist"):
@@ -196,7 +196,7 @@ def test_a_run_of_two_sweeps_is_kept_once_with_one_note(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"loss": 3.5}, f"loss is {3.0 + 1 / 7!r} there and 3.5 here"),
         ({"loss": None, "status": "diverged"}, f"loss is {3.0 + 1 / 7!r} there and null here"),
@@ -205,7 +205,7 @@ def test_a_run_of_two_sweeps_is_kept_once_with_one_note(tmp_path: Path) -> None:
     ],
 )
 def test_different_results_under_one_name_are_refused_with_both_places(
-    tmp_path: Path, changes: dict[str, Any], said: str
+    tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     runs.write(runs.table([row(0), row(1)]), tmp_path / "a.parquet")
     runs.write(runs.table([row(0), row(2), row(1, **changes)]), tmp_path / "b.parquet")
@@ -213,7 +213,7 @@ def test_different_results_under_one_name_are_refused_with_both_places(
         runs.read(tmp_path)
     first, second = tmp_path / "a.parquet", tmp_path / "b.parquet"
     assert str(caught.value) == (
-        f"Row 3 of {second}: run_id 'run-1' is already taken by another run: {said} (row 2 of {first})."
+        f"Row 3 of {second}: run_id 'run-1' is already taken by another run: {message} (row 2 of {first})."
     )
 
 
@@ -255,7 +255,7 @@ def test_inspect_lists_every_problem_with_its_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "field", "said"),
+    ("changes", "field", "message"),
     [
         ({"loss": float("nan")}, "loss", "loss is nan; it must be finite, or null where the run diverged."),
         ({"loss": float("inf")}, "loss", "loss is inf; it must be finite"),
@@ -283,11 +283,11 @@ def test_inspect_lists_every_problem_with_its_file(tmp_path: Path) -> None:
         ({"group_size": 0}, "group_size", "group_size is 0; it must be 1 or more."),
     ],
 )
-def test_unusable_rows_are_named(changes: dict[str, Any], field: str, said: str) -> None:
+def test_unusable_rows_are_named(changes: dict[str, Any], field: str, message: str) -> None:
     problems = runs.validate(unchecked([row(0), row(1, **changes), row(2)]))
     assert (2, field) in [(p.row, p.field) for p in problems]
     assert {p.row for p in problems} == {2}
-    assert any(p.field == field and p.sentence.startswith(said) for p in problems)
+    assert any(p.field == field and p.sentence.startswith(message) for p in problems)
 
 
 def test_sound_rows_have_no_problems() -> None:
@@ -323,7 +323,7 @@ def test_csv_that_carries_our_names_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("n_total,d_total,bit,loss\n1,1,4,3\n", r"column 'bit' .*did you mean 'bits'"),
         ("n_total,n_params,d_total,loss\n1,1,1,3\n", "'n_total' more than once"),
@@ -335,11 +335,34 @@ def test_csv_that_carries_our_names_is_read(tmp_path: Path) -> None:
         ("n_total,d_total,loss\n1,2\n", "cannot be read as CSV"),
     ],
 )
-def test_unusable_csv_is_said(tmp_path: Path, text: str, said: str) -> None:
+def test_unusable_csv_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "a.csv"
     path.write_text(text)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         runs.read(path)
+
+
+def test_columns_of_pandas_are_read_by_their_values() -> None:
+    frame = runs.table([row(0), row(1)]).to_pandas()
+    frame["schedule"] = frame["schedule"].astype("category")
+    frame["group_size"] = [float("nan"), 32.0]
+    table = runs.sound(frame)
+    assert table.column("schedule").to_pylist() == ["classic"] * 2
+    assert table.column("group_size").to_pylist() == [None, 32]
+    with pytest.raises(
+        DataError, match=r"row 2 of the table: group_size is 1\.5, which is not a value of type int32\."
+    ):
+        runs.sound(frame.assign(group_size=[1.0, 1.5]))
+    with pytest.raises(DataError, match="column curve of the table is string, which is not a value of type list"):
+        runs.sound(pa.table({"run_id": pa.array([], pa.string()), "curve": pa.array([], pa.string())}))
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.csv does not exist\."):
+        runs.load(tmp_path / "a.csv")
+    (tmp_path / "b.parquet").mkdir()
+    with pytest.raises(DataError, match=r"b\.parquet cannot be read: Is a directory\."):
+        runs.load(tmp_path / "b.parquet")
 
 
 def test_digest_ignores_order_and_clock_and_nothing_else() -> None:

@@ -78,7 +78,7 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_a_folder_or_a_file_in_the_way_is_said(tmp_path: Path) -> None:
+def test_a_folder_or_a_file_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DataError, match="is a folder"):
         atomic.write_bytes(tmp_path, b"")

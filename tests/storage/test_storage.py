@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,13 +16,7 @@ from support.object_store import bucket
 
 from qatplan.errors import DataError, SweepIncomplete, UsageError
 from qatplan.storage import lease
-from qatplan.storage.base import (
-    Entry,
-    Storage,
-    is_remote,
-    join,
-    seen_from,
-)
+from qatplan.storage.base import Entry, Storage, absolute, is_remote, join, seen_from
 from qatplan.storage.lease import Lease
 from qatplan.storage.local import LocalStorage
 from qatplan.storage.object_store import ObjectStorage
@@ -61,6 +56,11 @@ def test_files_are_written_listed_renamed_and_removed(storage: Storage) -> None:
     assert not storage.exists("runs/c.bin")
     with pytest.raises(FileNotFoundError):
         storage.read("runs/c.bin")
+    entry = Entry(storage, "runs/d.bin")
+    entry.write(b"four")
+    assert storage.read("runs/d.bin") == b"four"
+    entry.remove()
+    assert not entry.exists()
     storage.rename("runs/a.bin", "runs/b.bin")
     storage.rename("runs/absent", "runs/b.bin")
     assert storage.names("runs") == {"b.bin": 6}
@@ -156,6 +156,70 @@ def test_places_that_cannot_be_used_are_one_sentence(server: str, tmp_path: Path
         LocalStorage(tmp_path / "file").check()
 
 
+def test_what_a_disk_refuses_is_one_sentence(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "inner").write_text("x")
+    for act, message in (
+        (lambda: storage.read("folder"), "folder cannot be read: Is a directory."),
+        (lambda: storage.names("file"), "file cannot be listed: Not a directory."),
+        (lambda: storage.remove("folder"), "folder cannot be changed: "),
+        (lambda: storage.rename("file", "folder"), "file cannot be changed: "),
+        (lambda: LocalStorage(tmp_path / "file").hold().__enter__(), "file cannot be written to: "),
+    ):
+        with pytest.raises(DataError) as caught:
+            act()
+        assert message in str(caught.value)
+    assert storage.names() == {"file": 1, "folder": None}
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    for name in ("a", "runs/.b.parquet.1.tmp", "runs/b.tmp", ".hidden"):
+        storage.write(name, b"x")
+    storage.remove_temporary()
+    assert (storage.names(), storage.names("runs")) == ({"a": 1, "runs": None, ".hidden": 1}, {"b.tmp": 1})
+
+
+def test_free_space_is_that_of_the_nearest_folder_that_exists(tmp_path: Path) -> None:
+    free = LocalStorage(tmp_path / "not" / "yet").free_bytes()
+    assert free is not None
+    assert free == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
+    assert ObjectStorage("s3://a/b").free_bytes() is None
+
+
+def test_a_store_that_fails_is_one_sentence() -> None:
+    class Failing:
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            def fail(*_: object) -> None:
+                raise OSError("When doing something: no route.\nRequest id 7")
+
+            return fail
+
+    storage = ObjectStorage("s3://a/b?x=1")
+    storage._opened = Failing(), "a/b"
+    for act, what in (
+        (storage.check, "s3://a/b?x=1 cannot be reached"),
+        (lambda: storage.exists("k"), "s3://a/b/k?x=1 cannot be reached"),
+        (lambda: storage.names("k"), "s3://a/b/k?x=1 cannot be reached"),
+        (lambda: storage.remove("k"), "s3://a/b/k?x=1 cannot be reached"),
+        (lambda: storage.rename("k", "l"), "s3://a/b/k?x=1 cannot be reached"),
+        (lambda: storage.age_seconds("k", "l"), "s3://a/b/k?x=1 cannot be reached"),
+        (lambda: storage.read("k"), "s3://a/b/k?x=1 cannot be read"),
+        (lambda: storage.write("k", b""), "s3://a/b/k?x=1 cannot be written"),
+    ):
+        with pytest.raises(DataError) as caught:
+            act()
+        assert str(caught.value) == f"{what}: When doing something: no route."
+
+
+def test_a_file_that_is_not_there_has_no_age(remote: ObjectStorage) -> None:
+    remote.write("clock", b"")
+    assert remote.age_seconds("absent", "clock") is None
+    assert remote.age_seconds("clock", "clock") == 0.0
+
+
 def test_an_interrupted_local_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = LocalStorage(tmp_path)
     storage.write("a", b"old")
@@ -171,6 +235,10 @@ def test_an_interrupted_local_write_leaves_the_old_content(tmp_path: Path, monke
 
 
 def test_names_of_places() -> None:
+    assert absolute("s3://a/b") == "s3://a/b"
+    assert absolute("a/b") == str(Path.cwd() / "a" / "b")
+    entry = Entry(LocalStorage(Path("a")), "b/c")
+    assert (entry.name, str(entry)) == ("c", os.path.join("a", "b", "c"))
     assert is_remote("s3://a/b")
     assert not is_remote("a/b")
     assert not is_remote(Path("s3://a"))

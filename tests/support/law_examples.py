@@ -5,12 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from qatplan.laws import (
-    Inputs,
-    Law,
-    QatLoss,
-    get,
-)
+from qatplan.laws import Inputs, Law, QatLoss, get
 
 QAT = QatLoss(
     E=1.8, A=480.0, alpha=0.35, C=2000.0, beta=0.37, theta=0.1, kappa=1.0, phi=3.0, chi=0.5, psi=0.1, omega=0.5,

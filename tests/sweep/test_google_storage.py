@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from support.object_store import google_bucket
+from support.specifications import written
 
 from qatplan import runs
 from qatplan.errors import UsageError
@@ -16,15 +17,7 @@ from qatplan.storage.open import open_storage
 from qatplan.sweep.run import sweep
 from qatplan.sweep.specification import read
 
-SPECIFICATION = """
-[corpus]
-path = "text.txt"
-[training]
-sequence = 32
-sequences = 8
-warmup = "2K"
-validation_tokens = "4K"
-backend = "eager"
+GRIDS = """
 [[grid]]
 widths = 16
 tokens = 12800
@@ -36,9 +29,7 @@ fractions = [0, 0.5]
 def test_a_sweep_in_a_google_bucket_gives_the_local_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QATPLAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(lease, "SETTLE_SECONDS", 0.01)
-    (tmp_path / "text.txt").write_text("\n".join(f"{n} green bottles, {n * n % 101} on the wall." for n in range(4000)))
-    (tmp_path / "sweep.toml").write_text(SPECIFICATION)
-    specification = read(tmp_path / "sweep.toml")
+    specification = read(written(tmp_path, GRIDS))
     silent = Console(file=open(os.devnull, "w"))  # noqa: SIM115
     sweep(specification, tmp_path / "local", device="cpu", workers=1, console=silent)
     local = runs.digest(runs.read(tmp_path / "local"))

@@ -13,21 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.graphs import GRID, graph
 
-from qatplan.sweep.engines.engine import (
-    Engine,
-    Event,
-    Job,
-    Order,
-    run,
-)
-from qatplan.sweep.engines.memory import (
-    PROCESS_BYTES,
-    RESERVE,
-    Budget,
-    available_bytes,
-    segment_bytes,
-    system_bytes,
-)
+from qatplan.sweep.engines.engine import Engine, Event, Job, Order, run
+from qatplan.sweep.engines.memory import PROCESS_BYTES, RESERVE, Budget, available_bytes, segment_bytes, system_bytes
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Machine, Segment
 from qatplan.sweep.plan import ATTEMPTS, LOSSES, Plan

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 from support.graphs import graph
+from support.specifications import written
 
 from qatplan import runs
 from qatplan.errors import UsageError
@@ -24,15 +25,7 @@ from qatplan.training.recipes import POST_TRAINING, RECIPES
 GRID: dict[str, Any] = {
     "widths": 16, "tokens": "100K", "bits": [2, 4], "fractions": 0, "post_training": ["rtn", "adaround", "importance"],
 }  # fmt: skip
-SPECIFICATION = """
-[corpus]
-path = "text.txt"
-[training]
-sequence = 32
-sequences = 8
-warmup = "2K"
-validation_tokens = "4K"
-backend = "eager"
+GRIDS = """
 [[grid]]
 widths = 16
 tokens = 25600
@@ -85,8 +78,7 @@ def test_what_a_method_cannot_do_is_refused(change: dict[str, Any], sentence: st
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pa.Table]:
     """The specification's file, swept into the folder `out` beside it, and the rows."""
     folder = tmp_path_factory.mktemp("specification")
-    (folder / "text.txt").write_text("\n".join(f"{n} green bottles, {n * n % 101} on the wall." for n in range(4000)))
-    (folder / "sweep.toml").write_text(SPECIFICATION)
+    written(folder, GRIDS)
     return folder, swept(folder)
 
 

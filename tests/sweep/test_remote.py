@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from support.object_store import bucket
+from support.specifications import written
 
 from qatplan import runs
 from qatplan.cli.app import main
@@ -23,15 +24,7 @@ from qatplan.storage.open import open_storage
 from qatplan.sweep.run import sweep
 from qatplan.sweep.specification import read
 
-SPECIFICATION = """
-[corpus]
-path = "text.txt"
-[training]
-sequence = 32
-sequences = 8
-warmup = "2K"
-validation_tokens = "4K"
-backend = "eager"
+GRIDS = """
 [[grid]]
 widths = 16
 tokens = 25600
@@ -52,9 +45,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def test_a_remote_sweep_gives_the_local_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "text.txt").write_text("\n".join(f"{n} green bottles, {n * n % 101} on the wall." for n in range(4000)))
-    path = tmp_path / "sweep.toml"
-    path.write_text(SPECIFICATION)
+    path = written(tmp_path, GRIDS)
     silent = Console(file=open(os.devnull, "w"))  # noqa: SIM115
     sweep(read(path), tmp_path / "local", device="cpu", workers=1, console=silent)
     local = runs.read(tmp_path / "local")

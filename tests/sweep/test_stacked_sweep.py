@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from support.specifications import written
 from support.sweeps import is_worker, processes_of
 
 from qatplan import runs
@@ -24,27 +25,14 @@ from qatplan.sweep.engines.engine import Attempt, Order
 from qatplan.sweep.engines.local import LocalEngine
 from qatplan.sweep.engines.worker import Work, execute, execute_stack
 from qatplan.sweep.folder import SweepFolder
-from qatplan.sweep.graph import (
-    Graph,
-    Machine,
-    Segment,
-    build,
-)
+from qatplan.sweep.graph import Graph, Machine, Segment, build
 from qatplan.sweep.run import sweep
 from qatplan.sweep.specification import Specification, read
 from qatplan.sweep.tokens import prepare_tokens
 from qatplan.training.corpus.corpus import open_corpus
 from qatplan.training.runtime import Runtime
 
-SPECIFICATION = """
-[corpus]
-path = "text.txt"
-[training]
-sequence = 32
-sequences = 4
-warmup = "1K"
-validation_tokens = "4K"
-backend = "eager"
+GRIDS = """
 [[grid]]
 widths = 16
 tokens = "6400"
@@ -61,11 +49,7 @@ SAME = ("run_id", "parent_id", "trunk_id", "sweep_id", "status", "d_qat", "bits"
 
 @pytest.fixture(scope="module")
 def specification(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("specification")
-    (folder / "text.txt").write_text("\n".join(f"{n} green bottles, {n * n % 101} on the wall." for n in range(4000)))
-    path = folder / "sweep.toml"
-    path.write_text(SPECIFICATION)
-    return path
+    return written(tmp_path_factory.mktemp("specification"), GRIDS, sequences=4, warmup="1K")
 
 
 @pytest.fixture(scope="module")

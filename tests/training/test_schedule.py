@@ -7,13 +7,7 @@ from dataclasses import replace
 import pytest
 
 from qatplan.training.schedule import learning_rate_at
-from qatplan.training.segment import (
-    Quantization,
-    SegmentConfig,
-    Switch,
-    from_json,
-    to_json,
-)
+from qatplan.training.segment import Quantization, SegmentConfig, Switch, from_json, to_json
 from qatplan.training.shape import shape_of_width
 
 TRUNK = SegmentConfig(

@@ -14,17 +14,11 @@ from qatplan.storage.base import Entry
 from qatplan.storage.local import LocalStorage
 from qatplan.training import checkpoint
 from qatplan.training.checkpoint import State
-from qatplan.training.corpus.corpus import Source, open_corpus, prepare
 from qatplan.training.model.decoder import Decoder, make_forward
 from qatplan.training.model.stacked import stacked_products
 from qatplan.training.runtime import Runtime, can_compile
-from qatplan.training.segment import (
-    Activation,
-    Quantization,
-    SegmentConfig,
-    Switch,
-)
-from qatplan.training.shape import Shape, shape_of_width
+from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch
+from qatplan.training.shape import Shape
 from qatplan.training.stack import stack_sizes, train_stack
 from qatplan.training.trainer import evaluate, start_state, train
 
@@ -33,22 +27,8 @@ EIGHT_BITS = Activation(quantizer="min-max", bits=8, granularity="tensor")
 
 
 @pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("corpus")
-    text = "\n".join(f"The {n} bottles stood on wall number {n * 7 % 13}." for n in range(2500))
-    (folder / "text.txt").write_text(text)
-    prepare(Source(path=str(folder / "text.txt")), folder / "prepared")
-    return Runtime(open_corpus(folder / "prepared"), "cpu")
-
-
-@pytest.fixture(scope="module")
-def trunk(runtime: Runtime) -> SegmentConfig:
-    return SegmentConfig(
-        kind="trunk", shape=shape_of_width(16), seed=1, corpus=runtime.corpus.info.digest, start=0, end=30,
-        sequences=4, sequence=32, learning_rate=0.02, warmup_steps=5, weight_decay=0.1, backend="eager", device="cpu",
-        validation_tokens=2048, evaluate=True,
-    )  # fmt: skip
+def trunk(trunk: SegmentConfig) -> SegmentConfig:
+    return replace(trunk, end=30)
 
 
 @pytest.fixture(scope="module")

@@ -18,49 +18,19 @@ from qatplan.storage.local import LocalStorage
 from qatplan.training import checkpoint
 from qatplan.training.branch import CURVE_STEPS
 from qatplan.training.checkpoint import State
-from qatplan.training.corpus.corpus import Source, open_corpus, prepare
 from qatplan.training.model.compilation import compiled
 from qatplan.training.model.decoder import Decoder, make_forward
 from qatplan.training.model.operations import compiled_operations
 from qatplan.training.model.quantized import QuantizedModel
 from qatplan.training.runtime import Runtime, can_compile
-from qatplan.training.segment import (
-    Activation,
-    Quantization,
-    SegmentConfig,
-    Switch,
-)
-from qatplan.training.shape import Shape, shape_of_width
-from qatplan.training.trainer import (
-    evaluate,
-    evaluated_tensors,
-    start_state,
-    train,
-)
+from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch
+from qatplan.training.shape import Shape
+from qatplan.training.trainer import evaluate, evaluated_tensors, start_state, train
 
 QUANTIZATION = Quantization(quantizer="paretoq", bits=2, group_size=None, embedding_bits=4)
 SWITCH = Switch(
     learning_rate=0.8, scale_learning_rate=1.0, optimizer_state="kept", rewarmup_steps=2, decay_start=60
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("corpus")
-    text = "\n".join(f"The {n} bottles stood on wall number {n * 7 % 13}." for n in range(2500))
-    (folder / "text.txt").write_text(text)
-    prepare(Source(path=str(folder / "text.txt")), folder / "prepared")
-    return Runtime(open_corpus(folder / "prepared"), "cpu")
-
-
-@pytest.fixture(scope="module")
-def trunk(runtime: Runtime) -> SegmentConfig:
-    return SegmentConfig(
-        kind="trunk", shape=shape_of_width(16), seed=1, corpus=runtime.corpus.info.digest, start=0, end=60,
-        sequences=4, sequence=32, learning_rate=0.02, warmup_steps=5, weight_decay=0.1, backend="eager", device="cpu",
-        validation_tokens=2048, evaluate=True,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

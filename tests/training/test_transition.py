@@ -22,15 +22,8 @@ from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.graph import Segment
 from qatplan.training import checkpoint
 from qatplan.training.checkpoint import State
-from qatplan.training.corpus.corpus import Source, open_corpus, prepare
 from qatplan.training.runtime import Runtime
-from qatplan.training.segment import (
-    OPTIMIZERS,
-    Quantization,
-    SegmentConfig,
-    Switch,
-)
-from qatplan.training.shape import shape_of_width
+from qatplan.training.segment import OPTIMIZERS, Quantization, SegmentConfig, Switch
 from qatplan.training.trainer import start_state, train
 from qatplan.training.transition import MEMORY, TransitionRate
 
@@ -122,25 +115,6 @@ def test_on_a_fixed_grid_a_value_changes_exactly_when_its_code_does(entry: regis
         changed = quantized.codes(weight)[0] != quantized.codes(moved)[0]
         assert changed.any()
         assert torch.equal(quantized.fake(weight) != quantized.fake(moved), changed)
-
-
-@pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("corpus")
-    text = "\n".join(f"The {n} bottles stood on wall number {n * 7 % 13}." for n in range(2500))
-    (folder / "text.txt").write_text(text)
-    prepare(Source(path=str(folder / "text.txt")), folder / "prepared")
-    return Runtime(open_corpus(folder / "prepared"), "cpu")
-
-
-@pytest.fixture(scope="module")
-def trunk(runtime: Runtime) -> SegmentConfig:
-    return SegmentConfig(
-        kind="trunk", shape=shape_of_width(16), seed=1, corpus=runtime.corpus.info.digest, start=0, end=60,
-        sequences=4, sequence=32, learning_rate=0.02, warmup_steps=5, weight_decay=0.1, backend="eager", device="cpu",
-        validation_tokens=2048, evaluate=True,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

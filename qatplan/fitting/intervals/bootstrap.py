@@ -9,12 +9,7 @@ import numpy as np
 
 from qatplan.fitting.intervals.profile import by_trunk, calibrate
 from qatplan.fitting.intervals.studentise import studentised
-from qatplan.fitting.intervals.trunk_effects import (
-    FEW_TRUNKS,
-    effects_like,
-    noise_like,
-    variance_components,
-)
+from qatplan.fitting.intervals.trunk_effects import FEW_TRUNKS, effects_like, noise_like, variance_components
 from qatplan.fitting.rows import Rows
 from qatplan.fitting.solver.newton import minimise
 from qatplan.fitting.solver.objective import Weighted, jacobian, residuals

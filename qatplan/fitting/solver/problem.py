@@ -18,12 +18,7 @@ from numpy.typing import NDArray
 
 from qatplan.errors import UsageError
 from qatplan.laws.inputs import Floats, Inputs
-from qatplan.laws.law import (
-    Law,
-    Parameter,
-    Term,
-    log_kept,
-)
+from qatplan.laws.law import Law, Parameter, Term, log_kept
 
 # A term may shrink to this share of the typical loss before it counts as gone (the fit then says so).
 VANISHED = 1e-7

@@ -48,7 +48,7 @@ def measured_end(
 ) -> MeasuredEnd | None:
     """The cost of `fraction` 0 or 1 at one bit width in the setting nearest to `n` parameters and `d_total` tokens.
 
-    Runs are held against the best classic run of the same parameters, tokens, seed and corpus; None without any such
+    Runs are compared with the best classic run of the same parameters, tokens, seed and corpus; None without any such
     pair, and for other fractions. Nearest is by the larger of the two factors in parameters and tokens.
     """
     ends: dict[tuple[Any, ...], float] = {}

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw, Inputs
 from qatplan.laws.inputs import Floats
+from qatplan.models.costs import FLOPS_PER_WEIGHT
 
 FRACTIONS = (0.03, 0.07, 0.15, 0.3, 0.5, 0.7, 0.9)
 """Shares of QAT that candidates have."""
 COOLDOWN = 0.2
 """Share of a full-precision phase that is its own cooldown, and so belongs to no trunk."""
-FLOPS_PER_TOKEN = 6.0
-"""Training FLOPs per token and parameter; arXiv 2001.08361, section 2.1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +61,7 @@ class CandidateRuns:
         cooled[switch[picked]] = True
         trunk = np.maximum(self._on_trunk - reached[size], 0.0)
         cooldown = np.where(cooled[switch], 0.0, self.cooldown * self.x.d_fp)
-        result: Floats = FLOPS_PER_TOKEN * self.x.n * (trunk + cooldown + self.x.d_qat)
+        result: Floats = FLOPS_PER_WEIGHT * self.x.n * (trunk + cooldown + self.x.d_qat)
         return result
 
     def flops(self, chosen: Iterable[int]) -> float:

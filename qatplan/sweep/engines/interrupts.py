@@ -1,4 +1,4 @@
-"""Being told to stop: Ctrl-C, a scheduler's SIGTERM and a closed terminal all end a sweep in the same orderly way."""
+"""Interrupts: Ctrl-C, a scheduler's SIGTERM and a closed terminal all end a sweep in the same orderly way."""
 
 from __future__ import annotations
 

@@ -22,11 +22,11 @@ from qatplan.sweep.progress.state import Snapshot
 
 
 class JsonLines(Watcher):
-    """Writes events to `stream`. If its reader goes away, the sweep goes on without, and `say` is told once."""
+    """Writes events to `stream`. If its reader goes away, the sweep goes on without, and `notify` is called once."""
 
-    def __init__(self, stream: TextIO, say: Callable[[str], None]) -> None:
+    def __init__(self, stream: TextIO, notify: Callable[[str], None]) -> None:
         self._stream: TextIO | None = stream
-        self._say = say
+        self._notify = notify
 
     def begin(self, snapshot: Snapshot) -> None:
         self._write("start", asdict(snapshot))
@@ -51,7 +51,7 @@ class JsonLines(Watcher):
             self._stream.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
             self._stream.flush()
         except OSError as error:
-            self._say(f"--json-lines: events cannot be written ({error.strerror}); the sweep goes on without them.")
+            self._notify(f"--json-lines: events cannot be written ({error.strerror}); the sweep goes on without them.")
             _silence(self._stream)
             self._stream = None
 

@@ -1,4 +1,4 @@
-"""Telling others how a sweep goes: engine events and a clock tick, handed to everything that shows or records it."""
+"""Reporting how a sweep goes: engine events and a clock tick, handed to everything that shows or records it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TICK_SECONDS = 0.5
 class Watcher(ABC):
     """Something that shows or records a sweep. Never called by two threads at once.
 
-    Watching must not stop a sweep: a watcher that cannot write says so once and goes on without.
+    Watching must not stop a sweep: a watcher that cannot write notifies once and goes on without.
     """
 
     @abstractmethod
@@ -42,14 +42,14 @@ class Progress:
     """The engine's `report`: counts events and passes them on; used as a context manager around the engine."""
 
     def __init__(self, graph: Graph, needed: set[str], recorded: int, watchers: Sequence[Watcher]) -> None:
-        self._tally = ProgressState(graph, needed, recorded, time.monotonic)
+        self._state = ProgressState(graph, needed, recorded, time.monotonic)
         self._watchers = watchers
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._clock = threading.Thread(target=self._tick, name="qatplan-progress", daemon=True)
 
     def __enter__(self) -> Progress:
-        snapshot = self._tally.snapshot()
+        snapshot = self._state.snapshot()
         for watcher in self._watchers:
             watcher.begin(snapshot)
         self._clock.start()
@@ -58,31 +58,31 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, *failure: object) -> None:
         self._over.set()
         self._clock.join()
-        snapshot = self._tally.snapshot(self._state(kind))
+        snapshot = self._state.snapshot(self._ended(kind))
         for watcher in self._watchers:
             watcher.end(snapshot)
 
     def __call__(self, event: Event) -> None:
         """Take in one event of the engine."""
         with self._lock:
-            self._tally.take(event)
-            snapshot = self._tally.snapshot()
+            self._state.take(event)
+            snapshot = self._state.snapshot()
             for watcher in self._watchers:
                 watcher.event(event, snapshot)
 
     @property
     def recorded(self) -> int:
         """Runs whose row exists."""
-        return self._tally.snapshot().recorded
+        return self._state.snapshot().recorded
 
-    def _state(self, kind: type[BaseException] | None) -> State:
+    def _ended(self, kind: type[BaseException] | None) -> State:
         if kind is None:
-            return "incomplete" if self._tally.snapshot().given_up else "complete"
+            return "incomplete" if self._state.snapshot().given_up else "complete"
         return "interrupted" if issubclass(kind, KeyboardInterrupt | SweepIncomplete) else "stopped"
 
     def _tick(self) -> None:
         while not self._over.wait(TICK_SECONDS):
             with self._lock:
-                snapshot = self._tally.snapshot()
+                snapshot = self._state.snapshot()
                 for watcher in self._watchers:
                     watcher.tick(snapshot)

@@ -8,12 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qatplan.sweep.engines.engine import Event
-from qatplan.sweep.graph import (
-    Graph,
-    Segment,
-    timed_tokens,
-    work_of,
-)
+from qatplan.sweep.graph import Graph, Segment, timed_tokens, work_of
 from qatplan.units import format_count
 
 State = Literal["running", "complete", "incomplete", "interrupted", "stopped"]

@@ -1,4 +1,4 @@
-"""Where a sweep stands, told by its folder: DIR/status.json, written by the driver and read by any other process.
+"""Where a sweep stands, in a file of its folder: DIR/status.json, written by the driver and read by any other process.
 
 The file is a courtesy, never a source of truth: what is done is what has a row or a checkpoint. It is replaced as a
 whole every few seconds, by a thread of its own, so that a slow disk or store holds up nothing; a reader sees one state
@@ -22,12 +22,7 @@ from qatplan.storage.base import Entry, Location
 from qatplan.sweep.engines.engine import Event
 from qatplan.sweep.folder import SweepFolder
 from qatplan.sweep.progress.progress import Watcher
-from qatplan.sweep.progress.state import (
-    Count,
-    Running,
-    Snapshot,
-    Trouble,
-)
+from qatplan.sweep.progress.state import Count, Running, Snapshot, Trouble
 
 NAME = "status.json"
 WRITE_SECONDS = 4.0
@@ -37,12 +32,12 @@ machines this supposes clocks that agree to some seconds."""
 
 
 class StatusFile(Watcher):
-    """Keeps DIR/status.json; if it cannot be written `say` is told once, and it is tried again with the next state."""
+    """Keeps DIR/status.json; if that fails `notify` is called once; the next state is tried again."""
 
-    def __init__(self, folder: SweepFolder, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: SweepFolder, notify: Callable[[str], None]) -> None:
         self._entry = Entry(folder.storage, NAME)
-        self._say = say
-        self._said = False
+        self._notify = notify
+        self._notified = False
         self._driver = {"host": socket.gethostname(), "pid": os.getpid()}
         self._latest: Snapshot | None = None
         self._over = threading.Event()
@@ -73,9 +68,9 @@ class StatusFile(Watcher):
         try:
             self._entry.write(json.dumps(content, allow_nan=False).encode())
         except (DataError, OSError) as error:
-            if not self._said:
-                self._said = True
-                self._say(f"{str(error).rstrip('.')}; the sweep goes on without its status.")
+            if not self._notified:
+                self._notified = True
+                self._notify(f"{str(error).rstrip('.')}; the sweep goes on without its status.")
 
 
 @dataclass(frozen=True, kw_only=True)

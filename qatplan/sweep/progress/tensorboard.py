@@ -6,7 +6,6 @@ written and the next one adds what is missing, runs of earlier commands included
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import time
@@ -29,11 +28,11 @@ COORDINATES = ("width", "n_total", "d_total", "d_qat", "bits", "quantizer", "sch
 
 
 class TensorBoardLog(Watcher):
-    """Writes below `path`. A failure to write is said once, and the sweep goes on without."""
+    """Writes below `path`. The first failure to write is reported, and the sweep goes on without."""
 
-    def __init__(self, path: Path, folder: SweepFolder, finished: Iterable[str], say: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, folder: SweepFolder, finished: Iterable[str], notify: Callable[[str], None]) -> None:
         self._writer_type = _summary_writer()
-        self._path, self._folder, self._say = path, folder, say
+        self._path, self._folder, self._notify = path, folder, notify
         self._finished = list(finished)
         self._last = 0.0
         try:
@@ -47,31 +46,28 @@ class TensorBoardLog(Watcher):
 
     def begin(self, snapshot: Snapshot) -> None:
         for run_id in self._finished:
-            self._guard(functools.partial(self._run, run_id))
+            self._guard(self._run, run_id)
 
     def event(self, event: Event, snapshot: Snapshot) -> None:
         if event.kind == "done" and event.segment.config.evaluate:
-            self._guard(functools.partial(self._run, event.segment.id))
+            self._guard(self._run, event.segment.id)
 
     def tick(self, snapshot: Snapshot) -> None:
         if time.monotonic() - self._last >= SCALAR_SECONDS:
-            self._guard(functools.partial(self._progress, snapshot))
+            self._guard(self._progress, snapshot)
 
     def end(self, snapshot: Snapshot) -> None:
-        self._guard(functools.partial(self._progress, snapshot))
-        self._guard(self._close)
+        self._guard(self._progress, snapshot)
+        self._guard(lambda: self._sweep.close())
 
-    def _guard(self, write: Callable[[], None]) -> None:
+    def _guard(self, write: Callable[..., None], *arguments: object) -> None:
         if self._sweep is None:
             return
         try:
-            write()
+            write(*arguments)
         except (OSError, DataError) as error:
             self._sweep = None
-            self._say(f"--tensorboard {self._path}: {error}; the sweep goes on without it.")
-
-    def _close(self) -> None:
-        self._sweep.close()
+            self._notify(f"--tensorboard {self._path}: {error}; the sweep goes on without it.")
 
     def _progress(self, snapshot: Snapshot) -> None:
         self._last = time.monotonic()

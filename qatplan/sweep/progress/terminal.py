@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from qatplan.sweep.engines.engine import Event
 from qatplan.sweep.progress.progress import Watcher
 from qatplan.sweep.progress.state import KINDS, Snapshot, Trouble
 from qatplan.units import format_count, format_duration
-
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
 
 PLAIN_SECONDS = 20.0
 SHOWN_RUNNING = 8
@@ -29,8 +31,6 @@ class LiveView(Watcher):
     """One picture redrawn in place: totals, segments by kind, what is running, the last failures."""
 
     def __init__(self, console: Console) -> None:
-        from rich.live import Live
-
         self._live = Live(console=console, auto_refresh=False, transient=False)
 
     def begin(self, snapshot: Snapshot) -> None:
@@ -62,23 +62,23 @@ class PlainLines(Watcher):
 
     def event(self, event: Event, snapshot: Snapshot) -> None:
         if event.kind in ("retried", "failed"):
-            self._say(trouble_line(snapshot.troubles[-1]))
+            self._print(trouble_line(snapshot.troubles[-1]))
         elif event.kind == "remark":
-            self._say(event.message)
+            self._print(event.message)
 
     def tick(self, snapshot: Snapshot) -> None:
         if time.monotonic() - self._last > PLAIN_SECONDS:
             self._last = time.monotonic()
-            self._say(line(snapshot))
+            self._print(status_line(snapshot))
 
     def end(self, snapshot: Snapshot) -> None:
-        self._say(f"{snapshot.state}: {line(snapshot)}")
+        self._print(f"{snapshot.state}: {status_line(snapshot)}")
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def line(snapshot: Snapshot) -> str:
+def status_line(snapshot: Snapshot) -> str:
     """One line: runs, trunk pieces and branches done, tokens per second, time left, failures."""
     trunk = snapshot.kinds["trunk"]
     branches = [count for kind, count in snapshot.kinds.items() if kind != "trunk"]
@@ -115,11 +115,6 @@ def duration(seconds: float | None) -> str:
 
 def picture(snapshot: Snapshot) -> RenderableType:
     """The live view of a snapshot."""
-    from rich.console import Group
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
-
     head = Table.grid(padding=(0, 2))
     ends = f"{duration(snapshot.seconds_left)} left" if snapshot.state == "running" else snapshot.state
     head.add_row(
@@ -138,9 +133,6 @@ def picture(snapshot: Snapshot) -> RenderableType:
 
 
 def _kinds(snapshot: Snapshot) -> RenderableType:
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("segments")
     for name in ("done", "running", "waiting", "given up"):
@@ -154,10 +146,6 @@ def _kinds(snapshot: Snapshot) -> RenderableType:
 
 
 def _running(snapshot: Snapshot) -> RenderableType:
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table.grid(padding=(0, 2))
     for segment in snapshot.running[:SHOWN_RUNNING]:
         table.add_row(

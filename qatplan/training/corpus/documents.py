@@ -15,6 +15,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from qatplan.errors import DataError, MissingExtra, UsageError
 
 SOTU_SHA256 = "85ec3556bdf77a0ce67490b3c5b3a1869e72005ed149ca9134795aee82795ced"
@@ -98,9 +101,6 @@ def _lines(file: Path) -> Iterable[str]:
 
 
 def _parquet_documents(file: Path, text_column: str) -> Iterator[str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         source = pq.ParquetFile(file)
     except (pa.ArrowInvalid, OSError) as error:

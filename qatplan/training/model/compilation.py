@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from qatplan.training.model.decoder import Forward
 
@@ -59,8 +60,6 @@ def _keep_locks_here() -> None:
 
 def cache_folder() -> Path:
     """Where torch keeps compiled programs."""
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
-
     return Path(cache_dir())
 
 

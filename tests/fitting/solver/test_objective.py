@@ -8,23 +8,9 @@ from scipy.optimize import check_grad
 from support.law_examples import slopes
 from support.simulated import TRUE_CHINCHILLA, TRUE_QAT, observed, qat_points
 
-from qatplan.fitting.solver.objective import (
-    Weighted,
-    derivatives,
-    jacobian,
-    residuals,
-    value,
-)
+from qatplan.fitting.solver.objective import Weighted, derivatives, jacobian, residuals, value
 from qatplan.fitting.solver.problem import build
-from qatplan.laws import (
-    Chen2025,
-    ChinchillaPerBits,
-    Effective,
-    Inputs,
-    Law,
-    Ouyang,
-    Precision,
-)
+from qatplan.laws import Chen2025, ChinchillaPerBits, Effective, Inputs, Law, Ouyang, Precision
 
 ONE = np.array([0])
 GROUPS = np.resize([32.0, 64.0, 128.0, 256.0], 80)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from support.specifications import written
 from support.sweeps import command, console, is_worker, processes_of, wait_for_rows
 
 from qatplan import runs
@@ -17,15 +18,7 @@ from qatplan.errors import UsageError
 from qatplan.sweep.run import Outcome, sweep
 from qatplan.sweep.specification import read
 
-SPECIFICATION = """
-[corpus]
-path = "text.txt"
-[training]
-sequence = 32
-sequences = 8
-warmup = "2K"
-validation_tokens = "4K"
-backend = "eager"
+GRIDS = """
 [[grid]]
 widths = 16
 tokens = ["25600", "51200"]
@@ -51,11 +44,7 @@ RUNS = 2 + 2 * 2 * (2 + 2 * 2) + 1 + 1 + 1 + 3 + 4
 
 @pytest.fixture(scope="module")
 def specification(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("specification")
-    (folder / "text.txt").write_text("\n".join(f"{n} green bottles, {n * n % 101} on the wall." for n in range(4000)))
-    path = folder / "sweep.toml"
-    path.write_text(SPECIFICATION)
-    return path
+    return written(tmp_path_factory.mktemp("specification"), GRIDS)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +123,9 @@ def test_repeating_trains_nothing_and_other_sweeps_are_refused(
     other = tmp_path / "other.toml"
     (tmp_path / "text.txt").write_text((specification.parent / "text.txt").read_text())
     other.write_text(
-        SPECIFICATION.replace("0.5, 1]", "0.4, 1]").replace('"text.txt"', f'"{specification.parent}/text.txt"')
+        specification.read_text()
+        .replace("0.5, 1]", "0.4, 1]")
+        .replace('"text.txt"', f'"{specification.parent}/text.txt"')
     )
     with pytest.raises(UsageError, match=r"belongs to another specification: grids 1\.fractions differs"):
         sweep(read(other), folder, device="cpu", workers=2, console=console())
@@ -195,7 +186,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_lock_keeps_others_out(
 
 
 def test_mistakes_are_one_sentence_before_any_training(specification: Path, tmp_path: Path) -> None:
-    (tmp_path / "sweep.toml").write_text(SPECIFICATION.replace("widths = 16", "widths = 17"))
+    (tmp_path / "sweep.toml").write_text(specification.read_text().replace("widths = 16", "widths = 17"))
     (tmp_path / "text.txt").write_text("text")
     process = command(tmp_path / "sweep.toml", tmp_path / "out")
     output, errors = process.communicate(timeout=60)

@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from support.specifications import written
 from support.sweeps import console, processes_of, wait_for_rows
 
 from qatplan import runs
@@ -31,15 +32,7 @@ from qatplan.sweep.specification import read
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-SPECIFICATION = """
-[corpus]
-path = "text.txt"
-[training]
-sequence = 32
-sequences = 4
-warmup = "2K"
-validation_tokens = "4K"
-backend = "eager"
+GRIDS = """
 [[grid]]
 widths = 16
 tokens = ["25600"]
@@ -51,11 +44,7 @@ schedules = ["classic", "fused"]
 
 @pytest.fixture(scope="module")
 def specification(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("specification")
-    (folder / "text.txt").write_text("\n".join(f"{n} green bottles, {n * n % 101} on the wall." for n in range(4000)))
-    path = folder / "sweep.toml"
-    path.write_text(SPECIFICATION)
-    return path
+    return written(tmp_path_factory.mktemp("specification"), GRIDS, sequences=4)
 
 
 @pytest.fixture(scope="module")

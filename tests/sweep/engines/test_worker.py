@@ -12,12 +12,7 @@ from qatplan.storage.base import Entry
 from qatplan.sweep.engines.engine import Order
 from qatplan.sweep.engines.worker import LostParent, Work, execute
 from qatplan.sweep.folder import SweepFolder
-from qatplan.sweep.graph import (
-    Graph,
-    Machine,
-    Segment,
-    build,
-)
+from qatplan.sweep.graph import Graph, Machine, Segment, build
 from qatplan.sweep.specification import parse
 from qatplan.sweep.tokens import prepare_tokens
 from qatplan.training.corpus.corpus import Source, open_corpus

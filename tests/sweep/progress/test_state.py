@@ -15,12 +15,7 @@ from qatplan.sweep.engines.engine import Event
 from qatplan.sweep.graph import Segment
 from qatplan.sweep.progress.progress import Progress, Watcher
 from qatplan.sweep.progress.state import ProgressState, Snapshot, label
-from qatplan.sweep.progress.terminal import (
-    LiveView,
-    PlainLines,
-    line,
-    view_for,
-)
+from qatplan.sweep.progress.terminal import LiveView, PlainLines, status_line, view_for
 
 
 class Clock:
@@ -115,7 +110,7 @@ def test_failures_take_back_work_and_take_branches_with_them() -> None:
     assert over.given_up == len(lost) > 1
     assert sum(count.given_up for count in over.kinds.values()) == len(lost)
     assert [(t.message, t.given_up) for t in over.troubles] == [("no luck", False), ("no luck at all", True)]
-    assert f"1 tried again, {len(lost)} given up" in line(over)
+    assert f"1 tried again, {len(lost)} given up" in status_line(over)
 
 
 def test_what_was_there_before_is_counted_as_done() -> None:

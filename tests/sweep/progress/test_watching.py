@@ -13,21 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.specifications import written
 
 from qatplan import runs
 from qatplan.cli.app import main
 from qatplan.errors import DataError, UsageError
 from qatplan.sweep.progress import status_file
 
-SPECIFICATION = """
-[corpus]
-path = "text.txt"
-[training]
-sequence = 32
-sequences = 8
-warmup = "2K"
-validation_tokens = "4K"
-backend = "eager"
+GRIDS = """
 [[grid]]
 widths = 16
 tokens = "51200"
@@ -43,11 +36,7 @@ RUNS = 4
 
 @pytest.fixture(scope="module")
 def specification(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("specification")
-    (folder / "text.txt").write_text("\n".join(f"{n} green bottles, {n * n % 101} on the wall." for n in range(4000)))
-    path = folder / "sweep.toml"
-    path.write_text(SPECIFICATION)
-    return path
+    return written(tmp_path_factory.mktemp("specification"), GRIDS)
 
 
 def command(*arguments: object) -> subprocess.Popen[str]:

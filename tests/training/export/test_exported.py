@@ -20,19 +20,9 @@ from qatplan.training.export.exported import ExportedModel, Weight, exported
 from qatplan.training.model.decoder import Decoder
 from qatplan.training.model.quantized import is_quantized, quantizer_of
 from qatplan.training.runtime import Runtime
-from qatplan.training.segment import (
-    Activation,
-    Quantization,
-    SegmentConfig,
-    Switch,
-)
+from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch
 from qatplan.training.shape import shape_of_width
-from qatplan.training.trainer import (
-    evaluate,
-    evaluated_tensors,
-    start_state,
-    train,
-)
+from qatplan.training.trainer import evaluate, evaluated_tensors, start_state, train
 
 SWITCH = Switch(learning_rate=0.8, scale_learning_rate=1.0, optimizer_state="kept", rewarmup_steps=2, decay_start=20)
 TOKENS = Activation(quantizer="beta-gamma", bits=8, granularity="token")

@@ -16,12 +16,7 @@ from qatplan.training.model.cuda_graph import WARM_UP_STEPS
 from qatplan.training.model.decoder import Decoder, make_forward
 from qatplan.training.model.quantized import QuantizedModel, activation_feed
 from qatplan.training.runtime import Runtime, can_compile
-from qatplan.training.segment import (
-    Activation,
-    Quantization,
-    SegmentConfig,
-    Switch,
-)
+from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch
 from qatplan.training.shape import Shape, shape_of_width
 from qatplan.training.stack import train_stack
 from qatplan.training.trainer import start_state, train

@@ -18,14 +18,7 @@ from qatplan.sweep.tokens import prepare_tokens
 from qatplan.training.checkpoint import State
 from qatplan.training.corpus.corpus import Source, open_corpus, prepare
 from qatplan.training.runtime import Runtime
-from qatplan.training.segment import (
-    Activation,
-    Quantization,
-    SegmentConfig,
-    Switch,
-    from_json,
-    to_json,
-)
+from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch, from_json, to_json
 from qatplan.training.shape import shape_of_width
 from qatplan.training.stack import train_stack
 from qatplan.training.trainer import evaluate, start_state, train

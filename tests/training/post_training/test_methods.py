@@ -13,7 +13,6 @@ from qatplan.quant.importance import extra_bits
 from qatplan.quant.packing import pack
 from qatplan.quant.weight import rounded_by_row
 from qatplan.training.checkpoint import State
-from qatplan.training.corpus.corpus import Source, open_corpus, prepare
 from qatplan.training.model.decoder import BLOCK_TENSORS, make_block
 from qatplan.training.model.quantized import is_quantized
 from qatplan.training.post_training import adaround as reconstruction
@@ -27,25 +26,10 @@ from qatplan.training.recipes import RECIPES, AdaRound
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import Activation, Quantization, SegmentConfig
 from qatplan.training.shape import shape_of_width
-from qatplan.training.trainer import (
-    evaluate,
-    evaluated_tensors,
-    start_state,
-    train,
-)
+from qatplan.training.trainer import evaluate, evaluated_tensors, start_state, train
 
 QUICK = AdaRound(iterations=120, learning_rate=5e-2, batch_tokens=256, calibration_tokens=2048)
 W4 = Quantization(quantizer="paretoq", bits=4, group_size=None, embedding_bits=4)
-
-
-@pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("corpus")
-    text = "\n".join(f"The {n} bottles stood on wall number {n * 7 % 13}." for n in range(2500))
-    (folder / "text.txt").write_text(text)
-    prepare(Source(path=str(folder / "text.txt")), folder / "prepared")
-    return Runtime(open_corpus(folder / "prepared"), "cpu")
 
 
 @pytest.fixture(autouse=True)

@@ -57,15 +57,15 @@ class Report:
     def remarks(self) -> list[str]:
         """What a person should know about the sources of the page."""
         material = self.material
-        said = [f"no figure of {kind}: {reason}" for kind, reason in self.not_drawn.items()]
+        remarks = [f"no figure of {kind}: {reason}" for kind, reason in self.not_drawn.items()]
         if material.exact is False:
-            said.insert(0, "remark: these runs are not exactly those that the fit was made from.")
+            remarks.insert(0, "remark: these runs are not exactly those that the fit was made from.")
         if material.table is None:
-            said.insert(0, "the runs were not found; give them with --runs to see the curves against the data.")
+            remarks.insert(0, "the runs were not found; give them with --runs to see the curves against the data.")
         elif material.found:
             names = ", ".join(material.run_names)
-            said.insert(0, f"runs: {names} (named by the fit; choose others with --runs)")
-        return said
+            remarks.insert(0, f"runs: {names} (named by the fit; choose others with --runs)")
+        return remarks
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: what the page holds, and the plan in full."""

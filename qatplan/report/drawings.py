@@ -72,7 +72,7 @@ def _request(kind: str, material: Material, answer: Answer) -> Request:
         return Request()
     choice = advice.choice.plan
     if kind == "frontier":
-        return Request(tokens=choice.tokens, bits=answer.asked.bits)
+        return Request(tokens=choice.tokens, bits=answer.question.bits)
     outside = choice.tokens > material.fitted.ranges.get("d_total", (0.0, math.inf))[1]
     return Request(params=choice.n, bits=(choice.bits,), tokens=choice.tokens if outside else None)
 

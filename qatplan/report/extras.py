@@ -69,11 +69,11 @@ def _training(material: Material) -> list[str | None]:
     how = "found by the names in the fit" if material.found else "given with this report"
     exact = {
         True: f"The digest of the rows ({how}) is the fit's own: they are the {material.fitted.rows} it was made from.",
-        False: "These are not exactly the runs that the fit was made from. What is said of runs is about the ones at "
-        f"hand; what is said of the law is about the {material.fitted.rows} it was fitted on.",
+        False: "These are not exactly the runs that the fit was made from. Statements about runs are about those at "
+        f"hand; statements about the law are about the {material.fitted.rows} it was fitted on.",
     }
     return [
-        f"{used} of the runs enter the law." + (f" It was asked to look at these rows alone: {rows}." if rows else ""),
+        f"{used} of the runs enter the law." + (f" It was fitted on these rows alone: {rows}." if rows else ""),
         "Runs that branch off one full-precision trunk share its trunk effect; intervals take that into account.",
         f"Text: {corpora}." if corpora else None,
         once.format(plain(max(epochs), 2)) if epochs else None,

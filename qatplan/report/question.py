@@ -64,7 +64,7 @@ class Question:
 class Answer:
     """The plan of a report, or why there is none."""
 
-    asked: Question
+    question: Question
     """The full question, everything filled in."""
     why: tuple[str, ...] = ()
     """Where its numbers come from, in sentences; empty where all were given."""
@@ -79,7 +79,7 @@ class Answer:
     def command(self, material: Material) -> str:
         """The `qatplan recommend` that gives the same plan."""
         known = material.run_options if isinstance(self.advice, Recommendation) else []
-        return shlex.join(["qatplan", "recommend", material.fit_name, *self.asked.options(), *known])
+        return shlex.join(["qatplan", "recommend", material.fit_name, *self.question.options(), *known])
 
 
 def answer(material: Material, question: Question) -> Answer:
@@ -89,53 +89,55 @@ def answer(material: Material, question: Question) -> Answer:
     the answer says why instead.
     """
     try:
-        asked, why = _complete(material, question)
-        advice = _advice(material, asked)
+        full, why = _complete(material, question)
+        advice = _advice(material, full)
     except UsageError as error:
         if not question.empty:
             raise
-        return Answer(asked=question, reason=str(error))
-    return Answer(asked=asked, why=why, advice=advice)
+        return Answer(question=question, reason=str(error))
+    return Answer(question=full, why=why, advice=advice)
 
 
-def _advice(material: Material, asked: Question) -> Recommendation | FractionAdvice:
+def _advice(material: Material, question: Question) -> Recommendation | FractionAdvice:
     problem = Problem(
-        budgets=Budgets(params=asked.params, tokens=asked.tokens, flops=asked.flops, memory=asked.memory),
-        bits=asked.bits or _widths(material),
-        vocabulary=asked.vocabulary,
-        serving=Serving() if asked.context is None else Serving(context=asked.context),
-        training=Training() if asked.sequence is None else Training(sequence=asked.sequence),
+        budgets=Budgets(params=question.params, tokens=question.tokens, flops=question.flops, memory=question.memory),
+        bits=question.bits or _widths(material),
+        vocabulary=question.vocabulary,
+        serving=Serving() if question.context is None else Serving(context=question.context),
+        training=Training() if question.sequence is None else Training(sequence=question.sequence),
     )
     evidence = [] if material.table is None else material.table.select(list(COLUMNS)).to_pylist()
     return plan(material.fitted, problem, runs=evidence)
 
 
-def _complete(material: Material, asked: Question) -> tuple[Question, tuple[str, ...]]:
+def _complete(material: Material, question: Question) -> tuple[Question, tuple[str, ...]]:
     """The question with its gaps filled, and sentences about what filled them."""
     why = []
-    no_size = asked.params is None and asked.memory is None and asked.flops is None
-    no_tokens = asked.tokens is None and asked.flops is None
+    no_size = question.params is None and question.memory is None and question.flops is None
+    no_tokens = question.tokens is None and question.flops is None
     if no_size or no_tokens:
         n, tokens, where = _setting(material)
         filled = [f"{format_count(n)} parameters"] if no_size else []
         filled += [f"{format_count(tokens)} tokens"] if no_tokens else []
-        asked = replace(asked, params=n if no_size else asked.params, tokens=tokens if no_tokens else asked.tokens)
+        question = replace(
+            question, params=n if no_size else question.params, tokens=tokens if no_tokens else question.tokens
+        )
         why.append(f"{' and '.join(filled)} are {where}.")
     shape = []
     lengths = set(material.number("sequence"))
-    if asked.sequence is None and len(lengths) == 1:
-        asked = replace(asked, sequence=int(*lengths))
-        shape.append(f"sequences of {asked.sequence} tokens")
-        if asked.context is None:
-            asked = replace(asked, context=asked.sequence)
+    if question.sequence is None and len(lengths) == 1:
+        question = replace(question, sequence=int(*lengths))
+        shape.append(f"sequences of {question.sequence} tokens")
+        if question.context is None:
+            question = replace(question, context=question.sequence)
             shape.append("the same context")
     entries = _vocabulary(material)
-    if asked.vocabulary is None and entries is not None:
-        asked = replace(asked, vocabulary=entries)
+    if question.vocabulary is None and entries is not None:
+        question = replace(question, vocabulary=entries)
         shape.append(f"a vocabulary of {entries:,.0f}")
     if shape:
         why.append(f"The model's shape follows the runs: {', '.join(shape)}.")
-    return replace(asked, bits=asked.bits or _widths(material)), tuple(why)
+    return replace(question, bits=question.bits or _widths(material)), tuple(why)
 
 
 def _setting(material: Material) -> tuple[float, float, str]:

@@ -79,3 +79,16 @@ def test_what_is_no_fit_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["report", str(tmp_path / "fit.json"), "--out", str(tmp_path / "page.html")]) == 3
     assert "is not a qatplan fit" in capsys.readouterr().err
     assert not (tmp_path / "page.html").exists()
+
+
+def test_a_fraction_law_beside_a_loss_law_without_any_optimum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where all optima of the loss law lie at an end, no `a` can be fitted to them, and the fit holds none."""
+    fit = Path(__file__).parents[2] / "fits" / "qat-fraction.json"
+    assert json.loads(fit.read_text())["criticism"]["loss_law"]["a"] is None
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fit.json").write_bytes(fit.read_bytes())
+    assert main(["report", "fit.json", "--out", "page.html"]) == 0
+    assert "the runs were not found" in capsys.readouterr().err
+    assert "curves of loss against the fraction have a minimum inside" in Path("page.html").read_text(encoding="utf-8")

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from support.report_sweeps import HOSTILE, fit_of, write_runs
 
-from qatplan.errors import UsageError
+from qatplan import api, runs
+from qatplan.errors import DataError, UsageError
 from qatplan.laws import (
     Chinchilla,
+    ChinchillaPerBits,
     FittedLaw,
     QatFraction,
     Status,
@@ -22,7 +24,10 @@ from qatplan.report.build import (
     build,
     is_report,
 )
+from qatplan.report.formula import mathml
+from qatplan.report.material import gather
 from qatplan.report.question import Question
+from qatplan.results import Fit
 
 VOID = {"meta", "br", "link", "wbr"}
 RANGES = {"n": (32e3, 350e3), "d_total": (9.6e5, 1.05e8), "bits": (2.0, 4.0), "s_total": (60.0, 2400.0)}
@@ -171,8 +176,6 @@ def test_without_runs_the_page_says_what_the_fit_remembers(tmp_path: Path, folde
 
 def test_other_runs_than_the_fits_are_remarked_upon(tmp_path: Path, folder: Path) -> None:
     write_runs(tmp_path / "other.parquet", loss_se=0.002)
-    from qatplan import runs
-
     table = runs.read([tmp_path / "other.parquet"])
     runs.write(table.slice(0, 40), tmp_path / "other.parquet")
     other = build(folder / "fit.json", [tmp_path / "other.parquet"])
@@ -212,3 +215,20 @@ def test_only_our_own_pages_are_known(tmp_path: Path, made: Report) -> None:
     assert is_report(tmp_path / "ours.html")
     assert not is_report(tmp_path / "theirs.html")
     assert not is_report(tmp_path / "none.html")
+
+
+def test_a_fit_at_hand_needs_no_file(folder: Path, tmp_path: Path) -> None:
+    fitted = FittedLaw.read(folder / "fit.json")
+    made = api.report(Fit(fitted), runs.read([folder / "runs.parquet"]), out=tmp_path / "page.html", params="50K")
+    assert made.material.exact is True
+    assert made.as_dict()["fit_sha256"] is None
+    assert is_report(tmp_path / "page.html")
+    with pytest.raises(DataError, match="the table holds no runs"):
+        gather(fitted, table=runs.read([folder / "runs.parquet"]).slice(0, 0))
+
+
+def test_words_of_a_formula_are_words_and_powers_are_powers() -> None:
+    formula = mathml(ChinchillaPerBits.published())
+    assert "<mtext>\u00a0for\u00a0</mtext>" in formula
+    assert "<msup><mi>N</mi><mrow>" in formula
+    assert "<mi>ln\u2009</mi>" in mathml(QatFraction(a=5.0))

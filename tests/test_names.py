@@ -1,0 +1,14 @@
+"""The names of the package are its functions, whatever was imported before."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import qatplan as qp
+
+
+def test_a_folder_does_not_hide_the_function_of_its_name() -> None:
+    for name in ("qatplan.report.build", "qatplan.sweep.plan"):
+        importlib.import_module(name)
+    assert all(inspect.isfunction(getattr(qp, name)) for name in qp.__all__)

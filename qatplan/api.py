@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from qatplan.figures.make import Made
-    from qatplan.report.build import Report
+    from qatplan.reporting.build import Report
     from qatplan.storage.base import Location
-    from qatplan.sweep.engines.engine import Engine
-    from qatplan.sweep.estimate import Estimate
-    from qatplan.sweep.export import Export
-    from qatplan.sweep.run import Outcome
+    from qatplan.sweeping.engines.engine import Engine
+    from qatplan.sweeping.estimate import Estimate
+    from qatplan.sweeping.export import Export
+    from qatplan.sweeping.run import Outcome
 
     RunsLike: TypeAlias = Runs | pa.Table | pd.DataFrame | Location | Iterable[Location]
     FitLike: TypeAlias = Fit | str | os.PathLike[str]
@@ -380,13 +380,13 @@ def export(
 ) -> tuple[Export, int | None]:
     """Write a quantized run as packed codes and scales; the bytes that the memory model predicts stand beside it."""
     from qatplan.models.memory import estimate
-    from qatplan.sweep.run import require_training
-    from qatplan.sweep.specification import read as read_specification
+    from qatplan.sweeping.run import require_training
+    from qatplan.sweeping.specification import read as read_specification
 
     if Path(out).exists() and not force:
         raise UsageError(f"{out} exists; --force overwrites it.")
     require_training()
-    from qatplan.sweep.export import export as write
+    from qatplan.sweeping.export import export as write
 
     done = write(read_specification(Path(specification)), sweep, run, Path(out), device=device)
     if done.form is None:
@@ -414,9 +414,9 @@ def report(
     Without `runs` those that the fit names are shown; without budgets the plan is for the setting that was measured
     most closely. Only a page of ours is replaced, unless `force`.
     """
-    from qatplan.report.build import check_target, page
-    from qatplan.report.material import gather
-    from qatplan.report.question import Question
+    from qatplan.reporting.build import check_target, page
+    from qatplan.reporting.material import gather
+    from qatplan.reporting.question import Question
 
     target = Path(out)
     check_target(target, force=force)
@@ -459,13 +459,13 @@ def sweep(
     With `dry_run` nothing is trained, and the answer is what the sweep would take. `stacked` is how many segments a
     worker trains at once. Progress goes to `console` (stderr unless given), events to `json_lines` and `tensorboard`.
     """
-    from qatplan.sweep import run
-    from qatplan.sweep.specification import read as read_specification
+    from qatplan.sweeping import run
+    from qatplan.sweeping.specification import read as read_specification
 
     plan = read_specification(Path(specification))
     if dry_run:
         run.require_training()
-        from qatplan.sweep.estimate import estimate
+        from qatplan.sweeping.estimate import estimate
 
         return estimate(plan, device=device, workers=workers)
     if out is None:
@@ -489,10 +489,10 @@ def _engine(
 ) -> Callable[[int | None], Engine]:
     """What makes the engine of a number of workers."""
     if name == "ray":
-        from qatplan.sweep.engines.ray import RayEngine
+        from qatplan.sweeping.engines.ray import RayEngine
 
         return partial(RayEngine, address=address, gpu_share=gpu_share, stacked=stacked)
-    from qatplan.sweep.engines.local import LocalEngine
+    from qatplan.sweeping.engines.local import LocalEngine
 
     for option, value in (("--address", address), ("--gpu-share", gpu_share)):
         if value is not None:

@@ -23,25 +23,25 @@ ROOMS: dict[str, set[str]] = {
     "fitting": {"errors", "units", "storage", "runs", "laws"},
     "planning": {"errors", "units", "storage", "models", "laws"},
     "training": {"errors", "units", "storage", "models", "runs", "quant"},
-    "sweep": {"errors", "units", "storage", "models", "runs", "quant", "training"},
+    "sweeping": {"errors", "units", "storage", "models", "runs", "quant", "training"},
     "figures": {"errors", "units", "storage", "runs", "laws", "models", "fitting"},
-    "wording": {"errors", "units", "models", "runs", "importing", "laws", "fitting", "planning", "sweep", "storage"},
-    "report": {"errors", "units", "storage", "models", "runs", "laws", "fitting", "planning", "figures", "wording"},
+    "wording": {"errors", "units", "models", "runs", "importing", "laws", "fitting", "planning", "sweeping", "storage"},
+    "reporting": {"errors", "units", "storage", "models", "runs", "laws", "fitting", "planning", "figures", "wording"},
     "results": {
-        "errors", "models", "runs", "importing", "laws", "fitting", "planning", "wording", "figures", "report",
+        "errors", "models", "runs", "importing", "laws", "fitting", "planning", "wording", "figures", "reporting",
     },
     "api": {
-        "errors", "units", "storage", "models", "runs", "importing", "laws", "fitting", "planning", "sweep", "figures",
-        "report", "wording", "results",
+        "errors", "units", "storage", "models", "runs", "importing", "laws", "fitting", "planning", "sweeping", "figures",
+        "reporting", "wording", "results",
     },
     "cli": {
-        "errors", "units", "storage", "quant", "laws", "runs", "sweep", "training", "wording", "results", "api",
+        "errors", "units", "storage", "quant", "laws", "runs", "sweeping", "training", "wording", "results", "api",
     },
     "__main__": {"cli"},
     "__init__": {"api"},
 }  # fmt: skip
 HEAVY = {"torch", "ray", "torchao"}
-TORCH = {"quant", "training", "sweep"}
+TORCH = {"quant", "training", "sweeping"}
 
 
 def modules() -> dict[str, Path]:

@@ -8,14 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from qatplan.cli.options import (
-    BitWidths,
-    Json,
-    Params,
-    Rows,
-    Tokens,
-    location_parser,
-)
+from qatplan.cli.options import BitWidths, Json, Params, Rows, Tokens, location_parser
 from qatplan.cli.output import emit, note
 
 

@@ -3,14 +3,7 @@
 import pytest
 
 from qatplan.errors import UsageError
-from qatplan.models.costs import (
-    DEVICES,
-    Rates,
-    cost,
-    device,
-    flops_per_token,
-    training_flops_per_token,
-)
+from qatplan.models.costs import DEVICES, Rates, cost, device, flops_per_token, training_flops_per_token
 from qatplan.models.layout import infer, of_architecture
 from qatplan.models.presets import preset
 

@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 
 from qatplan.errors import UsageError
 from qatplan.models.architecture import Architecture
-from qatplan.models.formats import (
-    BLOCKS,
-    NAMED,
-    own,
-    parse_uniform,
-)
+from qatplan.models.formats import BLOCKS, NAMED, own, parse_uniform
 from qatplan.models.gguf import NAMES, assign
 from qatplan.models.layout import infer, of_architecture
 from qatplan.models.memory import estimate, kv_bits, total_bytes

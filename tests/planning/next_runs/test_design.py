@@ -12,12 +12,7 @@ import pytest
 
 from qatplan.cli.app import main
 from qatplan.errors import UsageError
-from qatplan.laws import (
-    FittedLaw,
-    Inputs,
-    Status,
-    optimal_fraction,
-)
+from qatplan.laws import FittedLaw, Inputs, Status, optimal_fraction
 from qatplan.planning.intervals import draws_of
 from qatplan.planning.next_runs.candidates import CandidateRuns, candidates
 from qatplan.planning.next_runs.design import design

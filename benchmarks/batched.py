@@ -32,12 +32,7 @@ from qatplan.cli.output import table
 from qatplan.training.checkpoint import State
 from qatplan.training.corpus.corpus import Source, open_corpus, prepare
 from qatplan.training.runtime import Runtime
-from qatplan.training.segment import (
-    PRECISIONS,
-    Quantization,
-    SegmentConfig,
-    Switch,
-)
+from qatplan.training.segment import PRECISIONS, Quantization, SegmentConfig, Switch
 from qatplan.training.shape import shape_of_width
 from qatplan.training.stack import train_stack
 from qatplan.training.trainer import start_state, train

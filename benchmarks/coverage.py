@@ -32,14 +32,7 @@ from qatplan.fitting.intervals.bootstrap import draw
 from qatplan.fitting.rows import select
 from qatplan.fitting.solver.problem import build
 from qatplan.fitting.solver.solve import solve
-from qatplan.laws import (
-    Chinchilla,
-    FittedLaw,
-    Inputs,
-    Law,
-    QatLoss,
-    optimal_fraction,
-)
+from qatplan.laws import Chinchilla, FittedLaw, Inputs, Law, QatLoss, optimal_fraction
 from qatplan.laws.inputs import Floats
 from qatplan.laws.law import predict_many
 from qatplan.laws.quantiles import quantiles

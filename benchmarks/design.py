@@ -24,12 +24,7 @@ from qatplan.fitting.rows import select
 from qatplan.fitting.solver.objective import residuals
 from qatplan.fitting.solver.problem import build
 from qatplan.fitting.solver.solve import solve
-from qatplan.laws import (
-    FittedLaw,
-    Inputs,
-    QatLoss,
-    optimal_fraction,
-)
+from qatplan.laws import FittedLaw, Inputs, QatLoss, optimal_fraction
 from qatplan.laws.law import natural
 from qatplan.laws.quantiles import quantiles
 from qatplan.planning.next_runs import design

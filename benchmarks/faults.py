@@ -53,7 +53,7 @@ trunk_learning_rates = 1e3
 # The command itself, but saving within segments and missing workers sooner than one would want in earnest.
 DRIVER = (
     "import sys; from functools import partial; from qatplan import api; from qatplan.cli.app import main; "
-    "from qatplan.sweep import run; from qatplan.sweep.engines.local import LocalEngine; run.SAVE_SECONDS = 0.1; "
+    "from qatplan.sweeping import run; from qatplan.sweeping.engines.local import LocalEngine; run.SAVE_SECONDS = 0.1; "
     "api._engine = lambda *options: partial(LocalEngine, silence_seconds=40.0); sys.exit(main())"
 )
 BACKWARDS = """

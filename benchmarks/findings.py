@@ -177,10 +177,7 @@ def main() -> None:
         ("Measured optima", optima_table(found)),
         (f"Optimal fraction by {LOSS_LAW}", law_against_optima(found, FittedLaw.read(LOSS_LAW))),
         ("Does the optimal fraction grow with S_total, and do bit widths collapse on it?", slopes(found)),
-        (
-            "Mean loss (nats per token) above the best split measured, by fraction (curves)",
-            cost_of_rules(rows),
-        ),
+        ("Mean loss (nats per token) above the best split measured, by fraction (curves)", cost_of_rules(rows)),
         ("Does fusing the cooldown with QAT help at 4 bits?", fused(rows)),
         ("Noise between two seeds, nats per token", seeds(rows)),
     ):

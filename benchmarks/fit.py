@@ -37,12 +37,7 @@ from qatplan.fitting.intervals.bootstrap import draw
 from qatplan.fitting.rows import select
 from qatplan.fitting.solver.problem import build
 from qatplan.fitting.solver.solve import solve
-from qatplan.laws import (
-    Chinchilla,
-    Inputs,
-    Law,
-    QatLoss,
-)
+from qatplan.laws import Chinchilla, Inputs, Law, QatLoss
 
 DELTA = 1e-3
 # `simple-scaling-laws` asks for Python 3.12 but runs on 3.11, so it is installed without that check and, since pip

@@ -6,7 +6,7 @@ A step's time is what a segment that is longer by `--steps` takes longer, by the
 recording count; "before" is what they take: the time of a segment of `WARM_UP_STEPS` + 1 steps, compilers excluded.
 QAT is that of ParetoQ at 2 bits. "Equal" says whether recorded and launched training end with the same weights, bit
 for bit. Memory is the most that was reserved for tensors, for one model and for a stack in QAT, beside what
-`qatplan.sweep.engines.gpu_share` plans with, which also allows for what CUDA takes before the first tensor.
+`qatplan.sweeping.engines.gpu_share` plans with, which also allows for what CUDA takes before the first tensor.
 """
 
 from __future__ import annotations
@@ -21,22 +21,12 @@ from pathlib import Path
 import torch
 
 from qatplan.cli.output import table
-from qatplan.sweep.engines.gpu_share import LARGEST_STACK, training_bytes
+from qatplan.sweeping.engines.gpu_share import LARGEST_STACK, training_bytes
 from qatplan.training.checkpoint import State
-from qatplan.training.corpus.corpus import (
-    Corpus,
-    Source,
-    open_corpus,
-    prepare,
-)
+from qatplan.training.corpus.corpus import Corpus, Source, open_corpus, prepare
 from qatplan.training.model.cuda_graph import WARM_UP_STEPS
 from qatplan.training.runtime import Runtime, can_compile
-from qatplan.training.segment import (
-    PRECISIONS,
-    Quantization,
-    SegmentConfig,
-    Switch,
-)
+from qatplan.training.segment import PRECISIONS, Quantization, SegmentConfig, Switch
 from qatplan.training.shape import shape_of_width
 from qatplan.training.stack import train_stack
 from qatplan.training.trainer import start_state, train

@@ -19,10 +19,10 @@ import pyarrow as pa
 from qatplan import runs
 from qatplan.runs import folder as run_folder
 from qatplan.storage.local import LocalStorage
-from qatplan.sweep.folder import SweepFolder
-from qatplan.sweep.graph import Graph, Machine, build
-from qatplan.sweep.plan import Plan
-from qatplan.sweep.specification import parse
+from qatplan.sweeping.folder import SweepFolder
+from qatplan.sweeping.graph import Graph, Machine, build
+from qatplan.sweeping.plan import Plan
+from qatplan.sweeping.specification import parse
 from qatplan.training.corpus.corpus import CorpusInfo
 
 T = TypeVar("T")

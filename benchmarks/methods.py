@@ -197,14 +197,7 @@ def draw(found: Outcomes, cells: Sequence[Cell], sizes: dict[int, int], target: 
     """Every method in each cell that most have run in, one mark per learning rate: level and sensitivity at once."""
     from matplotlib.ticker import MaxNLocator
 
-    from qatplan.figures.style import (
-        FAINT,
-        INK,
-        MARKERS,
-        applied,
-        panel_grid,
-        save,
-    )
+    from qatplan.figures.style import FAINT, INK, MARKERS, applied, panel_grid, save
 
     cells = [cell for cell in cells if 2 * sum(cell in by_cell for by_cell in found.values()) > len(found)]
     methods = sorted(found, key=lambda method: -_average(found[method]))

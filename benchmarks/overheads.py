@@ -28,8 +28,8 @@ from worker_process import become_worker
 from qatplan.cli.output import table
 from qatplan.storage.base import Entry
 from qatplan.storage.local import LocalStorage
-from qatplan.sweep.graph import Graph, Machine, build
-from qatplan.sweep.specification import read
+from qatplan.sweeping.graph import Graph, Machine, build
+from qatplan.sweeping.specification import read
 from qatplan.training import checkpoint
 from qatplan.training.corpus.corpus import Source, open_corpus, prepare
 from qatplan.training.runtime import Runtime

@@ -23,12 +23,7 @@ import torch
 from qatplan.cli.output import table
 from qatplan.training.checkpoint import State
 from qatplan.training.corpus.corpus import Source, open_corpus, prepare
-from qatplan.training.recipes import (
-    POST_TRAINING,
-    RECIPES,
-    AdaRound,
-    MixedWidths,
-)
+from qatplan.training.recipes import POST_TRAINING, RECIPES, AdaRound, MixedWidths
 from qatplan.training.runtime import Runtime, can_compile
 from qatplan.training.segment import Quantization, SegmentConfig
 from qatplan.training.shape import shape_of_width

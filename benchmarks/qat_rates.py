@@ -5,11 +5,14 @@
 A cell is a model size, budget, bit width (16 is the control in full precision) and fraction of classic runs, at which
 rates relative to the trunk's were tried. Its loss is taken for a parabola in the logarithm of the rate,
 
-    loss = level + k (log2 rate - log2 rule)^2,    log2 rule = a sum of terms in u, v and s,
+    loss = level + k (log2 rate - log2 rule)^2,    log2 rule = low + (high - low) sigmoid((u - middle) / width),
+    low = a + b s + c v + d u + e u s,             high = h + m v,
 
-with u = logit f, v = ln(D_total / 4M) and s = 2^(1 - bits), which sets 1 and 2 bits apart and leaves 6 and 16 alike.
-All cells are fitted at once, each with its own level; log k is linear in u, v and s. So a cell whose best rate is the
-largest or smallest tried says what it can, and flat cells say little. Far from a cell's best the parabola counts less.
+with u = logit f, v = ln(D_total / 4M) and s = 2^(1 - bits), which sets 1 and 2 bits apart and leaves 6 and 16 alike: a
+short second phase repairs, a long one trains anew. All cells are fitted at once, each with its own level; log k is
+linear in u, v and s. So a cell whose best rate is the largest or smallest tried says what it can, and flat cells say
+little. Far from a cell's best the parabola counts less. Every parameter is held weakly to a value of ours (PRIOR),
+which decides where the cells say nothing.
 
 Regret is what the rule's rate costs in a cell: the measured losses between rates (shape-preserving), minus the
 smallest; where the rule lies beyond the rates tried it is that of the last one, and marked.
@@ -19,7 +22,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,63 +119,53 @@ def cells(rows: Iterable[dict[str, Any]]) -> list[Cell]:
     return result
 
 
-TERMS: dict[str, Callable[[Floats, Floats, Floats], Floats]] = {
-    "1": lambda u, v, s: np.ones_like(u),
-    "u": lambda u, v, s: u,
-    "u^2": lambda u, v, s: u**2,
-    "v": lambda u, v, s: v,
-    "u v": lambda u, v, s: u * v,
-    "s": lambda u, v, s: s,
-    "u s": lambda u, v, s: u * s,
-    "v s": lambda u, v, s: v * s,
-}
+PRIOR = {"a": (-3.0, 2.0), "b": (2.0, 2.0), "c": (-0.5, 0.5), "d": (0.0, 0.5), "e": (0.0, 1.0), "h": (1.5, 1.0),
+         "m": (0.0, 0.3), "middle": (0.0, 1.0), "log width": (-0.7, 0.5)}  # fmt: skip
+"""Value and standard deviation of each parameter before any cell is seen."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """log2 of the best rate as a sum of terms."""
+    """log2 of the best rate."""
 
-    coefficients: dict[str, float]
+    parameters: dict[str, float]
     errors: dict[str, float]
     """Standard errors, by the fit's own scatter."""
 
     def log_rate(self, cell: Cell) -> float:
-        u, v, s = (np.array([value]) for value in cell.coordinates)
-        return float(sum(c * TERMS[name](u, v, s)[0] for name, c in self.coefficients.items()))
+        return float(log_rate(np.array(list(self.parameters.values())), *cell.coordinates))
+
+
+def log_rate(parameters: Floats, u: Any, v: Any, s: Any) -> Any:
+    """The rule at points (u, v, s), for parameters in the order of PRIOR."""
+    a, b, c, d, e, h, m, middle, log_width = parameters
+    low, high = a + b * s + c * v + d * u + e * u * s, h + m * v
+    return low + (high - low) / (1 + np.exp(-(u - middle) / np.exp(log_width)))
 
 
 def fit(found: Sequence[Cell]) -> Rule:
-    """The rule of lowest weighted squares over all cells; terms that do not vary among them are left out."""
+    """The rule of lowest weighted squares over all cells."""
     u, v, s = (np.array(values) for values in zip(*(cell.coordinates for cell in found), strict=True))
-    columns = {name: term(u, v, s) for name, term in TERMS.items()}
-    names: list[str] = []
-    for name, column in columns.items():
-        design = np.stack([*(columns[kept] for kept in names), column], axis=1)
-        if np.linalg.matrix_rank(design) == design.shape[1]:
-            names.append(name)
-    design = np.stack([columns[name] for name in names], axis=1)
     shape = np.stack([np.ones_like(u), *(x for x in (u, v, s) if np.ptp(x) > 0)], axis=1)
+    value, deviation = (np.array(column) for column in zip(*PRIOR.values(), strict=True))
 
     def residuals(parameters: Floats) -> Floats:
-        rule, curvature = design @ parameters[: len(names)], np.exp(shape @ parameters[len(names) :])
-        parts = []
-        for cell, at, k in zip(found, rule, curvature, strict=True):
+        rule, curvature = parameters[: len(value)], np.exp(shape @ parameters[len(value) :])
+        parts = [(rule - value) / deviation]
+        for cell, at, k in zip(found, log_rate(rule, u, v, s), curvature, strict=True):
             weight = 1 / (NOISE + DOUBT * (cell.loss - cell.loss.min()))
             left = cell.loss - k * (cell.log_rate - at) ** 2
             parts.append(weight * (left - np.average(left, weights=weight**2)))
         return np.concatenate(parts)
 
-    best = np.array([cell.log_rate[cell.best] for cell in found])
-    start = np.concatenate(
-        [np.linalg.lstsq(design, best, rcond=None)[0], [np.log(0.005)], np.zeros(shape.shape[1] - 1)]
-    )
+    start = np.concatenate([value, [np.log(0.005)], np.zeros(shape.shape[1] - 1)])
     solved = least_squares(residuals, start, loss="soft_l1")
     free = max(1, len(solved.fun) - len(found) - len(start))
-    covariance = np.linalg.pinv(solved.jac.T @ solved.jac) * 2 * solved.cost / free
+    covariance = np.linalg.pinv(solved.jac.T @ solved.jac) * max(1.0, 2 * solved.cost / free)
     errors = np.sqrt(np.diag(covariance))
     return Rule(
-        coefficients=dict(zip(names, solved.x.tolist(), strict=False)),
-        errors=dict(zip(names, errors.tolist(), strict=False)),
+        parameters=dict(zip(PRIOR, solved.x.tolist(), strict=False)),
+        errors=dict(zip(PRIOR, errors.tolist(), strict=False)),
     )
 
 
@@ -197,10 +190,9 @@ def main(paths: Sequence[str]) -> None:
     found = cells(runs.read(list(paths)).to_pylist())
     rule = fit(found)
     print(cells_table(found, rule))
-    print(
-        "\nlog2 rate =", " ".join(f"{c:+.3f} ({rule.errors[name]:.3f}) {name}" for name, c in rule.coefficients.items())
-    )
-    print("with u = logit f, v = ln(D_total / 4M), s = 2^(1 - bits); standard errors in brackets\n")
+    print("\nThe rule, with standard errors:\n")
+    parameters = [(name, f"{value:.3f}", f"{rule.errors[name]:.3f}") for name, value in rule.parameters.items()]
+    print(table(["parameter", "value", "error"], parameters) + "\n")
     lines = []
     for bits in sorted({cell.bits for cell in found}):
         mine = [cell for cell in found if cell.bits == bits]

@@ -29,12 +29,7 @@ from torch import Tensor, nn
 from worker_process import become_worker
 
 from qatplan.cli.output import table
-from qatplan.training.corpus.corpus import (
-    Source,
-    batch,
-    open_corpus,
-    prepare,
-)
+from qatplan.training.corpus.corpus import Source, batch, open_corpus, prepare
 from qatplan.training.model.operations import ROTARY_BASE
 from qatplan.training.runtime import Runtime, can_compile
 from qatplan.training.segment import Quantization, SegmentConfig, Switch

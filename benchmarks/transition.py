@@ -20,13 +20,7 @@ from train import SEQUENCE, SEQUENCES, harness_loop, measure
 from qatplan.cli.output import table
 from qatplan.training.corpus.corpus import Source, open_corpus, prepare
 from qatplan.training.runtime import Runtime, can_compile
-from qatplan.training.segment import (
-    OPTIMIZERS,
-    UPDATES,
-    Quantization,
-    SegmentConfig,
-    Switch,
-)
+from qatplan.training.segment import OPTIMIZERS, UPDATES, Quantization, SegmentConfig, Switch
 from qatplan.training.shape import shape_of_width
 
 PLAIN = "adamw, learning-rate"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from qatplan.sweep.engines.environment import KEEP_MEMORY, WORKER
+from qatplan.sweeping.engines.environment import KEEP_MEMORY, WORKER
 
 
 def become_worker() -> None:

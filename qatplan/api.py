@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
 
 from qatplan.errors import UsageError
 from qatplan.results import Comparison, Design, Fit, Imported, Memory, Plan, Prediction, Runs
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
 
-    from qatplan.report.build import Report
+    from qatplan.figures.make import Made
+    from qatplan.reporting.build import Report
     from qatplan.storage.base import Location
-    from qatplan.sweep.engines.engine import Engine
-    from qatplan.sweep.estimate import Estimate
-    from qatplan.sweep.run import Outcome
+    from qatplan.sweeping.engines.engine import Engine
+    from qatplan.sweeping.estimate import Estimate
+    from qatplan.sweeping.export import Export
+    from qatplan.sweeping.run import Outcome
 
     RunsLike: TypeAlias = Runs | pa.Table | pd.DataFrame | Location | Iterable[Location]
     FitLike: TypeAlias = Fit | str | os.PathLike[str]
@@ -336,23 +338,60 @@ def plot(
     >>> figure.axes[0].get_xlabel()
     'Value relative to the estimate'
     """
+    request: dict[str, Any] = {
+        "params": _count("params", params), "tokens": _count("tokens", tokens), "bits": _widths(bits),
+        "layout": layout, "relative": relative, "training": training,
+    }  # fmt: skip
+    if isinstance(subject, Fit) or (isinstance(subject, (str, os.PathLike)) and str(subject).endswith(".json")):
+        return _fit(subject).plot(kind, None if runs is None else _runs(runs), rows=rows, **request)
     from qatplan.figures.api import draw
     from qatplan.figures.make import Request
 
-    named = isinstance(subject, (str, os.PathLike)) and str(subject).lower().endswith(".json")
-    fit = _fit(subject) if isinstance(subject, Fit) or named else None  # type: ignore[arg-type]
-    shown = runs if fit is not None else subject
-    return draw(
-        kind,
-        fitted=None if fit is None else fit.fitted,
-        path=None if fit is None else fit.path,
-        table=None if shown is None else _runs(shown).table,  # type: ignore[arg-type]
-        rows=rows,
-        request=Request(
-            params=_count("params", params), tokens=_count("tokens", tokens), bits=_widths(bits), layout=layout,
-            relative=relative, training=training,
-        ),
-    ).figure  # fmt: skip
+    return draw(kind, table=_runs(subject).table, rows=rows, request=Request(**request)).figure
+
+
+def draw_files(
+    kind: str,
+    sources: Sequence[Location],
+    runs: Sequence[Location] = (),
+    *,
+    out: Path,
+    rows: str | None = None,
+    **request: Any,
+) -> tuple[Path, Made]:
+    """A figure from files, written to `out`: among `sources` a JSON file is the fit; everything else are runs."""
+    from qatplan.figures import api
+    from qatplan.figures.make import Request
+    from qatplan.figures.style import out_path, save
+
+    target = out_path(out)
+    made = api.draw_files(kind, sources, runs, rows=rows, request=Request(**request))
+    return save(made.figure, target), made
+
+
+def export(
+    specification: str | os.PathLike[str],
+    *,
+    sweep: Location,
+    run: str,
+    out: str | os.PathLike[str],
+    device: str = "auto",
+    force: bool = False,
+) -> tuple[Export, int | None]:
+    """Write a quantized run as packed codes and scales; the bytes that the memory model predicts stand beside it."""
+    from qatplan.models.memory import estimate
+    from qatplan.sweeping.run import require_training
+    from qatplan.sweeping.specification import read as read_specification
+
+    if Path(out).exists() and not force:
+        raise UsageError(f"{out} exists; --force overwrites it.")
+    require_training()
+    from qatplan.sweeping.export import export as write
+
+    done = write(read_specification(Path(specification)), sweep, run, Path(out), device=device)
+    if done.form is None:
+        return done, None
+    return done, estimate(done.shape.architecture, form=done.form, context=1).weights_bytes
 
 
 def report(
@@ -375,9 +414,9 @@ def report(
     Without `runs` those that the fit names are shown; without budgets the plan is for the setting that was measured
     most closely. Only a page of ours is replaced, unless `force`.
     """
-    from qatplan.report.build import check_target, page
-    from qatplan.report.material import gather
-    from qatplan.report.question import Question
+    from qatplan.reporting.build import check_target, page
+    from qatplan.reporting.material import gather
+    from qatplan.reporting.question import Question
 
     target = Path(out)
     check_target(target, force=force)
@@ -420,13 +459,13 @@ def sweep(
     With `dry_run` nothing is trained, and the answer is what the sweep would take. `stacked` is how many segments a
     worker trains at once. Progress goes to `console` (stderr unless given), events to `json_lines` and `tensorboard`.
     """
-    from qatplan.sweep import run
-    from qatplan.sweep.specification import read as read_specification
+    from qatplan.sweeping import run
+    from qatplan.sweeping.specification import read as read_specification
 
     plan = read_specification(Path(specification))
     if dry_run:
         run.require_training()
-        from qatplan.sweep.estimate import estimate
+        from qatplan.sweeping.estimate import estimate
 
         return estimate(plan, device=device, workers=workers)
     if out is None:
@@ -450,10 +489,10 @@ def _engine(
 ) -> Callable[[int | None], Engine]:
     """What makes the engine of a number of workers."""
     if name == "ray":
-        from qatplan.sweep.engines.ray import RayEngine
+        from qatplan.sweeping.engines.ray import RayEngine
 
         return partial(RayEngine, address=address, gpu_share=gpu_share, stacked=stacked)
-    from qatplan.sweep.engines.local import LocalEngine
+    from qatplan.sweeping.engines.local import LocalEngine
 
     for option, value in (("--address", address), ("--gpu-share", gpu_share)):
         if value is not None:

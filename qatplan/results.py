@@ -159,11 +159,17 @@ class Fit(Result):
         """Write the JSON file, whole or not at all."""
         self.fitted.write(Path(path))
 
-    def plot(self, kind: str, runs: Any = None, **options: Any) -> Figure:
-        """A figure of the fit; see `qatplan.plot`."""
-        from qatplan.api import plot
+    def plot(self, kind: str, runs: Runs | None = None, *, rows: str | None = None, **request: Any) -> Figure:
+        """A figure of the fit, beside `runs` or those that it names; `qatplan.plot` describes kinds and options.
 
-        return plot(kind, self, runs, **options)
+        Counts in `request` are numbers here.
+        """
+        from qatplan.figures.api import draw
+        from qatplan.figures.make import Request
+
+        table = None if runs is None else runs.table
+        asked = Request(**request)
+        return draw(kind, fitted=self.fitted, path=self.path, table=table, rows=rows, request=asked).figure
 
     def __repr__(self) -> str:
         from qatplan.wording.fit import short_sections

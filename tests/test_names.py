@@ -9,6 +9,6 @@ import qatplan as qp
 
 
 def test_a_folder_does_not_hide_the_function_of_its_name() -> None:
-    for name in ("qatplan.report.build", "qatplan.sweep.plan"):
+    for name in ("qatplan.reporting.build", "qatplan.sweeping.plan"):
         importlib.import_module(name)
     assert all(inspect.isfunction(getattr(qp, name)) for name in qp.__all__)

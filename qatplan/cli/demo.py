@@ -49,7 +49,7 @@ def demo(
 
     Example: qatplan demo --out qatplan-demo
     """
-    from qatplan.sweep.run import require_training
+    from qatplan.sweeping.run import require_training
 
     require_training()
     if out.exists() and not out.is_dir():

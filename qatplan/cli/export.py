@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from qatplan.cli.options import Force, Json, location_parser
 from qatplan.cli.output import emit
 from qatplan.cli.sweep import Device, DeviceOption
-from qatplan.errors import UsageError
 from qatplan.units import format_bytes
-
-if TYPE_CHECKING:
-    from qatplan.sweep.export import Export
 
 
 def export(
@@ -32,25 +28,12 @@ def export(
 
     Example: qatplan export sweep.toml --sweep sweep --run 3f2a --out model.safetensors
     """
-    from qatplan.sweep import specification as specifications
-    from qatplan.sweep.run import require_training
+    from qatplan import api
 
-    if out.exists() and not force:
-        raise UsageError(f"{out} exists; --force overwrites it.")
-    require_training()
-    from qatplan.sweep.export import export as write
-
-    done = write(specifications.read(specification), sweep, run, out, device=device.value)
-    predicted = _predicted_bytes(done)
+    done, predicted = api.export(specification, sweep=sweep, run=run, out=out, device=device.value, force=force)
     planned = "" if predicted is None else f"; planning predicts {predicted:,} for {done.form}"
     text = (
         f"Run {done.run_id} is in {done.path}: {format_bytes(done.bytes)} ({done.bytes:,} bytes{planned}).\n"
         f"Its loss is {done.loss:.6f} nats per token, that of the fake-quantized model {done.recorded_loss:.6f}."
     )
     emit({**vars(done), "shape": vars(done.shape), "predicted_bytes": predicted}, text, as_json)
-
-
-def _predicted_bytes(done: Export) -> int | None:
-    from qatplan.models.memory import estimate
-
-    return None if done.form is None else estimate(done.shape.architecture, form=done.form, context=1).weights_bytes

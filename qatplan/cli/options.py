@@ -92,8 +92,7 @@ Memory = Annotated[
     typer.Option("--memory", parser=bytes_parser, metavar="BYTES", help="Memory that may be used, e.g. 4GiB."),
 ]
 BitWidths = Annotated[
-    Any,
-    typer.Option("--bits", parser=bits_parser, metavar="B,B,...", help="Bit widths to consider, e.g. 2,3,4,8."),
+    Any, typer.Option("--bits", parser=bits_parser, metavar="B,B,...", help="Bit widths to consider, e.g. 2,3,4,8.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output file if it exists.")]
 Details = Annotated[bool, typer.Option("--details", help="Print everything that is known, not the main things alone.")]

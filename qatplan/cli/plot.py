@@ -8,14 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from qatplan.cli.options import (
-    BitWidths,
-    Json,
-    Params,
-    Rows,
-    Tokens,
-    location_parser,
-)
+from qatplan.cli.options import BitWidths, Json, Params, Rows, Tokens, location_parser
 from qatplan.cli.output import emit, note
 
 
@@ -78,17 +71,13 @@ def plot(
 
     Example: qatplan plot loss-curves data/sweep --out loss-curves.svg
     """
-    from qatplan.figures.api import draw_files
-    from qatplan.figures.make import Request
-    from qatplan.figures.style import out_path, save
+    from qatplan.api import draw_files
 
-    target = out_path(out)
-    request = Request(
-        params=params, tokens=tokens, bits=bits, layout=layout.value, relative=relative, training=training
-    )
-    made = draw_files(kind, sources, runs or [], rows=rows, request=request)
+    written, made = draw_files(
+        kind, sources, runs or [], out=out, rows=rows, params=params, tokens=tokens, bits=bits, layout=layout.value,
+        relative=relative, training=training,
+    )  # fmt: skip
     for remark in made.remarks:
         note(remark)
-    written = str(save(made.figure, target))
-    shown = {"kind": kind, "out": written, "title": made.title, "notes": made.notes, "series": made.series}
+    shown = {"kind": kind, "out": str(written), "title": made.title, "notes": made.notes, "series": made.series}
     emit(shown, "\n".join([f"wrote {written}", made.title, *made.notes]), as_json)

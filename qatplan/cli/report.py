@@ -7,17 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from qatplan.cli.options import (
-    BitWidths,
-    FitPath,
-    Force,
-    Json,
-    Memory,
-    Params,
-    Tokens,
-    count_parser,
-    location_parser,
-)
+from qatplan.cli.options import BitWidths, FitPath, Force, Json, Memory, Params, Tokens, count_parser, location_parser
 from qatplan.cli.output import emit, note
 
 

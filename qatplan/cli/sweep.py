@@ -19,8 +19,8 @@ from qatplan.errors import SweepIncomplete, UsageError
 
 if TYPE_CHECKING:
     from qatplan.storage.base import Location
-    from qatplan.sweep.estimate import Estimate
-    from qatplan.sweep.run import Outcome
+    from qatplan.sweeping.estimate import Estimate
+    from qatplan.sweeping.run import Outcome
 
 ENDED_INCOMPLETE = ("incomplete", "interrupted", "stopped")
 """States of a sweep that nobody is working on and that has runs to make."""
@@ -143,7 +143,7 @@ def sweep(
 
 
 def _status(folder: Location, as_json: bool) -> None:
-    from qatplan.sweep.progress.status_file import read
+    from qatplan.sweeping.progress.status_file import read
     from qatplan.wording.sweep import status_sections
 
     found = read(folder)

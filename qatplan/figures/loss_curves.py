@@ -9,21 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qatplan.errors import DataError
-from qatplan.figures.measured import (
-    POST_TRAINING,
-    Run,
-    best,
-    control_loss,
-    group,
-    same_budgets,
-)
+from qatplan.figures.measured import POST_TRAINING, Run, best, control_loss, group, same_budgets
 from qatplan.laws.inputs import Inputs
-from qatplan.laws.predictor import (
-    Band,
-    FittedCurve,
-    Predictor,
-    fitted_curve,
-)
+from qatplan.laws.predictor import Band, FittedCurve, Predictor, fitted_curve
 from qatplan.runs.schema import CONTROL_BITS
 
 

@@ -60,11 +60,7 @@ def score(rows: Rows, mask: NDArray[np.bool_], refit: Refit, name: str, n: float
     predicted = law.predict(test.x)
     known = np.isfinite(predicted)
     made = Score(
-        n=n,
-        kind=name,
-        rows=int(known.sum()),
-        fitted_rows=int((~mask).sum()),
-        not_predictable=int((~known).sum()),
+        n=n, kind=name, rows=int(known.sum()), fitted_rows=int((~mask).sum()), not_predictable=int((~known).sum())
     )
     if not known.any():
         return made

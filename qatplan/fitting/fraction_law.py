@@ -29,12 +29,7 @@ _LOW, _HIGH = 0.05, 200.0
 
 
 def fit_fraction(
-    table: Any,
-    options: FitOptions,
-    *,
-    loss_law: bool = True,
-    sources: Sequence[str] = (),
-    command: str | None = None,
+    table: Any, options: FitOptions, *, loss_law: bool = True, sources: Sequence[str] = (), command: str | None = None
 ) -> FittedLaw:
     """Fit `a` of f = exp(-a / ln S_total) to the measured optima of loss-against-fraction curves.
 

@@ -132,13 +132,7 @@ def _rows(table: Any, kind: type[Law], options: FitOptions) -> tuple[Rows, dict[
 
     def rows_with(fix: Mapping[str, float]) -> Rows:
         return select(
-            table,
-            kind.name,
-            shape=kind,
-            expression=options.rows,
-            n=options.n,
-            keep_tuning=options.keep_tuning,
-            fix=fix,
+            table, kind.name, shape=kind, expression=options.rows, n=options.n, keep_tuning=options.keep_tuning, fix=fix
         )
 
     chosen = rows_with(fixed)

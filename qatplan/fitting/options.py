@@ -35,7 +35,7 @@ class FitOptions:
     keep_tuning: bool = False
     """Fit all learning rates tried at a point, not the best alone."""
     fix: Mapping[str, float] = field(default_factory=dict)
-    """Parameters held at natural values; an amplitude at 0 removes its term. With the fraction law: parameters of the
+    """Parameters fixed at natural values; an amplitude at 0 removes its term. With the fraction law: parameters of the
     loss law that is fitted beside it."""
     restrict: bool = False
     """Leave out terms that no row supports."""

@@ -97,7 +97,7 @@ def select(
     of other schedules than the law is about, rows of other post-training methods than rounding to nearest and rows of
     bfloat16 beside float32 (unless `expression` chooses rows), runs whose learning rate or other tuned hyperparameter
     was beaten at the same point (unless `keep_tuning`), and rows outside the law's domain.
-    `fix` holds parameters, which can widen the domain. Raises DataError where nothing is left.
+    `fix` fixes parameters, which can widen the domain. Raises DataError where nothing is left.
     """
     if n not in ("total", "nonembedding"):
         raise UsageError(f"n is {n!r}; allowed are total and nonembedding")
@@ -166,7 +166,7 @@ def select(
 
 
 def _shaped(shape: type[Law], x: Inputs, fix: Mapping[str, float]) -> Law:
-    """The law's shape for these points; a parameter held at 0 can widen its domain."""
+    """The law's shape for these points; a parameter fixed at 0 can widen its domain."""
     law = shape.for_inputs(x)
     known = law.params()
     return law.replace({name: value for name, value in fix.items() if name in known})

@@ -37,10 +37,7 @@ def base_derived(values: Mapping[str, float]) -> dict[str, float]:
     total = alpha + beta
     if not total > 0:
         return {}
-    return {
-        "compute_exponent_n": beta / total,
-        "compute_exponent_d": alpha / total,
-    }
+    return {"compute_exponent_n": beta / total, "compute_exponent_d": alpha / total}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -134,10 +134,7 @@ class FittedLaw:
         )
 
     def predict_interval(
-        self,
-        x: Inputs,
-        level: float = 0.95,
-        kind: Literal["confidence", "prediction"] = "confidence",
+        self, x: Inputs, level: float = 0.95, kind: Literal["confidence", "prediction"] = "confidence"
     ) -> tuple[Floats, Floats]:
         """(low, high) per point: of the mean loss (`confidence`) or of one new run's loss (`prediction`).
 

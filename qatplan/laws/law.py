@@ -155,18 +155,6 @@ class Law(ABC):
         return self.replace(natural(self.parameters(), np.asarray(vector, dtype=np.float64)))
 
 
-def to_coordinate(parameter: Parameter, values: Mapping[str, float]) -> float:
-    """One parameter's fitting coordinate."""
-    value = values[parameter.name]
-    if parameter.coordinate == "log":
-        return float(np.log(value))
-    if parameter.coordinate == "inverse":
-        return 1.0 / value if value else np.inf
-    if parameter.coordinate == "factor":
-        return float(-values[parameter.exponent] * np.log(value))
-    return value
-
-
 def coordinates(parameters: Sequence[Parameter], values: Floats) -> Floats:
     """(draws, parameters) fitting coordinates of natural values (draws, parameters)."""
     theta = np.array(values, dtype=np.float64)

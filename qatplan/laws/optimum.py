@@ -39,12 +39,7 @@ class Optimum:
 
 
 def optimal_fraction(
-    law: Law,
-    *,
-    n: ArrayLike,
-    d_total: ArrayLike,
-    bits: ArrayLike,
-    draws: Floats | None = None,
+    law: Law, *, n: ArrayLike, d_total: ArrayLike, bits: ArrayLike, draws: Floats | None = None
 ) -> Optimum:
     """The fraction of lowest loss for N parameters, D_total tokens and a bit width (broadcast together).
 

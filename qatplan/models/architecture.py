@@ -13,18 +13,7 @@ from typing import Literal
 from qatplan.errors import UsageError
 
 TensorKind = Literal[
-    "embedding",
-    "head",
-    "query",
-    "key",
-    "value",
-    "attention-output",
-    "gate",
-    "up",
-    "down",
-    "router",
-    "norm",
-    "bias",
+    "embedding", "head", "query", "key", "value", "attention-output", "gate", "up", "down", "router", "norm", "bias"
 ]
 
 MATRIX_KINDS: frozenset[str] = frozenset({"query", "key", "value", "attention-output", "gate", "up", "down"})

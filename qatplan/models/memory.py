@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from qatplan.errors import UsageError
-from qatplan.models.formats import (
-    BLOCKS,
-    NAMED,
-    Uniform,
-    parse_uniform,
-)
+from qatplan.models.formats import BLOCKS, NAMED, Uniform, parse_uniform
 from qatplan.models.layout import Layout, of_architecture
 
 if TYPE_CHECKING:
@@ -114,12 +109,7 @@ def kv_bits(name: str) -> float:
 
 
 def estimate(
-    model: Architecture | Layout,
-    *,
-    form: str | Uniform,
-    context: int = 8192,
-    batch: int = 1,
-    kv_format: str = "f16",
+    model: Architecture | Layout, *, form: str | Uniform, context: int = 8192, batch: int = 1, kv_format: str = "f16"
 ) -> Memory:
     """Memory of a model: weights in format `form`, KV cache for `batch` sequences of `context` tokens, workspace.
 

@@ -55,11 +55,7 @@ class MixedWidths:
         return self.calibration_tokens
 
 
-RECIPES: dict[str, AdaRound | MixedWidths | None] = {
-    "rtn": None,
-    "adaround": AdaRound(),
-    "importance": MixedWidths(),
-}
+RECIPES: dict[str, AdaRound | MixedWidths | None] = {"rtn": None, "adaround": AdaRound(), "importance": MixedWidths()}
 POST_TRAINING = tuple(RECIPES)
 
 

@@ -67,17 +67,17 @@ def verdict(compared: Comparison, numbers: Numbers = TEXT) -> list[str]:
         return []
     best, simpler, by_bic = found.best, found.simpler, found.by_bic
     error = numbers.percent(found.best.mape)
-    said = [f"{best.law} predicts the {compared.held_out} held-out rows best ({error} mean error)"]
+    sentences = [f"{best.law} predicts the {compared.held_out} held-out rows best ({error} mean error)"]
     if simpler is not None:
-        said.append(
+        sentences.append(
             f"{simpler.law} is within 15 % of that with {simpler.parameters} instead of {best.parameters} parameters, "
             "so the extra ones buy little here"
         )
     if by_bic.law != best.law:
-        said.append(
+        sentences.append(
             f"BIC prefers {by_bic.law}; where both disagree, the held-out error is the better guide to larger runs"
         )
-    return said
+    return sentences
 
 
 def note(entry: Entry) -> str:

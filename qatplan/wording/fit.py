@@ -111,15 +111,16 @@ def _trust(fitted: FittedLaw, numbers: Numbers, *, details: bool) -> list[str]:
             made.append(f"{b.draws} {b.kind} draws of {b.clusters} clusters, {b.unfinished} unfinished")
     verdict = "fails" if _failed(fitted) else "holds"
     why = fitted.status.message if _failed(fitted) or details else ""
-    said = [f"Certificate {verdict}" + "".join(f"; {part}" for part in (why, *made) if part) + "."]
+    sentences = [f"Certificate {verdict}" + "".join(f"; {part}" for part in (why, *made) if part) + "."]
     if math.isfinite(fitted.noise):
         known = "" if fitted.seed_noise is None else f"; between seeds: {numbers.percent(fitted.seed_noise)}"
-        said.append(f"Residual standard deviation: {numbers.percent(fitted.noise)} of the {_quantity(fitted)}{known}.")
+        noise = numbers.percent(fitted.noise)
+        sentences.append(f"Residual standard deviation: {noise} of the {_quantity(fitted)}{known}.")
     if fitted.holdout is not None:
-        said.append(held_out(fitted.holdout, numbers, details=details))
+        sentences.append(held_out(fitted.holdout, numbers, details=details))
     if isinstance(fitted.diagnostics, FractionDiagnostics):
-        said += fraction_errors(fitted.diagnostics, numbers)
-    return said
+        sentences += fraction_errors(fitted.diagnostics, numbers)
+    return sentences
 
 
 def _quantity(fitted: FittedLaw) -> str:
@@ -142,7 +143,7 @@ def held_out(score: Score, numbers: Numbers = TEXT, *, details: bool = False) ->
 def fraction_errors(found: FractionDiagnostics, numbers: Numbers = TEXT) -> list[str]:
     """How far the fraction law lies from the measured optima, beside the published law and the loss law."""
     low, high = found.published_mae
-    said = [
+    sentences = [
         f"{found.measured_optima} curves of loss against the fraction have a minimum inside, "
         f"{found.without_inner_minimum} have not. Mean absolute error on the fraction: {found.mae:.3f}, of the "
         f"published a = {numbers.plain(found.published_a, 5)} {found.mae_published_law:.3f} (on its own runs "
@@ -151,8 +152,8 @@ def fraction_errors(found: FractionDiagnostics, numbers: Numbers = TEXT) -> list
     if (other := found.loss_law) is not None:
         a = "no a can be fitted to them" if math.isnan(other.a) else f"a = {numbers.plain(other.a, 3)}"
         failed = "" if other.status == Status.GOOD else f" ({other.status}: not to be relied upon)"
-        said.append(f"Optima of the loss law fitted to the same rows{failed}: {a}, error {other.mae:.3f}.")
-    return said
+        sentences.append(f"Optima of the loss law fitted to the same rows{failed}: {a}, error {other.mae:.3f}.")
+    return sentences
 
 
 def _flags(fitted: FittedLaw, room: int) -> Section:

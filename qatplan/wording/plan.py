@@ -332,10 +332,8 @@ def changes(advice: Recommendation, *, fit_flags: bool = True) -> Section:
     )
 
 
-def distance_sentences(distance: Extrapolation | None) -> list[str]:
+def distance_sentences(distance: Extrapolation) -> list[str]:
     """How far outside the fitted ranges a point lies, and whether that is too far."""
-    if distance is None:
-        return []
     lines = [sentence(text) for text in distance.sentences]
     if distance.beyond:
         lines.append(

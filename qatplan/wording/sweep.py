@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qatplan.storage.base import join
-from qatplan.sweep.progress.state import KINDS, Snapshot
-from qatplan.sweep.progress.status_file import Status
-from qatplan.sweep.progress.terminal import duration, rate, trouble_line
+from qatplan.sweeping.progress.state import KINDS, Snapshot
+from qatplan.sweeping.progress.status_file import Status
+from qatplan.sweeping.progress.terminal import duration, rate, trouble_line
 from qatplan.units import format_count, format_duration
 from qatplan.wording.sections import Section, Table, bullets, section
 
 if TYPE_CHECKING:  # it brings torch
-    from qatplan.sweep.estimate import Estimate
-    from qatplan.sweep.run import Outcome
+    from qatplan.sweeping.estimate import Estimate
+    from qatplan.sweeping.run import Outcome
 
 _MEANING = {
     "running": "running",

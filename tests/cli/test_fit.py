@@ -10,13 +10,7 @@ import pytest
 
 from qatplan import runs
 from qatplan.cli.app import main
-from qatplan.laws import (
-    NAMES,
-    Chinchilla,
-    FittedLaw,
-    Inputs,
-    QatLoss,
-)
+from qatplan.laws import NAMES, Chinchilla, FittedLaw, Inputs, QatLoss
 
 TRUTH = Chinchilla.published()
 

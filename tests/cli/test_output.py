@@ -13,12 +13,7 @@ import pytest
 import typer
 
 from qatplan.cli import options
-from qatplan.cli.output import (
-    emit,
-    note,
-    plain,
-    table,
-)
+from qatplan.cli.output import emit, note, plain, table
 
 
 class Colour(enum.Enum):

@@ -114,6 +114,7 @@ def test_every_option_reaches_the_plan(fit: str, capsys: pytest.CaptureFixture[s
         (["FIT", "--params", "8B", "--memory", "1GiB", "--tokens", "1T"], "memory binds at 2 bits"),
         (["FIT", "--law", "chinchilla", "--params", "1B", "--tokens", "1B"], "holds law qat-loss"),
         (["--params", "1B", "--tokens", "1B"], "give a fit"),
+        (["FIT", "--params", "1B", "--tokens", "1B", "--export-out", "x"], "--export-out needs --export"),
         (["--law", "qat-loss", "--params", "1B", "--tokens", "1B"], "needs a fit"),
         (["--law", "magic", "--params", "1B", "--tokens", "1B"], "magic"),
         (["--law", "qat-fraction", "--params", "1B", "--tokens", "1B", "--bits", "8"], "S_total > 1"),

@@ -15,7 +15,7 @@ from refresh import Block, blocks, pages, replay
 from surroundings import ROOT
 
 from qatplan.cli.app import app
-from qatplan.sweep.specification import Grid, Training
+from qatplan.sweeping.specification import Grid, Training
 from qatplan.training.corpus.corpus import Source
 
 COMMANDS: dict[str, Any] = cast(Any, typer.main.get_command(app)).commands
@@ -37,10 +37,7 @@ EXPECTED = [
     ("docs/explanation/transition-rate.md", "it trains for minutes"),
     ("docs/how-to/cluster.md", "it trains, and needs a cluster"),
     ("docs/how-to/cluster.md", "it needs Slurm"),
-    (
-        "docs/how-to/given-checkpoint.md",
-        "a model of this size needs a fit of your own",
-    ),
+    ("docs/how-to/given-checkpoint.md", "a model of this size needs a fit of your own"),
     ("docs/how-to/own-law.md", "it names a law that you have yet to write"),
     ("docs/how-to/own-runs.md", "six rows are too few for a law"),
     ("docs/tutorial.md", "it installs packages"),

@@ -14,7 +14,7 @@ from refresh import pages
 from surroundings import ROOT
 
 import qatplan
-from qatplan.sweep.specification import Grid, Training
+from qatplan.sweeping.specification import Grid, Training
 from qatplan.training.corpus.corpus import Source
 
 DOCS = ROOT / "docs"

@@ -10,12 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from qatplan.figures.axes import (
-    FractionScale,
-    log_axis,
-    nice_log_ticks,
-    padded_log,
-)
+from qatplan.figures.axes import FractionScale, log_axis, nice_log_ticks, padded_log
 from qatplan.units import format_count
 
 

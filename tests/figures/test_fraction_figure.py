@@ -7,11 +7,7 @@ import pytest
 from support.figure_sweeps import TRUTH
 
 from qatplan.errors import DataError
-from qatplan.figures.fraction import (
-    apart,
-    draw,
-    fraction_figure,
-)
+from qatplan.figures.fraction import apart, draw, fraction_figure
 from qatplan.figures.style import render
 from qatplan.fitting.curves import MeasuredOptimum
 from qatplan.laws.optimum import optimal_fraction

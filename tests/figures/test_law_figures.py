@@ -10,13 +10,7 @@ from support.figure_sweeps import TRUTH, simulated_rows
 
 from qatplan import runs
 from qatplan.errors import DataError, UsageError
-from qatplan.figures import (
-    contours,
-    frontier,
-    parameters,
-    residuals,
-    training_curves,
-)
+from qatplan.figures import contours, frontier, parameters, residuals, training_curves
 from qatplan.figures.measured import Run, runs_of
 from qatplan.figures.style import render
 from qatplan.laws.chinchilla import Chinchilla

@@ -13,16 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from qatplan.errors import UsageError
-from qatplan.figures.style import (
-    applied,
-    bits_look,
-    bits_name,
-    ordered_looks,
-    out_path,
-    panel_grid,
-    render,
-    save,
-)
+from qatplan.figures.style import applied, bits_look, bits_name, ordered_looks, out_path, panel_grid, render, save
 
 WIDTHS = (1.0, 1.58, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0)
 

@@ -11,7 +11,8 @@ from qatplan.errors import DataError, UsageError
 from qatplan.fitting.api import fit
 from qatplan.fitting.options import FitOptions
 from qatplan.fitting.rows import select
-from qatplan.laws import Chinchilla, Inputs, QatLoss, Status
+from qatplan.fitting.support import axis_of, rank_deficient
+from qatplan.laws import Chinchilla, Inputs, Ouyang, Precision, QatFraction, QatLoss, Status
 from qatplan.laws.fit_parts import LeftOut
 
 
@@ -249,3 +250,24 @@ def test_a_delta_far_below_the_scatter_is_flagged() -> None:
     x = chinchilla_points(100)
     fitted = fit(table(x, observed(TRUE_CHINCHILLA, x, 0.05)), FitOptions(law="chinchilla", huber=1e-4))
     assert any("huber delta 0.0001" in f for f in fitted.flags)
+
+
+def test_what_an_exponent_belongs_to() -> None:
+    ouyang = Ouyang.published()
+    assert [axis_of(ouyang, name) for name in ("a", "b", "g", "k")] == ["model size", "tokens", "bits", "rows"]
+    assert axis_of(QatFraction(), "a") == "tokens per parameter byte"
+    assert axis_of(Chinchilla.published(), "alpha_4") == "model size"
+
+
+def test_one_bit_width_cannot_show_how_many_bits_are_worth() -> None:
+    rounded = np.where(np.arange(60) % 2, 4.0, np.nan)
+    x = Inputs.of(n=np.tile([1e8, 3e8, 1e9], 20), d_total=np.geomspace(1e9, 1e12, 60), bits=rounded, fraction=0.0)
+    y = Precision.published().predict(x)
+    with pytest.raises(DataError, match="the same bits, which says nothing about gamma_post; fix it"):
+        fit(table(x, y), FitOptions(law="precision", restrict=True))
+
+
+def test_a_coordinate_that_no_row_sees_is_named() -> None:
+    assert rank_deficient(["a", "b"], np.diag([1.0, 0.0])) == ["b"]
+    assert rank_deficient(["a", "b"], np.ones((2, 2))) == ["a", "b"]
+    assert rank_deficient(["a", "b"], np.eye(2)) == []

@@ -201,3 +201,15 @@ def test_impossible_shapes_are_refused() -> None:
     for change in ({"layers": 0}, {"experts_active": 2}, {"local_layers": 3}, {"local_layers": 1}, {"width": 1.5}):
         with pytest.raises(UsageError):
             Architecture(**{**fields, **change})
+
+
+def test_a_configuration_says_biases_and_windows() -> None:
+    config = {
+        "model_type": "mistral", "num_hidden_layers": 4, "hidden_size": 64, "num_attention_heads": 4,
+        "intermediate_size": 128, "vocab_size": 256, "attention_bias": True, "sliding_window": 32,
+    }  # fmt: skip
+    shape = from_config(config, name="m")
+    assert shape.attention_bias == "all"
+    assert (shape.local_layers, shape.window) == (4, 32)
+    gemma = from_config({**config, "model_type": "gemma2", "attention_bias": False}, name="g")
+    assert gemma.local_layers == 2

@@ -3,13 +3,7 @@
 import pytest
 
 from qatplan.errors import UsageError
-from qatplan.models.costs import (
-    DEVICES,
-    Rates,
-    cost,
-    device,
-    flops_per_token,
-)
+from qatplan.models.costs import DEVICES, Rates, cost, device, flops_per_token, training_flops_per_token
 from qatplan.models.layout import infer, of_architecture
 from qatplan.models.presets import preset
 
@@ -72,3 +66,18 @@ def test_unknown_device() -> None:
         device("tpu-v9")
     with pytest.raises(UsageError, match="sequence"):
         flops_per_token(infer(1e9), sequence=0)
+
+
+def test_the_formula_by_numbers_is_that_of_a_model() -> None:
+    """6 per weight, and 12 per head channel and position seen: half the sequence, or half the window and then all."""
+    matrices, attention = training_flops_per_token(1e6, attention_width=64.0, sequence=101)
+    assert matrices == 6e6
+    assert attention == pytest.approx(12 * 64 * 51)
+    local = training_flops_per_token(1e6, attention_width_local=64.0, window=10.0, sequence=100)[1]
+    assert local == pytest.approx(12 * 64 * sum(min(i, 10) for i in range(1, 101)) / 100)
+    layout = of_architecture(preset("gemma-3-1b"))
+    numbers = training_flops_per_token(
+        layout.active_matrix_weights, attention_width=layout.attention_width, window=layout.window,
+        attention_width_local=layout.attention_width_local, sequence=4096,
+    )  # fmt: skip
+    assert numbers == flops_per_token(layout, sequence=4096)

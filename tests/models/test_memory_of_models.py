@@ -8,13 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qatplan.errors import UsageError
-from qatplan.models.formats import (
-    BLOCKS,
-    NAMED,
-    own,
-    parse_uniform,
-)
-from qatplan.models.gguf import NAMES
+from qatplan.models.architecture import Architecture
+from qatplan.models.formats import BLOCKS, NAMED, own, parse_uniform
+from qatplan.models.gguf import NAMES, assign
 from qatplan.models.layout import infer, of_architecture
 from qatplan.models.memory import estimate, kv_bits, total_bytes
 from qatplan.models.presets import PRESETS, preset
@@ -162,3 +158,44 @@ def test_impossible_settings_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         estimate(preset("llama-3.2-1b"), form="Q4_0", **change)
     assert kv_bits("F16") == 16
+
+
+MIXTRAL = Architecture(
+    name="mixtral", layers=32, width=4096, heads=32, kv_heads=8, head_size=128, feed_forward=14336, vocabulary=32000,
+    tied=False, experts=8, experts_active=2,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "key", "output"), [("Q4_K_M", "Q8_0", "Q5_K"), ("IQ2_XXS", "Q4_K", "Q5_K")])
+def test_eight_experts_share_attention_that_is_kept_finer(name: str, key: str, output: str) -> None:
+    """llama_tensor_get_type: where 8 experts share an attention layer, its tensors hardly count and get more bits."""
+    types = {tensor.kind: block.name for tensor, block in assign(MIXTRAL, name) if tensor.layer == 0}
+    assert types["key"] == key
+    assert types["attention-output"] == output
+
+
+def test_a_width_that_no_block_divides_is_kept_in_f16() -> None:
+    odd = Architecture(
+        name="odd", layers=1, width=48, heads=3, kv_heads=3, head_size=16, feed_forward=80, vocabulary=256, tied=True
+    )
+    types = {tensor.kind: block.name for tensor, block in assign(odd, "Q4_K_M")}
+    assert types["gate"] == "F16"
+    with pytest.raises(UsageError, match="blocks of 32 weights"):
+        BLOCKS["Q4_0"].bytes_of(1, 48)
+    with pytest.raises(UsageError, match="is not one of llama"):
+        next(assign(odd, "Q9"))
+
+
+def test_the_largest_llama_has_finer_values() -> None:
+    """llama.cpp calls 80 layers with grouped queries its 70B type: Q5_K where Q3_K or Q4_K would be."""
+    llama = preset("llama-3.1-70b")
+    assert {block.name for tensor, block in assign(llama, "Q3_K_M") if tensor.kind == "value"} == {"Q5_K"}
+
+
+def test_exported_files_and_embedding_bits() -> None:
+    form = parse_uniform("int4:f")
+    assert form is not None
+    assert form.scale_bits == 32
+    assert form.header[0] > 0
+    with pytest.raises(UsageError, match="embedding bits is 40"):
+        own(4.0, table_bits=40.0)

@@ -12,13 +12,7 @@ INVENTED = {
     "E": 1.7, "A": 400.0, "alpha": 0.34, "C": 1000.0, "beta": 0.36, "theta": 0.5, "kappa": 1.2, "phi": 2.0, "chi": 0.8,
     "psi": 0.1, "omega": 0.4, "lam": 0.8, "mu": 0.3, "nu": 0.05, "xi": 0.4, "rho": 0.1,
 }  # fmt: skip
-RANGES = {
-    "n": (1e8, 2e9),
-    "d_total": (1e9, 1e12),
-    "bits": (1.0, 8.0),
-    "fraction": (0.01, 0.99),
-    "s_total": (5.0, 1e5),
-}
+RANGES = {"n": (1e8, 2e9), "d_total": (1e9, 1e12), "bits": (1.0, 8.0), "fraction": (0.01, 0.99), "s_total": (5.0, 1e5)}
 
 
 @pytest.fixture

@@ -215,3 +215,48 @@ def test_bad_problems_are_refused_in_one_sentence(fields: dict[str, object], wor
     with pytest.raises(UsageError, match=words) as caught:
         problem(**{"bits": (4.0,), **fields})
     assert "\n" not in str(caught.value)
+
+
+def test_target_loss_with_a_given_split_or_a_tight_token_budget(law: QatLoss) -> None:
+    objective = Objective(law=law)
+    fixed = solve(objective, problem(bits=(3.0,), target_loss=2.3, fraction=0.2), 3.0)
+    free = solve(objective, problem(bits=(3.0,), target_loss=2.3), 3.0)
+    assert fixed.loss == pytest.approx(2.3, abs=1e-9)
+    assert fixed.fraction == pytest.approx(0.2)
+    assert fixed.flops > free.flops
+    split = solve(objective, problem(bits=(3.0,), target_loss=2.3, fraction=0.2, params=free.layout.parameters), 3.0)
+    assert float(objective.loss(split.n, split.tokens, 3.0, 0.2)[0]) == pytest.approx(2.3, abs=1e-9)
+    # Slower QAT tokens are traded against the split while the size is searched for, too.
+    hours = problem(bits=(3.0,), memory=2e9, gpu_hours=200.0, qat_slowdown=1.5)
+    best = solve(objective, hours, 3.0)
+    for factor in (0.8, 0.95):
+        other = solve(objective, problem(hours, memory=None, params=best.layout.parameters * factor), 3.0)
+        assert other.loss >= best.loss - 1e-12
+
+
+def test_a_target_that_the_smallest_model_reaches_takes_the_smallest(law: QatLoss) -> None:
+    objective = Objective(law=law)
+    asked = problem(bits=(3.0,), target_loss=1e9)
+    assert solve(objective, asked, 3.0).layout.parameters == pytest.approx(asked.params_range(3.0)[0])
+
+
+def test_sizes_begin_where_a_vocabulary_leaves_room_and_end_at_any_memory() -> None:
+    asked = problem(bits=(4.0,), memory=1e9, tokens=1e10, vocabulary=128_256)
+    low, high = asked.params_range(4.0)
+    assert low > 5e3
+    assert asked.layout_of(low).layers >= 0.5
+    with pytest.raises(UsageError, match="no room for layers"):
+        asked.layout_of(low * 0.99)
+    assert asked.memory_of(asked.layout_of(high), 4.0) <= 1e9
+    assert problem(bits=(4.0,), memory=1e18, tokens=1e10).largest_params(4.0) == 1e15
+
+
+def test_a_continuation_needs_a_split_and_a_bound(law: QatLoss) -> None:
+    from qatplan.laws import Inputs, get
+
+    scratch = get("precision").for_inputs(Inputs.of(n=1e8, d_total=1e10, fraction=1.0, bits=4.0))
+    given = problem(bits=(4.0,), params=1e9, fp_tokens=1e11)
+    with pytest.raises(UsageError, match="knows no full-precision phase"):
+        solve(Objective(law=scratch), problem(given, tokens=1e10), 4.0)
+    with pytest.raises(UsageError, match="out of reach at 4 bits: no number of QAT tokens"):
+        solve(Objective(law=law), problem(given, target_loss=1.0), 4.0)

@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 
 from qatplan.errors import UsageError
-from qatplan.laws import (
-    FittedLaw,
-    Inputs,
-    QatFraction,
-    QatLoss,
-)
+from qatplan.laws import FittedLaw, Inputs, QatFraction, QatLoss
 from qatplan.planning.fraction_only import advise
 from qatplan.planning.prediction import predict
 from qatplan.planning.trust import PlanStatus

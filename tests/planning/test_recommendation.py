@@ -11,16 +11,7 @@ from scipy.optimize import minimize_scalar
 
 from qatplan.cli.output import plain
 from qatplan.errors import UsageError
-from qatplan.laws import (
-    Chinchilla,
-    FittedLaw,
-    Inputs,
-    QatFraction,
-    QatLoss,
-    Status,
-    get,
-    optimal_fraction,
-)
+from qatplan.laws import Chinchilla, FittedLaw, Inputs, QatFraction, QatLoss, Status, get, optimal_fraction
 from qatplan.planning.comparisons import full_precision, rules
 from qatplan.planning.given_model import continuation
 from qatplan.planning.intervals import assess, draws_of

@@ -116,10 +116,7 @@ def test_expressions(expression: str, expected: str) -> None:
         ("1" + "+1" * 200 + " == bits", "more than 100 levels are nested"),
         ("1" + "+1" * 4000 + " == bits", "more than 100 levels are nested"),
         ("(" * 100_000, "--rows has 100000 characters; 10000 are allowed."),
-        (
-            "bits == " + "4" * 5000,
-            "4...' is not a count such as 300M, 1.5B or 2e9: it is out of range, at",
-        ),
+        ("bits == " + "4" * 5000, "4...' is not a count such as 300M, 1.5B or 2e9: it is out of range, at"),
         ("1 == bits in (2, 4)", "'in' is not expected here, at character 11."),
         ("bits in (2, 4) == 1", "'==' is not expected here, at character 16."),
         ("bits in (2) + 1", "'+' is not expected here, at character 13."),

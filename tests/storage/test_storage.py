@@ -132,10 +132,7 @@ def take_over(remote: ObjectStorage, check: Callable[[], None]) -> None:
 
 
 def test_a_lost_lease_is_noticed(remote: ObjectStorage) -> None:
-    with (
-        remote.hold() as check,
-        pytest.raises(SweepIncomplete, match="another command took over: process 7 on far"),
-    ):
+    with remote.hold() as check, pytest.raises(SweepIncomplete, match="another command took over: process 7 on far"):
         take_over(remote, check)
     assert json.loads(remote.read(lease.KEY))["token"] == "other", "and the other's lease is left alone"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qatplan.sweep.graph import Graph, Machine, build
-from qatplan.sweep.specification import parse
+from qatplan.sweeping.graph import Graph, Machine, build
+from qatplan.sweeping.specification import parse
 from qatplan.training.corpus.corpus import CorpusInfo
 
 CORPUS = CorpusInfo(

@@ -7,12 +7,7 @@ from typing import Any
 import numpy as np
 
 from qatplan.fitting.rows import Rows, select
-from qatplan.laws import (
-    Chinchilla,
-    Inputs,
-    Law,
-    QatLoss,
-)
+from qatplan.laws import Chinchilla, Inputs, Law, QatLoss
 
 TRUE_CHINCHILLA = Chinchilla.published()
 # Chosen by us for tests; the paper's coefficients are not public.

@@ -16,10 +16,10 @@ from qatplan.quant import registry
 from qatplan.quant.weight import QuantizedWeight
 from qatplan.storage.base import Entry
 from qatplan.storage.local import LocalStorage
-from qatplan.sweep.engines.engine import Order
-from qatplan.sweep.engines.worker import Work, execute
-from qatplan.sweep.folder import SweepFolder
-from qatplan.sweep.graph import Segment
+from qatplan.sweeping.engines.engine import Order
+from qatplan.sweeping.engines.worker import Work, execute
+from qatplan.sweeping.folder import SweepFolder
+from qatplan.sweeping.graph import Segment
 from qatplan.training import checkpoint
 from qatplan.training.checkpoint import State
 from qatplan.training.runtime import Runtime

@@ -176,13 +176,7 @@ def _end(
 
 
 def _signed_roots(
-    task: Weighted,
-    u: Floats,
-    direction: Floats,
-    shifts: Floats,
-    objective: float,
-    inflation: float,
-    delta: float,
+    task: Weighted, u: Floats, direction: Floats, shifts: Floats, objective: float, inflation: float, delta: float
 ) -> NDArray[np.float64]:
     """Square root of the calibrated rise of the profile at each shift."""
     j, problem = int(task.pinned or 0), task.problem

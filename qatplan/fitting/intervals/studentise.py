@@ -1,4 +1,4 @@
-"""How far draws lie from the estimate, counted in the scatter of estimates.
+"""The studentised bootstrap: distances of draws from the estimate, counted in standard deviations of estimates.
 
 A law is not linear: where a draw lies, estimates may scatter less or more than at the estimate itself. A draw from
 where they scatter little is farther from the estimate than it looks, and is moved outwards; one from where they scatter
@@ -43,21 +43,21 @@ def studentised(problem: Problem, rows: Rows, components: VarianceComponents, u:
     factor = np.ones(len(drawn))
     known = (here > 0) & (there > 0)
     factor[known] = np.clip(there[known] / here[known], 1 / _FARTHEST, _FARTHEST)
-    return _moved(problem, u, drawn, factor / factor.mean())
+    return _rescaled(problem, u, drawn, factor / factor.mean())
 
 
-def _moved(problem: Problem, u: Floats, drawn: Floats, factor: Floats) -> Floats:
+def _rescaled(problem: Problem, u: Floats, drawn: Floats, factor: Floats) -> Floats:
     """The draws whose log losses differ `factor` (count,) times as much from the estimate's, by least squares."""
     fitted, weights = residuals(problem, u[None, :]), np.ones(len(problem.log_y))
-    moved = np.empty_like(drawn)
+    rescaled = np.empty_like(drawn)
     size = max(1, _CELLS // len(weights))
     for begin in range(0, len(drawn), size):
         part = slice(begin, begin + size)
         change = residuals(problem, drawn[part]) - fitted
         target = problem.log_y + fitted + factor[part, None] * change
         task = Weighted(problem=problem, weights=weights, log_y=target)
-        moved[part] = minimise(task, drawn[part], deltas=[_SQUARES], tolerance=_TOLERANCE).u
-    return moved
+        rescaled[part] = minimise(task, drawn[part], deltas=[_SQUARES], tolerance=_TOLERANCE).u
+    return rescaled
 
 
 def _distances(problem: Problem, rows: Rows, components: VarianceComponents, at: Floats, step: Floats) -> Floats:

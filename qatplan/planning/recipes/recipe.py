@@ -92,7 +92,7 @@ def recipe(
     fused = advice.fusion.advised and given is None
     notes = [
         "the ratio of the two learning rates and the length of the re-warmup are not public for the paper's runs: tune "
-        "them in small runs at this bit width",
+        "them in small runs at this bit width"
     ]
     if learning_rate is None or qat_learning_rate is None:
         notes.append("peak learning rates were not given; set them before training")

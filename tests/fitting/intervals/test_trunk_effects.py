@@ -10,7 +10,7 @@ from scipy.stats import binomtest, kurtosis
 from support.simulated import TRUE_CHINCHILLA, observed, rows, table
 
 from qatplan.fitting.intervals.bootstrap import draw
-from qatplan.fitting.intervals.trunk_effects import noise_like, variance_components
+from qatplan.fitting.intervals.trunk_effects import _pools, noise_like, variance_components
 from qatplan.fitting.rows import Rows, select
 from qatplan.fitting.solver.problem import build
 from qatplan.fitting.solver.solve import solve
@@ -168,3 +168,22 @@ def test_intervals_cover_with_few_trunks_whether_told_between_or_within_them() -
         hits += (low <= truth) & (truth <= high)
     for count in hits:
         assert binomtest(int(count), 60, 0.95).pvalue > 1e-3
+
+
+def test_too_few_trunks_or_rows_show_no_effect() -> None:
+    data, slopes = sweep()
+    error = OWN * np.random.default_rng(0).standard_normal(len(data))
+    one = replace(data, cluster=np.zeros(len(data), dtype=np.intp))
+    assert variance_components(error, one, slopes).trunk_effect == 0
+    full = np.random.default_rng(1).standard_normal((len(data), len(data)))
+    exact = variance_components(error, data, full)
+    assert exact.trunk_effect == 0
+    np.testing.assert_allclose(exact.own, 0.0, atol=1e-12)
+
+
+def test_bit_widths_with_few_rows_share_a_pool() -> None:
+    sizes = [len(pool) for pool in _pools(np.repeat([np.nan, 2.0, 3.0, 4.0], [20, 9, 8, 16]))]
+    assert sorted(sizes) == [16, 17, 20]
+    assert sorted(len(pool) for pool in _pools(np.repeat([2.0, 3.0, 4.0], [20, 16, 4]))) == [20, 20]
+    assert [len(pool) for pool in _pools(np.repeat([2.0, 3.0], [4, 4]))] == [8]
+    assert [len(pool) for pool in _pools(np.repeat([2.0, 3.0], [20, 16]))] == [20, 16]

@@ -12,12 +12,7 @@ import pytest
 
 from qatplan.cli.app import main
 from qatplan.errors import UsageError
-from qatplan.laws import (
-    FittedLaw,
-    Inputs,
-    Status,
-    optimal_fraction,
-)
+from qatplan.laws import FittedLaw, Inputs, Status, optimal_fraction
 from qatplan.planning.intervals import draws_of
 from qatplan.planning.next_runs.candidates import CandidateRuns, candidates
 from qatplan.planning.next_runs.design import design
@@ -164,3 +159,31 @@ def test_a_parameter_held_at_zero_is_no_direction() -> None:
         found = _directions(held)
     np.testing.assert_allclose(found, _directions(draws))
     assert found.shape == (50, 3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"budget": None}, "give the budget either in FLOPs"),
+        ({"budget": 0.0}, "budget is 0"),
+        ({"gpu_hours": 1.0}, "give the budget either in FLOPs"),
+        ({"level": 1.0}, "level is 1"),
+        ({"runs": 0}, "runs is 0"),
+        ({"trunks": {1e6: 0.0}}, "a trunk of"),
+        ({"target": "bits", "bits": (4.0,)}, "at least two widths"),
+    ],
+)
+def test_what_no_design_can_be_made_for(fitted: Build, fields: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        design(fitted(scatter=0.01, ranges=RANGES), **{"budget": 1e19, "bits": (2.0, 4.0), **fields})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="scatter of single runs"):
+        design(fitted(scatter=0.01, ranges=RANGES, noise=float("nan")), budget=1e19)
+
+
+def test_hours_of_a_device_are_a_budget(fitted: Build) -> None:
+    from qatplan.planning.request import Training
+
+    fit, training = fitted(scatter=0.01, ranges=RANGES, noise=1e-3), Training(device="a100", mfu=0.5)
+    made = design(fit, gpu_hours=1.0, training=training, runs=2)
+    assert made.budget == pytest.approx(312e12 * 0.5 * 3600)
+    assert {run.bits for run in made.runs} <= {None, 2.0, 3.0, 4.0}

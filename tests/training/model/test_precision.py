@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from qatplan import runs
-from qatplan.sweep.engines.engine import Order
-from qatplan.sweep.engines.worker import Work, execute
-from qatplan.sweep.folder import SweepFolder
-from qatplan.sweep.graph import Machine, build
-from qatplan.sweep.specification import read
-from qatplan.sweep.tokens import prepare_tokens
+from qatplan.sweeping.engines.engine import Order
+from qatplan.sweeping.engines.worker import Work, execute
+from qatplan.sweeping.folder import SweepFolder
+from qatplan.sweeping.graph import Machine, build
+from qatplan.sweeping.specification import read
+from qatplan.sweeping.tokens import prepare_tokens
 from qatplan.training.checkpoint import State
 from qatplan.training.corpus.corpus import Source, open_corpus, prepare
 from qatplan.training.runtime import Runtime

@@ -1,0 +1,204 @@
+"""The folder of a sweep: what lies where, whose it is, and what of a graph is already there.
+
+DIR/sweep.json (whose it is), DIR/corpus, DIR/segments (checkpoints), DIR/runs (one immutable file per finished run),
+DIR/merged.parquet (a copy of many of them, quick to read). DIR may be a folder of an object store.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from qatplan.errors import DataError, UsageError
+from qatplan.runs import folder as run_folder
+from qatplan.runs.folder import Checked
+from qatplan.storage.base import Entry, Location
+from qatplan.storage.open import open_storage
+from qatplan.sweeping.graph import Graph
+from qatplan.sweeping.specification import Grid, Specification, Training
+from qatplan.training.corpus.corpus import Source
+from qatplan.training.segment import numerics
+from qatplan.units import format_bytes
+
+STATE_BYTES_PER_PARAMETER = 12
+"""Float32 weights and AdamW's two averages."""
+SPARE_BYTES = 64 * 2**20
+END, PARTIAL = ".pt", ".partial.pt"
+
+
+class SweepFolder:
+    """The files of one sweep."""
+
+    def __init__(self, location: Location) -> None:
+        self.storage = open_storage(location)
+
+    @property
+    def location(self) -> str:
+        """What opens the same folder in another process."""
+        return self.storage.location
+
+    @property
+    def identity(self) -> Entry:
+        return Entry(self.storage, "sweep.json")
+
+    def row(self, run_id: str) -> Entry:
+        """The file of a finished run."""
+        return Entry(self.storage, f"runs/{run_id}.parquet")
+
+    def checkpoint(self, segment_id: str) -> Entry:
+        """The state at a segment's end."""
+        return Entry(self.storage, f"segments/{segment_id}{END}")
+
+    def partial(self, segment_id: str) -> Entry:
+        """The state within an unfinished segment."""
+        return Entry(self.storage, f"segments/{segment_id}{PARTIAL}")
+
+    def checkpoints(self) -> set[str]:
+        """Ids of the segments whose end was saved (digests are checked when a state is read)."""
+        names = self.storage.names("segments")
+        return {name.removesuffix(END) for name in names if name.endswith(END) and not name.endswith(PARTIAL)}
+
+    def remove_states(self) -> None:
+        """Delete every checkpoint; what was set aside as damaged stays to be looked at."""
+        for name in self.storage.names("segments"):
+            if name.endswith(END):
+                self.storage.remove(f"segments/{name}")
+
+    def belongs_to(self, specification: Specification) -> None:
+        """Raise unless the folder is new or belongs to this very specification; writes nothing."""
+        self.storage.check()
+        recorded = self._recorded()
+        if recorded is None:
+            if any(name != "corpus" and not name.startswith("lock") for name in self.storage.names()):
+                raise UsageError(f"--out {self.location} is not empty and holds no sweep; name a new or empty folder.")
+            return
+        own = _numerics(specification)
+        if recorded.get("numerics") != own:
+            raise UsageError(
+                f"--out {self.location} was made by another version of the training code (numerics "
+                f"{recorded.get('numerics')}, this is {own}); name a new folder."
+            )
+        difference = _first_difference(_completed(recorded["specification"]), describe(specification))
+        if difference is not None:
+            raise UsageError(f"--out {self.location} belongs to another specification: {difference} differs.")
+
+    def finished_runs(self, graph: Graph) -> tuple[set[str], list[str]]:
+        """Ids of a graph's runs whose row is there and sound; what is not is set aside and named, a sentence each.
+
+        Rows of other runs are set aside too, unless they were trained on another device, where runs have other names.
+        """
+        checked = run_folder.check(self.storage)
+        bad = dict(checked.bad)
+        expected = {run.id: run.config.device for run in graph.runs}
+        devices = set(expected.values())
+        rows = zip(*(checked.table.column(name).to_pylist() for name in ("run_id", "device")), strict=True)
+        for name, device in rows:
+            if name not in expected and device in devices:
+                bad[name] = f"{self.row(name)} is foreign: this sweep has no such run."
+        remarks = []
+        for name, problem in bad.items():
+            remarks.append(f"{problem.rstrip('.')}; it is now {self.row(name).set_aside().name}.")
+        damage = run_folder.copy_problem(self.storage)
+        if damage is not None:
+            aside = Entry(self.storage, run_folder.MERGED).set_aside()
+            remarks.append(f"{damage.rstrip('.')}; it is now {aside.name}, and the rows are read from their own files.")
+        if checked.unmerged >= run_folder.MERGE_FROM and not bad:
+            run_folder.merge(self.storage, checked)
+        found = set(checked.table.column("run_id").to_pylist())
+        return found & expected.keys(), remarks
+
+    def merge_runs(self) -> Checked:
+        """The rows that are there, merged into one file if many are not yet."""
+        checked = run_folder.check(self.storage)
+        if checked.unmerged >= run_folder.MERGE_FROM:
+            run_folder.merge(self.storage, checked)
+        return checked
+
+    def claim(self, specification: Specification, backends: Mapping[str, str], corpus: str) -> None:
+        """Record whose folder this is; `corpus` is the digest of its tokens."""
+        identity = {
+            "specification": describe(specification),
+            "numerics": _numerics(specification),
+            "backends": dict(backends),
+            "corpus": corpus,
+        }
+        if self._recorded() != identity:
+            self.identity.write((json.dumps(identity, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def backends(self) -> dict[str, str]:
+        """The backend of each width as recorded when the sweep began; empty for a new folder."""
+        recorded = self._recorded()
+        backends: dict[str, str] = {} if recorded is None else recorded["backends"]
+        return backends
+
+    def corpus_digest(self) -> str | None:
+        """The digest of the tokens as recorded when the sweep began; None for a new folder."""
+        recorded = self._recorded()
+        return None if recorded is None else recorded.get("corpus")
+
+    def _recorded(self) -> dict[str, Any] | None:
+        try:
+            recorded: dict[str, Any] = json.loads(self.identity.read())
+            recorded["specification"], recorded["backends"]
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{self.identity} cannot be read; the folder is damaged or not a sweep.") from error
+        return recorded
+
+
+def check_space(folder: SweepFolder, graph: Graph) -> None:
+    """Raise UsageError if the disk cannot hold the checkpoints of a graph."""
+    free = folder.storage.free_bytes()
+    if free is None:
+        return
+    children = graph.children()
+    kept = [s for s in graph.segments.values() if children[s.id]]
+    needed = SPARE_BYTES + sum(STATE_BYTES_PER_PARAMETER * s.config.shape.n_total for s in kept)
+    if free < needed:
+        raise UsageError(
+            f"--out {folder.location} has {format_bytes(free)} free on its disk; the sweep may need "
+            f"{format_bytes(needed)}."
+        )
+
+
+def describe(specification: Specification) -> dict[str, Any]:
+    """A specification as plain JSON values, defaults included: what decides whether two sweeps are the same."""
+    described = asdict(specification)
+    described["grids"] = list(described["grids"])
+    for grid in described["grids"]:
+        grid["qat_learning_rates"] = {str(bits): list(r) for bits, r in grid["qat_learning_rates"].items()}
+    plain: dict[str, Any] = json.loads(json.dumps(described))
+    return plain
+
+
+def _completed(recorded: dict[str, Any]) -> dict[str, Any]:
+    """A specification as `describe` left it, perhaps before keys were added: those have their defaults."""
+    defaults = describe(Specification(corpus=Source(), training=Training(), grids=(Grid(widths=()),)))
+    return {
+        **recorded,
+        "training": {**defaults["training"], **recorded["training"]},
+        "grids": [{**defaults["grids"][0], **grid} for grid in recorded["grids"]],
+    }
+
+
+def _numerics(specification: Specification) -> str:
+    return numerics(name for grid in specification.grids for name in (*grid.quantizers, *grid.activation_quantizers))
+
+
+def _first_difference(left: Any, right: Any, where: str = "") -> str | None:
+    if isinstance(left, dict) and isinstance(right, dict):
+        for key in sorted({*left, *right}):
+            found = _first_difference(left.get(key), right.get(key), f"{where}.{key}" if where else key)
+            if found is not None:
+                return found
+        return None
+    if isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
+        for number, (a, b) in enumerate(zip(left, right, strict=True), 1):
+            found = _first_difference(a, b, f"{where} {number}" if isinstance(a, dict) else where)
+            if found is not None:
+                return found
+        return None
+    return None if left == right else where

@@ -1,0 +1,231 @@
+"""The count behind every view of a running sweep: engine events in, an immutable snapshot out. No screen, no files."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from qatplan.sweeping.engines.engine import Event
+from qatplan.sweeping.graph import Graph, Segment, timed_tokens, work_of
+from qatplan.units import format_count
+
+State = Literal["running", "complete", "incomplete", "interrupted", "stopped"]
+"""complete: every run is recorded. incomplete: some segments were given up. interrupted: Ctrl-C. stopped: the driver
+ended in another way."""
+
+KINDS = {"trunk": "trunk pieces", "cooldown": "cooldowns", "qat": "QAT phases", "round": "roundings"}
+"""The kinds of segments in the order of the work, as people read them."""
+
+RATE_SECONDS = 60.0
+"""Tokens per second are over this last stretch of time: compilation and evaluation make any instant meaningless."""
+KEPT_TROUBLES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count:
+    """Segments of one kind; what is neither done, running nor given up is waiting."""
+
+    total: int
+    done: int
+    running: int
+    given_up: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A segment that a worker has in hand."""
+
+    segment: str
+    label: str
+    steps: int
+    of_steps: int
+    seconds: float
+    """Since it was handed out, loading and compilation included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trouble:
+    """A failed attempt at a segment."""
+
+    segment: str
+    label: str
+    message: str
+    given_up: bool
+    """False if it is tried again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """Where a sweep stands, as plain values."""
+
+    state: State
+    runs: int
+    recorded: int
+    """Runs whose row exists, those of earlier commands included."""
+    given_up: int
+    """Segments given up, with those that hang on them."""
+    retried: int
+    tokens: int
+    """Trained by this command."""
+    tokens_per_second: float | None
+    done: float
+    """Share of this command's work."""
+    seconds: float
+    seconds_left: float | None
+    kinds: dict[str, Count]
+    running: tuple[Running, ...]
+    troubles: tuple[Trouble, ...]
+    """The last ones."""
+
+
+class ProgressState:
+    """Takes in events of any engine; `now` is a monotonic clock in seconds."""
+
+    def __init__(self, graph: Graph, needed: set[str], recorded: int, now: Callable[[], float]) -> None:
+        self._now = now
+        self._graph = graph
+        self._started = now()
+        self._recorded = recorded
+        self._runs = len(graph.runs)
+        self._left = set(needed)
+        self._all_work = sum(work_of(graph.segments[name]) for name in needed)
+        self._work = 0.0
+        self._tokens = 0
+        self._steps: dict[str, int] = {}
+        self._share: dict[str, float] = {}
+        self._since: dict[str, float] = {}
+        self._given_up: set[str] = set()
+        self._lost_work = 0.0
+        self._retried = 0
+        self._troubles: deque[Trouble] = deque(maxlen=KEPT_TROUBLES)
+        self._samples: deque[tuple[float, int]] = deque([(self._started, 0)])
+        self._total = dict.fromkeys(KINDS, 0)
+        self._remaining = dict.fromkeys(KINDS, 0)
+        for segment in graph.segments.values():
+            self._total[segment.config.kind] += 1
+            self._remaining[segment.config.kind] += segment.id in needed
+
+    def take(self, event: Event) -> None:
+        """Take in one event. A segment that is tried again starts from nothing, whatever it had reported."""
+        segment = event.segment
+        if event.kind == "started":
+            self._need(segment)
+            self._since[segment.id] = self._now()
+            self._advance(segment, 0)
+        elif event.kind == "progress":
+            self._advance(segment, event.steps)
+        elif event.kind == "done":
+            self._advance(segment, segment.config.end - segment.config.start, over=True)
+            self._release(segment)
+            self._left.discard(segment.id)
+            self._remaining[segment.config.kind] -= 1
+            self._recorded += segment.config.evaluate
+        elif event.kind in ("retried", "failed"):
+            self._advance(segment, 0)
+            self._release(segment)
+            given_up = event.kind == "failed"
+            self._retried += not given_up
+            if given_up:
+                self._give_up(segment.id)
+            self._troubles.append(
+                Trouble(segment=segment.id, label=label(segment), message=event.message, given_up=given_up)
+            )
+
+    def snapshot(self, state: State = "running") -> Snapshot:
+        """Where the sweep stands now."""
+        now = self._now()
+        elapsed = now - self._started
+        self._sample(now)
+        kinds = {}
+        for kind in KINDS:
+            running = sum(self._graph.segments[name].config.kind == kind for name in self._since)
+            lost = sum(self._graph.segments[name].config.kind == kind for name in self._given_up)
+            kinds[kind] = Count(
+                total=self._total[kind], done=self._total[kind] - self._remaining[kind], running=running, given_up=lost
+            )
+        return Snapshot(
+            state=state,
+            runs=self._runs,
+            recorded=self._recorded,
+            given_up=len(self._given_up),
+            retried=self._retried,
+            tokens=self._tokens,
+            tokens_per_second=self._rate(),
+            done=self._work / self._all_work if self._all_work else 1.0,
+            seconds=elapsed,
+            seconds_left=self._seconds_left(elapsed) if state == "running" else None,
+            kinds=kinds,
+            running=tuple(self._running(name, now) for name in self._since),
+            troubles=tuple(self._troubles),
+        )
+
+    def _need(self, segment: Segment) -> None:
+        """Count in a segment that an engine has to make again, for instance because its checkpoint was damaged."""
+        if segment.id not in self._left:
+            self._left.add(segment.id)
+            self._remaining[segment.config.kind] += 1
+            self._all_work += work_of(segment)
+
+    def _advance(self, segment: Segment, steps: int, *, over: bool = False) -> None:
+        config = segment.config
+        self._tokens += (steps - self._steps.get(segment.id, 0)) * config.sequences * config.sequence
+        self._steps[segment.id] = steps
+        # After its last step a segment may still have its evaluation before it.
+        share = 1.0 if over else steps * config.sequences * config.sequence / max(1.0, timed_tokens(config))
+        self._work += (share - self._share.get(segment.id, 0.0)) * work_of(segment)
+        self._share[segment.id] = share
+
+    def _release(self, segment: Segment) -> None:
+        self._since.pop(segment.id, None)
+        self._steps.pop(segment.id, None)
+        self._share.pop(segment.id, None)
+
+    def _give_up(self, name: str) -> None:
+        children = self._graph.children()
+        stack = [name]
+        while stack:
+            lost = stack.pop()
+            if lost in self._left and lost not in self._given_up:
+                self._given_up.add(lost)
+                self._lost_work += work_of(self._graph.segments[lost])
+                stack.extend(children[lost])
+
+    def _running(self, name: str, now: float) -> Running:
+        segment = self._graph.segments[name]
+        return Running(
+            segment=name,
+            label=label(segment),
+            steps=self._steps.get(name, 0),
+            of_steps=segment.config.end - segment.config.start,
+            seconds=now - self._since[name],
+        )
+
+    def _sample(self, now: float) -> None:
+        if now - self._samples[-1][0] >= 0.5:
+            self._samples.append((now, self._tokens))
+        while len(self._samples) > 2 and now - self._samples[1][0] > RATE_SECONDS:
+            self._samples.popleft()
+
+    def _rate(self) -> float | None:
+        (start, before), (end, after) = self._samples[0], self._samples[-1]
+        # A retry takes tokens back.
+        return (after - before) / (end - start) if end - start > 1 and after > before else None
+
+    def _seconds_left(self, elapsed: float) -> float | None:
+        remaining = max(0.0, self._all_work - self._lost_work - self._work)
+        return remaining * elapsed / self._work if self._work > 0 and elapsed > 2 else None
+
+
+def label(segment: Segment) -> str:
+    """A segment in the words of its specification: `width 24, seed 0, 2 bits, 0.2 of 1M tokens, classic`."""
+    config = segment.config
+    model = f"width {config.shape.width}, seed {config.seed}"
+    end = f"{format_count(config.end_tokens)} tokens"
+    if config.bits is None:
+        return f"{model}, {config.kind} to {end}"
+    bits = f"{config.bits:g} bits"
+    if config.kind == "round":
+        return f"{model}, {bits}, rounded at {end}"
+    return f"{model}, {bits}, {(config.end - config.start) / config.end:.2g} of {end}, {segment.schedule}"

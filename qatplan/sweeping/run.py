@@ -1,0 +1,191 @@
+"""A sweep from its specification to its folder of runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from qatplan import runs
+from qatplan.errors import DataError, MissingExtra, SweepIncomplete, UsageError
+from qatplan.storage.base import Location, absolute
+from qatplan.sweeping.engines.engine import Engine, Event, Job, run
+from qatplan.sweeping.engines.interrupts import one_interrupt
+from qatplan.sweeping.engines.local import LocalEngine
+from qatplan.sweeping.folder import SweepFolder, check_space
+from qatplan.sweeping.graph import Graph, Machine, build
+from qatplan.sweeping.plan import Plan
+from qatplan.sweeping.progress.json_lines import JsonLines
+from qatplan.sweeping.progress.progress import Progress, Watcher
+from qatplan.sweeping.progress.status_file import StatusFile
+from qatplan.sweeping.progress.tensorboard import TensorBoardLog
+from qatplan.sweeping.progress.terminal import view_for
+from qatplan.sweeping.specification import Specification
+from qatplan.sweeping.tokens import prepare_tokens
+from qatplan.training.corpus.corpus import CorpusInfo
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SAVE_SECONDS = 60.0
+"""Between two states saved within a segment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A sweep that ended with every run recorded."""
+
+    folder: Location
+    runs: int
+    new_runs: int
+    diverged: int
+    tokens: int
+    seconds: float
+    set_aside: list[str]
+    """A sentence for each damaged file of a run that was moved aside and made again."""
+
+
+def require_training() -> None:
+    """Raise MissingExtra with the command that helps if torch is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtra('training needs the train extra: pip install "qatplan[train]".')
+
+
+def sweep(
+    specification: Specification,
+    out: Location,
+    *,
+    device: str,
+    workers: int | None,
+    console: Console,
+    make_engine: Callable[[int | None], Engine] = LocalEngine,
+    json_lines: TextIO | None = None,
+    tensorboard: Path | None = None,
+) -> Outcome:
+    """Train what is missing of a specification in folder `out`, local or of an object store.
+
+    The engine is the one that `make_engine` makes of `workers`. `console` shows how it goes; events also go to
+    `json_lines`, loss curves to the folder `tensorboard`. Raises UsageError before anything is written if the folder
+    belongs to another sweep or the disk is too small; SweepIncomplete (evidence: the reasons by segment) if some
+    segments were given up.
+    """
+    require_training()
+    folder = SweepFolder(out)
+    folder.belongs_to(specification)
+    made = make_engine(workers)
+    with one_interrupt(), folder.storage.hold() as still_held:
+        try:
+            watching = _Watching(console, json_lines, tensorboard)
+            with closing(made) as engine:
+                return replace(_sweep(specification, folder, device, engine, watching, still_held), folder=out)
+        finally:
+            with suppress(DataError):  # a disk that cannot be changed now is cleared by the next command
+                folder.storage.remove_temporary()
+
+
+@dataclass(frozen=True)
+class _Watching:
+    """Who is shown how a sweep goes."""
+
+    console: Console
+    json_lines: TextIO | None
+    tensorboard: Path | None
+
+    def notify(self, message: str) -> None:
+        """One line for the person at the terminal."""
+        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    def watchers(self, folder: SweepFolder, finished: set[str]) -> list[Watcher]:
+        """All of them; UsageError if TensorBoard's folder cannot be written."""
+        found: list[Watcher] = [view_for(self.console), StatusFile(folder, self.notify)]
+        if self.json_lines is not None:
+            found.append(JsonLines(self.json_lines, self.notify))
+        if self.tensorboard is not None:
+            found.append(TensorBoardLog(self.tensorboard, folder, finished, self.notify))
+        return found
+
+
+def _sweep(
+    specification: Specification, folder: SweepFolder, device: str, engine: Engine, watching: _Watching,
+    still_held: Callable[[], None],
+) -> Outcome:  # fmt: skip
+    folder.belongs_to(specification)
+    folder.storage.remove_temporary()
+    machine = engine.machine(device)
+    info, graph = planned(
+        specification, lambda: prepare_tokens(specification.corpus, folder), machine, folder.backends()
+    )
+    check_space(folder, graph)
+    backends = {str(s.config.shape.width): s.config.backend for s in graph.segments.values()}
+    folder.claim(specification, backends, info.digest)
+    finished, remarks = folder.finished_runs(graph)
+    for remark in remarks:
+        watching.notify(remark)
+    _note_epochs(graph, info, watching.notify)
+    started = time.monotonic()
+    keep = specification.training.keep_models
+    plan = Plan(graph, folder, finished, keep)
+    job = Job(
+        folder=absolute(folder.location), sweep_id=graph.sweep_id, device=graph.device, keep=keep,
+        save_seconds=SAVE_SECONDS,
+    )  # fmt: skip
+    engine.start(job, len(plan.needed))
+    with Progress(graph, set(plan.needed), len(finished), watching.watchers(folder, finished)) as progress:
+
+        def report(event: Event) -> None:
+            still_held()
+            progress(event)
+
+        try:
+            failed = run(plan, engine, report)
+        except KeyboardInterrupt:
+            raise SweepIncomplete(
+                f"interrupted with {progress.recorded} of {len(graph.runs)} runs recorded; repeat the command to go on."
+            ) from None
+    if failed:
+        first = next(iter(failed.items()))
+        raise SweepIncomplete(
+            f"{len(failed)} segments were given up (the first, {first[0]}: {first[1]}); repeat the command to try "
+            "them again.",
+            evidence=failed,
+        )
+    if not keep:
+        folder.remove_states()
+    statuses = folder.merge_runs().table.column("status").to_pylist()
+    return Outcome(
+        folder=folder.location,
+        runs=len(graph.runs),
+        new_runs=len(graph.runs) - len(finished),
+        diverged=statuses.count(runs.DIVERGED),
+        tokens=graph.tokens,
+        seconds=time.monotonic() - started,
+        set_aside=remarks,
+    )
+
+
+def planned(
+    specification: Specification, tokens: Callable[[], CorpusInfo], machine: Machine, backends: dict[str, str]
+) -> tuple[CorpusInfo, Graph]:
+    """The corpus and the graph of a specification on a machine; `backends` are those of a sweep already begun."""
+    info = tokens()
+    graph = build(specification, info, machine, {int(width): backend for width, backend in backends.items()})
+    available = info.validation_tokens
+    if specification.training.validation_tokens > available:
+        raise UsageError(
+            f"training.validation_tokens {specification.training.validation_tokens:g} is more than the {available} "
+            "tokens held out."
+        )
+    return info, graph
+
+
+def _note_epochs(graph: Graph, info: CorpusInfo, notify: Callable[[str], None]) -> None:
+    longest = max(run.config.end_tokens for run in graph.runs)
+    if longest > info.train_tokens:
+        notify(
+            f"the longest run makes {longest / info.train_tokens:.1f} passes over the {info.train_tokens} training "
+            f"tokens of {info.label}."
+        )

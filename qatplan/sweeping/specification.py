@@ -1,0 +1,336 @@
+"""A sweep specification: TOML in, frozen dataclasses out, every mistake named before anything is spent."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from qatplan.errors import DataError, UsageError
+from qatplan.quant import registry
+from qatplan.quant.registry import ActivationGranularity, GroupSize
+from qatplan.runs.schema import CONTROL_BITS, OPTIMIZER_STATES, QAT_SCHEDULES
+from qatplan.sweeping.rates import qat_learning_rate
+from qatplan.sweeping.toml_readers import (
+    Reader,
+    read_boolean,
+    read_choice,
+    read_count,
+    read_group_size,
+    read_list,
+    read_number,
+    read_table,
+    read_width,
+    refuse_unknown,
+)
+from qatplan.training.corpus.corpus import Source
+from qatplan.training.corpus.documents import PACKAGED
+from qatplan.training.recipes import POST_TRAINING
+from qatplan.training.segment import ACTIVATION_GRANULARITIES, OPTIMIZERS, PRECISIONS, UPDATES, OptimizerState
+
+BACKENDS = ("auto", "eager", "compiled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What all runs of a sweep share; see `docs` of each field for its unit."""
+
+    sequence: int = 128
+    """Tokens per sequence."""
+    sequences: int = 16
+    """Sequences per step."""
+    learning_rate: float = 4.5e-3
+    """Peak learning rate at width 64."""
+    learning_rate_exponent: float = -1.0
+    """The peak learning rate of a width is learning_rate * (width / 64) ^ learning_rate_exponent."""
+    warmup: float = 100e3
+    """Tokens of linear warmup at the start of every trunk."""
+    weight_decay: float = 0.1
+    cooldown: float = 0.2
+    """Share of D_fp (classic, full precision) or D_total (fused-late) over which the learning rate falls to zero."""
+    validation_tokens: float = 262144
+    """Tokens of held-out text on which every run is evaluated."""
+    backend: str = "auto"
+    """eager, compiled, or auto: compiled where a compiler exists and a size trains long enough to repay it."""
+    precision: str = "float32"
+    """In which matrices are multiplied: float32, or bfloat16 with everything else in float32."""
+    keep_models: bool = False
+    """Keep the checkpoint of every segment instead of deleting those no longer needed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A full factorial over its lists; a sweep is the union of its grids."""
+
+    widths: tuple[int, ...]
+    tokens: tuple[float, ...] = ()
+    """D_total of each run."""
+    tokens_per_parameter: tuple[float, ...] = ()
+    """D_total as a multiple of N (all parameters), instead of or beside `tokens`."""
+    bits: tuple[float, ...] = ()
+    """16 trains the second phase in full precision: what the schedule alone does."""
+    fractions: tuple[float, ...] = ()
+    """D_qat / D_total; 0 is rounding after training, 1 is quantized from the start."""
+    schedules: tuple[str, ...] = ("classic",)
+    quantizers: tuple[str, ...] = ("paretoq",)
+    group_sizes: tuple[GroupSize, ...] = (None,)
+    embedding_bits_floor: float = 4
+    """Embedding and head have at least this many bits; 0 gives them the bits of the other weights."""
+    activation_bits: tuple[float | None, ...] = (None,)
+    """Bits of the inputs of the linear layers; None leaves them in full precision."""
+    activation_quantizers: tuple[str, ...] = ("beta-gamma",)
+    activation_granularities: tuple[ActivationGranularity, ...] = ("token",)
+    post_training: tuple[str, ...] = ("rtn",)
+    """How fraction 0 finds its codes."""
+    seeds: tuple[int, ...] = (0,)
+    trunk_learning_rates: tuple[float, ...] = (1.0,)
+    """Multiples of the learning-rate rule, for tuning it."""
+    qat_learning_rates: Mapping[float | None, tuple[float, ...]] = field(default_factory=lambda: {None: (1.0,)})
+    """Peak learning rate of the QAT phase relative to the trunk's, by bit width; None is every other bit width."""
+    qat_rate_multiples: tuple[float, ...] = ()
+    """The same as multiples of a rule in bits, fraction and tokens (`qatplan.sweeping.rates`), instead of by value."""
+    scale_learning_rates: tuple[float, ...] = (1.0,)
+    """Learning rate of the quantizer scales relative to that of the weights."""
+    optimizer_states: tuple[OptimizerState, ...] = ("kept",)
+    optimizers: tuple[str, ...] = ("adamw",)
+    """What updates the matrices in the QAT phase."""
+    updates: tuple[str, ...] = ("learning-rate",)
+    """What sets the size of its steps."""
+    transition_rates: tuple[float, ...] = (5e-3,)
+    """Where a transition rate does: its first target over sqrt(bits) (arXiv 2404.19248)."""
+    rewarmups: tuple[float, ...] = (0.05,)
+    """Re-warmup as a share of the QAT phase."""
+    cooldowns: tuple[float, ...] = ()
+    """Shares as `Training.cooldown`, which is the only one unless others are given."""
+    qat_decays: tuple[float, ...] = (1.0,)
+    """Share of the QAT phase, its last, over which the learning rate falls to zero (classic, fused)."""
+    full_precision: bool = True
+    """Include the full-precision control of every (width, tokens, seed, cooldown)."""
+
+    def ratios(self, bits: float, fraction: float, tokens: float) -> tuple[float, ...]:
+        """The relative QAT learning rates of a point, each once."""
+        if self.qat_rate_multiples:
+            rule = qat_learning_rate(bits, fraction, tokens)
+            return tuple(dict.fromkeys(float(f"{rule * multiple:.2g}") for multiple in self.qat_rate_multiples))
+        return self.qat_learning_rates.get(bits) or self.qat_learning_rates[None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Specification:
+    """A whole sweep."""
+
+    corpus: Source
+    training: Training
+    grids: tuple[Grid, ...]
+
+
+def read(path: Path) -> Specification:
+    """The specification in a TOML file; UsageError names the field that is wrong and what is allowed."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"specification {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"specification {path} is not valid TOML: {error}.") from error
+    return parse(data, folder=path.parent)
+
+
+def parse(data: Mapping[str, Any], folder: Path) -> Specification:
+    """The specification in a TOML document; relative paths in it start at `folder`."""
+    refuse_unknown(data, ("corpus", "training", "grid"), "")
+    grids = data.get("grid", [])
+    if not isinstance(grids, list) or not grids:
+        raise UsageError("grid is missing: a specification has at least one [[grid]].")
+    return Specification(
+        corpus=_corpus(read_table(data, "corpus"), folder),
+        training=_training(read_table(data, "training")),
+        grids=tuple(_grid(table, f"grid {number}: ") for number, table in enumerate(grids, 1)),
+    )
+
+
+def _corpus(table: Mapping[str, Any], folder: Path) -> Source:
+    refuse_unknown(table, [f.name for f in fields(Source)], "corpus.")
+    for key, value in table.items():
+        if not isinstance(value, str):
+            raise UsageError(f"corpus.{key} {value!r} is not a string.")
+    if ("name" in table) == ("path" in table):
+        raise UsageError(f"corpus needs exactly one of name ({', '.join(PACKAGED)}) and path.")
+    if "name" in table and table["name"] not in PACKAGED:
+        raise UsageError(f"corpus.name {table['name']!r} is not one of {', '.join(PACKAGED)}.")
+    paths = {key: str((folder / table[key]).resolve()) for key in ("path", "tokenizer") if key in table}
+    for key, name in paths.items():
+        if not Path(name).exists():
+            raise DataError(f"corpus.{key} {name} does not exist.")
+    return Source(**{**table, **paths})
+
+
+def _training(table: Mapping[str, Any]) -> Training:
+    refuse_unknown(table, [f.name for f in fields(Training)], "training.")
+    readers: dict[str, Reader] = {
+        "sequence": read_number(8, 1e12, whole=True),
+        "sequences": read_number(1, 1e12, whole=True),
+        "learning_rate": read_number(1e-6, 1.0),
+        "learning_rate_exponent": read_number(-2, 1),
+        "warmup": read_count,
+        "weight_decay": read_number(0, 10),
+        "cooldown": read_number(0.01, 1),
+        "validation_tokens": read_count,
+        "backend": read_choice(BACKENDS),
+        "precision": read_choice(PRECISIONS),
+        "keep_models": read_boolean,
+    }
+    return Training(**{key: readers[key](value, f"training.{key}") for key, value in table.items()})
+
+
+def _grid(table: Mapping[str, Any], where: str) -> Grid:
+    if not isinstance(table, Mapping):
+        raise UsageError(f"{where}is not a table.")
+    refuse_unknown(table, [f.name for f in fields(Grid)], where)
+    if "widths" not in table:
+        raise UsageError(f"{where}widths is missing.")
+    if not ("tokens" in table or "tokens_per_parameter" in table):
+        raise UsageError(f"{where}tokens or tokens_per_parameter is missing.")
+    quantizer = read_choice(tuple(entry.name for entry in registry.ENTRIES))
+    readers: dict[str, Reader] = {
+        "widths": read_width,
+        "tokens": read_count,
+        "tokens_per_parameter": read_number(1e-3, 1e6),
+        "bits": read_number(1, 16),
+        "fractions": read_number(0, 1),
+        "schedules": read_choice(QAT_SCHEDULES),
+        "quantizers": quantizer,
+        "group_sizes": read_group_size,
+        "seeds": read_number(0, 2**31, whole=True),
+        "trunk_learning_rates": read_number(1e-4, 1e3),
+        "qat_rate_multiples": read_number(1e-3, 1e3),
+        "scale_learning_rates": read_number(0, 1e3),
+        "optimizer_states": read_choice(OPTIMIZER_STATES),
+        "optimizers": read_choice(OPTIMIZERS),
+        "updates": read_choice(UPDATES),
+        "transition_rates": read_number(0, 1),
+        "activation_bits": lambda value, name: None if value == "full" else read_number(1, 16)(value, name),
+        "activation_quantizers": quantizer,
+        "activation_granularities": read_choice(ACTIVATION_GRANULARITIES),
+        "post_training": read_choice(POST_TRAINING),
+        "rewarmups": read_number(0, 1),
+        "cooldowns": read_number(0.01, 1),
+        "qat_decays": read_number(0.01, 1),
+    }
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key in readers:
+            values[key] = read_list(value, readers[key], f"{where}{key}")
+        elif key == "qat_learning_rates":
+            values[key] = _by_bits(value, f"{where}{key}")
+        elif key == "embedding_bits_floor":
+            values[key] = read_number(0, 16)(value, f"{where}{key}")
+        else:
+            values[key] = read_boolean(value, f"{where}{key}")
+    if {"qat_learning_rates", "qat_rate_multiples"} <= values.keys():
+        raise UsageError(
+            f"{where}qat_learning_rates and qat_rate_multiples both say the rate of the QAT phase; give one."
+        )
+    grid = Grid(**values)
+    if bool(grid.bits) != bool(grid.fractions):
+        raise UsageError(f"{where}bits and fractions go together: give both, or neither for full precision alone.")
+    _check_updates(grid, where)
+    _check_control(grid, where)
+    _check_bit_widths(grid, where)
+    _check_activations(grid, where)
+    _check_mixed_widths(grid, where)
+    _check_decays(grid, where)
+    return grid
+
+
+def _check_updates(grid: Grid, where: str) -> None:
+    for quantizer in grid.quantizers:
+        if registry.entry(quantizer).live and set(grid.updates) != {"learning-rate"}:
+            raise UsageError(
+                f"{where}quantizers {quantizer} has a range that follows the live values, but updates by a transition "
+                "rate keep the grid where it is."
+            )
+
+
+def _check_bit_widths(grid: Grid, where: str) -> None:
+    for bits, quantizer in product(_quantized_bits(grid), grid.quantizers):
+        _check_bits(quantizer, bits, f"{where}bits")
+        _check_bits(quantizer, max(bits, grid.embedding_bits_floor), f"{where}embedding_bits_floor")
+
+
+def _check_activations(grid: Grid, where: str) -> None:
+    widths = [bits for bits in grid.activation_bits if bits is not None]
+    for bits, quantizer in product(widths, grid.activation_quantizers):
+        _check_bits(quantizer, bits, f"{where}activation_bits")
+        entry = registry.entry(quantizer)
+        if not set(grid.activation_granularities) <= set(entry.activations):
+            why = "gives every token a range" if entry.rotates else "learns a range that is not live"
+            raise UsageError(
+                f"{where}activation_quantizers {quantizer} {why}, so it needs "
+                f'activation_granularities = "{entry.activations[0]}".'
+            )
+
+
+def _check_bits(quantizer: str, bits: float, where: str) -> None:
+    allowed = registry.entry(quantizer).bits
+    if bits not in allowed:
+        listed = ", ".join(f"{b:g}" for b in allowed)
+        raise UsageError(f"{where}: {bits:g} is not a bit width of quantizer {quantizer}, which has {listed}.")
+
+
+def _quantized_bits(grid: Grid) -> list[float]:
+    return [bits for bits in grid.bits if bits != CONTROL_BITS]
+
+
+def _check_control(grid: Grid, where: str) -> None:
+    if CONTROL_BITS not in grid.bits:
+        return
+    for key, values, needed in (("activation_bits", grid.activation_bits, None),
+                                ("updates", grid.updates, "learning-rate")):  # fmt: skip
+        if set(values) != {needed}:
+            raise UsageError(
+                f"{where}bits 16 trains the second phase in full precision, where {key} can only be "
+                f"{needed or 'full'}; put it in a grid of its own."
+            )
+
+
+def _check_decays(grid: Grid, where: str) -> None:
+    if "fused-late" in grid.schedules and set(grid.qat_decays) != {1.0}:
+        raise UsageError(
+            f"{where}qat_decays says where classic and fused begin to decay; fused-late begins with the cooldown, so "
+            "it needs a grid without qat_decays."
+        )
+
+
+def _check_mixed_widths(grid: Grid, where: str) -> None:
+    if "importance" not in grid.post_training:
+        return
+    if "tensor" in grid.group_sizes:
+        raise UsageError(
+            f'{where}post_training importance gives each output neuron bits of its own, so group_sizes "tensor" is not '
+            'one of "channel" and a number of inputs.'
+        )
+    for bits, quantizer in product(_quantized_bits(grid), grid.quantizers):
+        allowed = registry.entry(quantizer).bits
+        middle = [b for b in allowed if {b - 1, b + 1} <= set(allowed)]
+        if bits not in middle:
+            raise UsageError(
+                f"{where}post_training importance mixes bits - 1, bits and bits + 1, so with {quantizer} bits "
+                f"{bits:g} is not one of {', '.join(f'{b:g}' for b in middle)}."
+            )
+
+
+def _by_bits(value: Any, where: str) -> dict[float | None, tuple[float, ...]]:
+    reader = read_number(1e-4, 1e3)
+    if not isinstance(value, Mapping):
+        return {None: read_list(value, reader, where)}
+    result: dict[float | None, tuple[float, ...]] = {None: (1.0,)}
+    for key, ratios in value.items():
+        try:
+            bits = None if key == "other" else float(key)
+        except ValueError:
+            raise UsageError(f'{where}: key {key!r} is not a bit width or "other".') from None
+        result[bits] = read_list(ratios, reader, f"{where}.{key}")
+    return result

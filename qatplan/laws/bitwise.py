@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qatplan.errors import UsageError
 from qatplan.laws.inputs import Floats, Inputs
@@ -35,9 +35,9 @@ class BitwiseLaw(Law):
     EACH: ClassVar[tuple[Parameter, ...]]
     bit_widths: tuple[float, ...]
 
-    @abstractmethod
     def used(self) -> tuple[Parameter, ...]:
         """The members of `EACH` that this law has; a stem that is left out is an empty tuple."""
+        return self.EACH
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Shared parameters, then those of each bit width in turn."""
@@ -46,7 +46,6 @@ class BitwiseLaw(Law):
                 p,
                 name=f"{p.name}_{suffix(b)}",
                 symbol=f"{p.symbol}({suffix(b)})",
-                exponent=p.exponent,
                 meaning=f"{p.meaning}, {'full precision' if math.isinf(b) else f'{b:g} bits'}",
             )
             for b in self.bit_widths
@@ -60,10 +59,6 @@ class BitwiseLaw(Law):
         for i, b in enumerate(self.bit_widths):
             values |= {f"{p.name}_{suffix(b)}": float(getattr(self, p.name)[i]) for p in self.used()}
         return values
-
-    def replace(self, values: Mapping[str, float]) -> Self:
-        """The same law with the named parameters replaced."""
-        return type(self).from_params({**self.params(), **values})
 
     @classmethod
     def of_widths(cls, widths: Sequence[float], stems: Sequence[str]) -> Self:
@@ -102,11 +97,8 @@ class BitwiseLaw(Law):
         known = np.isin(np.where(x.quantized, x.bits, FULL_PRECISION), [*self.bit_widths, FULL_PRECISION])
         return np.where(known, 0.0, np.nan)
 
-    def unknown_width(self, x: Inputs) -> list[str | None]:
-        """Per point None, or the sentence that the law has nothing for its bit width."""
+    def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
+        """Points for whose bit width the law has nothing."""
         have = ", ".join(suffix(b) for b in self.bit_widths) or "none"
-        unknown = np.isnan(self.known_widths(x))
-        return [
-            f"{b:g} bits: this law has parameters for bits {have} only" if u else None
-            for b, u in zip(x.bits, unknown, strict=True)
-        ]
+        unknown = set(x.bits[np.isnan(self.known_widths(x))].tolist())
+        return [(x.bits == b, f"{b:g} bits: this law has parameters for bits {have} only") for b in unknown]

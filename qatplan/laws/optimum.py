@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qatplan.errors import UsageError
 from qatplan.laws.inputs import Floats, Inputs
-from qatplan.laws.law import Law, log_kept, predict_many
+from qatplan.laws.law import Law, predict_many, predict_rows
 from qatplan.laws.qat_fraction import QatFraction
 from qatplan.laws.qat_loss import QatLoss
 
@@ -157,24 +157,6 @@ def _evaluated(law: QatLoss, theta: Floats, x: Inputs, fraction: Floats) -> tupl
         share[lost] = np.clip(share[lost], _INSIDE, 1.0 - _INSIDE)
         loss[lost] = predict_rows(law, rows[lost], _at(every.take(lost), share[lost]))
     return share.reshape(shape), loss.reshape(shape)
-
-
-def predict_rows(law: Law, theta: Floats, x: Inputs) -> Floats:
-    """(rows,): prediction of point i at its own fitting coordinates theta[i], theta (rows, parameters)."""
-    columns = dict(zip((p.name for p in law.parameters()), np.ascontiguousarray(theta.T), strict=True))
-    total = np.zeros(len(x))
-    for term in law.terms(x):
-        log = np.zeros(len(x)) if term.amplitude is None else columns[term.amplitude].copy()
-        for name, column in term.columns.items():
-            with np.errstate(invalid="ignore"):
-                product = columns[name] * column
-            # An exponent of 0 wins over an infinite logarithm: x ** 0 = 1 also at x = 0.
-            log += np.where(np.isnan(product) & (columns[name] == 0), 0.0, product)
-        if term.saturation is not None:
-            s = term.saturation
-            log -= columns[s.exponent] * log_kept(columns[s.rate] * s.bits)
-        total += np.where(term.rows, np.exp(np.where(term.rows, log, -np.inf)), 0.0)
-    return total
 
 
 def _at(x: Inputs, fraction: Floats) -> Inputs:

@@ -70,26 +70,23 @@ class BitwiseLaw(Law):
     @classmethod
     def from_params(cls, values: Mapping[str, float]) -> Self:
         """Build from parameters by name; the bit widths are read off the names."""
-        shared = [p.name for p in cls.SHARED]
-        stems: list[str] = []
+        shared, each = [p.name for p in cls.SHARED], [p.name for p in cls.EACH]
+        stems: dict[str, None] = {}
         widths: set[float] = set()
         for name in values:
             stem, _, end = name.rpartition("_")
-            if name in shared or stem not in [p.name for p in cls.EACH]:
+            if name in shared or stem not in each:
                 continue
             try:
-                width = FULL_PRECISION if end == "fp" else float(end)
+                widths.add(FULL_PRECISION if end == "fp" else float(end))
             except ValueError as error:
                 raise UsageError(f"law {cls.name} has no parameter {name}; {end} is no bit width") from error
-            widths.add(width)
-            if stem not in stems:
-                stems.append(stem)
+            stems[stem] = None
         ordered = tuple(sorted(widths))
         check_names(cls.name, shared + [f"{s}_{suffix(b)}" for b in ordered for s in stems], values)
         fields: dict[str, Any] = {n: float(values[n]) for n in shared}
-        for p in cls.EACH:
-            present = p.name in stems
-            fields[p.name] = tuple(float(values[f"{p.name}_{suffix(b)}"]) for b in ordered) if present else ()
+        for stem in each:
+            fields[stem] = tuple(float(values[f"{stem}_{suffix(b)}"]) for b in ordered if stem in stems)
         return cls(**{"bit_widths": ordered, **fields})
 
     def known_widths(self, x: Inputs) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,24 +55,19 @@ def optimal_fraction(
     x = Inputs.of(n=n, d_total=d_total, bits=bits, fraction=0.5)
     if not bool(np.all(x.quantized)):
         raise UsageError("bits is missing; an optimal QAT fraction needs a bit width")
-    if isinstance(law, QatFraction):
-        return _by_fraction_law(law, x, draws)
-    if not isinstance(law, QatLoss):
-        raise UsageError(f"law {law.name} does not depend on the QAT fraction; use qat-loss or qat-fraction")
     theta = law.coordinates()[None, :] if draws is None else np.asarray(draws, dtype=np.float64)
-    fraction, end = _stationary(law, theta, x)
-    fraction, loss = _evaluated(law, theta, x, fraction)
+    if isinstance(law, QatLoss):
+        fraction, end = _stationary(law, theta, x)
+        fraction, loss = _evaluated(law, theta, x, fraction)
+    elif isinstance(law, QatFraction):
+        law.fraction(x.s_total)  # refuses S_total <= 1
+        fraction = predict_many(law, theta, x)
+        loss, end = np.full(fraction.shape, np.nan), np.zeros(fraction.shape, np.int8)
+    else:
+        raise UsageError(f"law {law.name} does not depend on the QAT fraction; use qat-loss or qat-fraction")
     if draws is None:
         fraction, loss, end = fraction[0], loss[0], end[0]
     return Optimum(fraction=fraction, loss=loss, end=end)
-
-
-def _by_fraction_law(law: QatFraction, x: Inputs, draws: Floats | None) -> Optimum:
-    law.fraction(x.s_total)  # refuses S_total <= 1
-    theta = law.coordinates()[None, :] if draws is None else np.asarray(draws, dtype=np.float64)
-    fraction = predict_many(law, theta, x)
-    fraction = fraction[0] if draws is None else fraction
-    return Optimum(fraction=fraction, loss=np.full(fraction.shape, np.nan), end=np.zeros(fraction.shape, np.int8))
 
 
 def _stationary(law: QatLoss, theta: Floats, x: Inputs) -> tuple[Floats, NDArray[np.int8]]:
@@ -82,8 +77,7 @@ def _stationary(law: QatLoss, theta: Floats, x: Inputs) -> tuple[Floats, NDArray
     fall) is 0. In w = log(exp(u) - exp(u0)) the slope of h lies between 1 and 1 + xi + omega, so that one value of h
     brackets the root and Newton steps converge from anywhere.
     """
-    names = [p.name for p in law.parameters()]
-    col = {name: theta[:, i, None] for i, name in enumerate(names)}
+    col = {p.name: theta[:, i, None] for i, p in enumerate(law.parameters())}
     bits, log_n, log_s = x.bits[None, :], np.log(x.n)[None, :], np.log(x.s_total)[None, :]
     with np.errstate(invalid="ignore"):
         penalty = col["phi"] - np.log(2.0) * col["chi"] * bits - col["psi"] * log_n - col["omega"] * log_s
@@ -160,6 +154,4 @@ def _evaluated(law: QatLoss, theta: Floats, x: Inputs, fraction: Floats) -> tupl
 
 
 def _at(x: Inputs, fraction: Floats) -> Inputs:
-    return Inputs(
-        n=x.n, d_fp=x.d_total * (1.0 - fraction), d_qat=x.d_total * fraction, bits=x.bits, group_size=x.group_size
-    )
+    return replace(x, d_fp=x.d_total * (1.0 - fraction), d_qat=x.d_total * fraction)

@@ -1,0 +1,34 @@
+"""Every program of `benchmarks/` can be loaded and says how it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+HELPERS = {"worker_process"}
+"""Files that are imported only."""
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_answers_help(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    program = importlib.import_module(name)
+    assert Path(str(program.__file__)) == FOLDER / f"{name}.py"
+    if name in HELPERS:
+        return
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: ")
+    # The first sentence says what is measured, and the first command line how.
+    assert str(program.__doc__).splitlines()[0] in printed
+    assert f"python benchmarks/{name}.py" in printed

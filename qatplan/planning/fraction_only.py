@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,15 +13,11 @@ from qatplan.laws import FittedLaw, QatFraction
 from qatplan.laws.qat_fraction import PUBLISHED_MAE
 from qatplan.planning import caveats
 from qatplan.planning.caveats import Concern, Flag
-from qatplan.planning.frame import frame
 from qatplan.planning.intervals import Interval, draws_of, theta
 from qatplan.planning.problem import Problem
 from qatplan.planning.recommend import default_bits
 from qatplan.planning.trust import PlanStatus
 from qatplan.units import format_bytes, format_count
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +90,6 @@ class FractionAdvice:
             "flags": [str(flag) for flag in self.flags],
             "level": self.level,
         }
-
-    def to_frame(self) -> pd.DataFrame:
-        """A pandas table with a row a bit width, the one shown first at the top; columns as in `Recommendation`.
-
-        `loss` and its interval are missing: the fraction law gives none.
-        """
-        return frame(split.as_dict() for split in self.options)
 
 
 def advise(problem: Problem, fit: FittedLaw | None = None) -> FractionAdvice:

@@ -10,18 +10,9 @@ from typing import Any, Final
 from qatplan.errors import DataError
 
 COLUMNS: Final = (
-    "n_total",
-    "sequence",
-    "batch_tokens",
-    "device",
-    "backend",
-    "precision",
-    "threads",
-    "torch_version",
-    "bits",
-    "d_qat",
-    "tokens_per_second",
-)
+    "n_total", "sequence", "batch_tokens", "device", "backend", "precision", "threads", "torch_version",
+    "bits", "d_qat", "tokens_per_second",
+)  # fmt: skip
 """Columns of a runs table that are looked at; `tokens_per_second` is that of a run's own tokens, after its switch."""
 
 _ALIKE: Final = COLUMNS[:8]

@@ -62,7 +62,6 @@ class FractionAdvice:
     excluded: dict[str, str]
     law: str
     a: float
-    published: bool
     level: float
     assumptions: tuple[str, ...]
     flags: tuple[Flag, ...]
@@ -144,7 +143,6 @@ def advise(problem: Problem, fit: FittedLaw | None = None) -> FractionAdvice:
         excluded=excluded,
         law=law.name,
         a=law.a,
-        published=fit is None,
         level=problem.level,
         assumptions=assumptions,
         flags=tuple(flags),
@@ -174,22 +172,18 @@ def _split(problem: Problem, law: QatFraction, fit: FittedLaw | None, bits: floa
             break
         fraction = float(law.fraction(tokens / (n * bits / 8.0)))
     s_total = tokens / (n * bits / 8.0)
+    draws, interval = None if fit is None else draws_of(fit, problem.level), None
+    if draws is not None:
+        low, high = draws.interval(np.exp(-theta(draws)[:, 0] / math.log(s_total)))
+        interval = float(low), float(high)
     return Split(
         bits=bits,
         params=layout.parameters,
         params_in_law=n,
         tokens=tokens,
         fraction=fraction,
-        fraction_interval=_interval(fit, s_total, problem.level),
+        fraction_interval=interval,
         memory_bytes=math.ceil(memory),
         tokens_per_parameter_byte=s_total,
         binding=problem.binding(layout, memory, tokens, fraction),
     )
-
-
-def _interval(fit: FittedLaw | None, s_total: float, level: float) -> Interval | None:
-    draws = None if fit is None else draws_of(fit, level)
-    if draws is None:
-        return None
-    low, high = draws.interval(np.exp(-theta(draws)[:, 0] / math.log(s_total)))
-    return float(low), float(high)

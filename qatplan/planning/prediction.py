@@ -12,7 +12,7 @@ from qatplan.planning import caveats
 from qatplan.planning.caveats import Concern, Flag
 from qatplan.planning.intervals import Interval, draws_of, loss_intervals
 from qatplan.planning.objective import Objective
-from qatplan.planning.request import require_fraction, require_level, require_positive, require_widths
+from qatplan.planning.request import require_fraction, require_level, require_positive, require_width
 from qatplan.planning.trust import Extrapolation, PlanStatus, extrapolation, status_of
 
 
@@ -74,7 +74,7 @@ def predict(
     """
     require_positive("params", params)
     require_positive("tokens", tokens)
-    require_widths(*(() if bits is None else (bits,)))
+    require_width(bits)
     require_fraction(fraction)
     if fraction is not None and bits is None:
         raise UsageError("a fraction needs bits: a full-precision run has no QAT phase.")

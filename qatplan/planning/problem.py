@@ -9,7 +9,7 @@ from functools import cached_property
 from qatplan.errors import UsageError
 from qatplan.models.layout import Layout, infer
 from qatplan.planning.numeric import root_of_falling
-from qatplan.planning.request import Budgets, Serving, Training, require_level, require_positive, require_widths
+from qatplan.planning.request import Budgets, Serving, Training, require_level, require_positive, require_width
 from qatplan.units import format_bytes, format_count
 
 _SMALLEST, _LARGEST = 5e3, 1e15
@@ -37,7 +37,8 @@ class Problem:
     def __post_init__(self) -> None:
         if self.bits is not None and not self.bits:
             raise UsageError("bits is empty; give at least one bit width.")
-        require_widths(*(self.bits or ()))
+        for width in self.bits or ():
+            require_width(width, "has")
         require_positive("vocabulary", self.vocabulary)
         require_level(self.level)
         if not self.extrapolation_limit >= 1:

@@ -153,7 +153,6 @@ def recommend(fit: FittedLaw, problem: Problem, *, runs: Sequence[Mapping[str, A
     draws = draws_of(fit, problem.level)
     options, new_run = _options(fit, objective, problem, plans, draws)
     distance = extrapolation(fit, choice.x, limit=problem.extrapolation_limit)
-    status = status_of(fit, distance)
     return Recommendation(
         problem=problem,
         choice=options[0],
@@ -173,8 +172,8 @@ def recommend(fit: FittedLaw, problem: Problem, *, runs: Sequence[Mapping[str, A
         memory=problem.serving.memory(choice.layout, choice.bits),
         extrapolation=distance,
         assumptions=caveats.assumptions(fit, objective, problem, choice),
-        flags=_flags(fit, objective, problem, options, distance, status),
-        status=status,
+        flags=_flags(fit, objective, problem, options, distance),
+        status=status_of(fit, distance),
         draws=0 if draws is None else len(theta(draws)),
         fit={
             "law": fit.law.name,
@@ -212,12 +211,16 @@ def _options(
     doubt = ranks = assess(draws, objective, plans, free_split=free_split)
     judged = plans
     if problem.budgets.target_loss is not None:
-        judged = _at_equal_flops(objective, problem, plans)
+        # The width that reaches the target with the fewest FLOPs is the one of lowest loss at those FLOPs, so losses at
+        # equal FLOPs say how sure the choice is.
+        limited = problem.with_budgets(target_loss=None, flops=plans[0].flops, gpu_hours=None)
+        judged = [plans[0], *(solve(objective, limited, plan.bits) for plan in plans[1:])]
         ranks = assess(draws, objective, judged, free_split=free_split)
-    options = []
+    options, noise = [], fit.noise if fit.seed_noise is None else fit.seed_noise
     for i, plan in enumerate(plans):
         share = None if ranks.better_than_best is None else ranks.better_than_best[i]
-        scatter = None if i == 0 else _within_scatter(fit, plans[0], judged[i])
+        apart = abs(math.log(judged[i].loss / plans[0].loss))
+        scatter = apart < noise if i > 0 and math.isfinite(noise) else None
         open_in_draws = None if share is None else share > 0.5 * (1.0 - problem.level)
         options.append(
             Option(
@@ -233,16 +236,6 @@ def _options(
     return options, doubt.new_run
 
 
-def _at_equal_flops(objective: Objective, problem: Problem, plans: list[Candidate]) -> list[Candidate]:
-    """For a target loss, the plans that each bit width makes of the choice's FLOPs.
-
-    The width that reaches the target with the fewest FLOPs is the one of lowest loss at those FLOPs, so losses at equal
-    FLOPs say how sure the choice is. The choice itself stays as it is.
-    """
-    limited = problem.with_budgets(target_loss=None, flops=plans[0].flops, gpu_hours=None)
-    return [plans[0], *(solve(objective, limited, plan.bits) for plan in plans[1:])]
-
-
 def _sensitivity(objective: Objective, problem: Problem, choice: Candidate) -> dict[str, float]:
     """The loss with twice of each budget that binds."""
     given, losses = problem.budgets, dict[str, float]()
@@ -253,23 +246,12 @@ def _sensitivity(objective: Objective, problem: Problem, choice: Candidate) -> d
     return losses
 
 
-def _within_scatter(fit: FittedLaw, choice: Candidate, other: Candidate) -> bool | None:
-    """Whether the two losses differ by less than single runs scatter; None for a fit that does not know."""
-    noise = fit.seed_noise if fit.seed_noise is not None else fit.noise
-    return abs(math.log(other.loss / choice.loss)) < noise if math.isfinite(noise) else None
-
-
 def _flags(
-    fit: FittedLaw,
-    objective: Objective,
-    problem: Problem,
-    options: list[Option],
-    distance: Extrapolation,
-    status: PlanStatus,
+    fit: FittedLaw, objective: Objective, problem: Problem, options: list[Option], distance: Extrapolation
 ) -> tuple[Flag, ...]:
     choice = options[0]
     made = caveats.missing_draws(fit)
-    if status is PlanStatus.UNCERTAIN_FIT:
+    if status_of(fit, distance) is PlanStatus.UNCERTAIN_FIT:
         made.append(Flag(Concern.FIT, fit.status.message))
     made += [*caveats.fit_flags(fit), *caveats.distance_flags(distance)]
     made += caveats.choice_flags(problem, objective, choice.plan, [o.plan for o in options[1:] if o.within_noise])

@@ -138,11 +138,10 @@ def require_fraction(fraction: float | None) -> None:
         raise UsageError(f"fraction is {fraction:g}, but it must lie between 0 and 1.")
 
 
-def require_widths(*bits: float) -> None:
-    """Raise UsageError unless weights can have all these widths, in bits."""
-    for width in bits:
-        if not 1 <= width <= 16:
-            raise UsageError(f"bits has {width:g}, but a bit width must lie between 1 and 16.")
+def require_width(bits: float | None, verb: str = "is") -> None:
+    """Raise UsageError unless weights can have this width, in bits; None is no width."""
+    if bits is not None and not 1 <= bits <= 16:
+        raise UsageError(f"bits {verb} {bits:g}, but a bit width must lie between 1 and 16.")
 
 
 def require_level(level: float) -> None:

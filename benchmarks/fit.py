@@ -121,7 +121,8 @@ def ours(title: str, law: Law, x: Inputs, y: np.ndarray, draws: int) -> float:
     begin = time.process_time()
     made = draw(solution, rows, count=draws, seed=0, delta=DELTA) if draws else None
     drawn = time.process_time() - begin
-    line = f"{title:<42} {fitted:8.3f} s  {solution.objective:.12g}  {solution.starts_agreeing}/{solution.starts} agree"
+    proof = solution.certificate
+    line = f"{title:<42} {fitted:8.3f} s  {solution.objective:.12g}  {proof.starts_agreeing}/{proof.starts} agree"
     print(line + (f"  {draws} draws ({made.kind}) {drawn:.2f} s" if made is not None else ""), flush=True)
     return solution.objective
 

@@ -31,8 +31,8 @@ ROOMS: dict[str, set[str]] = {
         "errors", "models", "runs", "importing", "laws", "fitting", "planning", "wording", "figures", "reporting",
     },
     "api": {
-        "errors", "units", "storage", "models", "runs", "importing", "laws", "fitting", "planning", "sweeping", "figures",
-        "reporting", "wording", "results",
+        "errors", "units", "storage", "models", "runs", "importing", "laws", "fitting", "planning", "sweeping",
+        "figures", "reporting", "wording", "results",
     },
     "cli": {
         "errors", "units", "storage", "quant", "laws", "runs", "sweeping", "training", "wording", "results", "api",

@@ -6,33 +6,25 @@ from typing import Annotated, Any
 
 import typer
 
-from qatplan.cli.options import Details, Json, Rows, RunPaths, Seed, names_parser
+from qatplan.cli import options as opt
 from qatplan.cli.output import show
 
 
 def compare(
-    paths: RunPaths,
+    paths: opt.RunPaths,
     laws: Annotated[
-        Any,
-        typer.Option(
-            "--laws", parser=names_parser, metavar="a,b,c", help="Laws to compare; `qatplan laws` lists them."
-        ),
+        Any, typer.Option(parser=opt.names_parser, metavar="a,b,c", help="Laws to compare; `qatplan laws` lists them.")
     ] = "qat-loss,chen2025,effective,chinchilla-per-bits,chinchilla",
-    holdout: Annotated[
-        str,
-        typer.Option(
-            "--holdout", metavar="largest-n|largest-d|top-compute:0.2", help="Rows that are predicted, not fitted."
-        ),
-    ] = "top-compute:0.2",
-    rows: Rows = None,
-    n: Annotated[str, typer.Option("--n", metavar="total|nonembedding", help="Which parameters N counts.")] = "total",
-    huber: Annotated[float, typer.Option("--huber", help="Delta of the Huber terms on log residuals.")] = 1e-3,
-    keep_tuning: Annotated[
-        bool, typer.Option("--keep-tuning", help="Keep runs that another learning rate beat at the same point.")
-    ] = False,
-    seed: Seed = 0,
-    details: Details = False,
-    as_json: Json = False,
+    holdout: Annotated[str, typer.Option(metavar=opt.HOLDOUT, help="Rows that are predicted, not fitted.")] = (
+        "top-compute:0.2"
+    ),
+    rows: opt.Rows = None,
+    n: opt.Counting = "total",
+    huber: opt.Huber = 1e-3,
+    keep_tuning: opt.KeepTuning = False,
+    seed: opt.Seed = 0,
+    details: opt.Details = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Rank laws by held-out error, with AIC and BIC in the details.
 

@@ -13,9 +13,8 @@ from typing import Annotated
 
 import typer
 
-from qatplan.cli.options import Json
+from qatplan.cli import options as opt
 from qatplan.cli.output import emit, note
-from qatplan.cli.sweep import Device, DeviceOption, Workers
 from qatplan.errors import SweepIncomplete, UsageError
 from qatplan.units import format_duration
 
@@ -35,13 +34,13 @@ class Step:
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for everything.")] = Path("qatplan-demo"),
-    device: DeviceOption = Device.auto,
-    workers: Workers = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything.")] = Path("qatplan-demo"),
+    device: opt.TrainOn = opt.TrainingDevice.auto,
+    workers: opt.Workers = None,
     short: Annotated[
         bool, typer.Option("--short", help="A minute instead of several; too small to learn from.")
     ] = False,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Run the whole loop on real text: sweep, fit, recommend, figures, report. Minutes on two CPU cores.
 

@@ -6,45 +6,31 @@ from typing import Annotated, Literal
 
 import typer
 
-from qatplan.cli.options import (
-    BitWidths,
-    Details,
-    Device,
-    FitPath,
-    GpuHours,
-    Json,
-    Level,
-    Mfu,
-    Params,
-    Tokens,
-    count_parser,
-)
+from qatplan.cli import options as opt
 from qatplan.cli.output import show
 
 
 def design(
-    fit: FitPath,
-    budget: Annotated[
-        float | None, typer.Option("--budget", parser=count_parser, metavar="COUNT", help="Training FLOPs, e.g. 1e18.")
-    ] = None,
-    gpu_hours: GpuHours = None,
-    runs: Annotated[int, typer.Option("--runs", min=1, help="Runs to make at most.")] = 12,
+    fit: opt.FitPath,
+    budget: Annotated[float | None, opt.count("Training FLOPs, e.g. 1e18.")] = None,
+    gpu_hours: opt.GpuHours = None,
+    runs: Annotated[int, typer.Option(min=1, help="Runs to make at most.")] = 12,
     target: Annotated[
         Literal["fraction", "bits"],
         typer.Option(help="What shall become surer: the best QAT fraction, or which bit width is best in its memory."),
     ] = "fraction",
-    params: Params = None,
-    tokens: Tokens = None,
-    bits: BitWidths = None,
+    params: opt.Params = None,
+    tokens: opt.Tokens = None,
+    bits: opt.BitWidths = None,
     trunk: Annotated[
         list[str] | None,
-        typer.Option("--trunk", metavar="PARAMS:TOKENS", help="A full-precision trunk that you kept; repeatable."),
+        typer.Option(metavar="PARAMS:TOKENS", help="A full-precision trunk that you kept; repeatable."),
     ] = None,
-    device: Device = "h100",
-    mfu: Mfu = 0.4,
-    level: Level = 0.95,
-    details: Details = False,
-    as_json: Json = False,
+    device: opt.Device = "h100",
+    mfu: opt.Mfu = 0.4,
+    level: opt.Level = 0.95,
+    details: opt.Details = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Say which runs to make next, and how much surer they make the plan.
 

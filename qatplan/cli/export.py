@@ -7,20 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from qatplan.cli.options import Force, Json, location_parser
+from qatplan.cli import options as opt
 from qatplan.cli.output import emit
-from qatplan.cli.sweep import Device, DeviceOption
 from qatplan.units import format_bytes
 
 
 def export(
     specification: Annotated[Path, typer.Argument(metavar="SPEC.toml", help="The sweep's specification.")],
-    sweep: Annotated[Any, typer.Option("--sweep", parser=location_parser, metavar="DIR", help="Folder of the sweep.")],
-    run: Annotated[str, typer.Option("--run", metavar="ID", help="The run, by its id or the beginning of it.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.safetensors", help="Where to write the model.")],
-    device: DeviceOption = Device.auto,
-    force: Force = False,
-    as_json: Json = False,
+    sweep: Annotated[Any, opt.location("Folder of the sweep.")],
+    run: Annotated[str, typer.Option(metavar="ID", help="The run, by its id or the beginning of it.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="Where to write the model.")],
+    device: opt.TrainOn = opt.TrainingDevice.auto,
+    force: opt.Force = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Write a quantized run as packed integer codes with their scales, and check its loss and size.
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from qatplan.cli.options import Details, Force, Json, Rows, RunPaths, Seed
+from qatplan.cli import options as opt
 from qatplan.cli.output import note, show
 from qatplan.errors import UsageError
 
@@ -23,46 +23,36 @@ def _fixed(text: str) -> tuple[str, float]:
 
 
 def fit(
-    paths: RunPaths,
-    out: Annotated[Path, typer.Option("--out", metavar="FIT.json", help="Where the fitted law is written.")],
-    law: Annotated[
-        str, typer.Option("--law", metavar="NAME", help="Law to fit; `qatplan laws` lists them.")
-    ] = "qat-loss",
-    rows: Rows = None,
-    bootstrap: Annotated[int, typer.Option("--bootstrap", min=0, help="Bootstrap draws; 0 for none.")] = 1000,
-    interval: Annotated[
-        str, typer.Option("--interval", metavar="bootstrap|profile", help="Where parameter intervals come from.")
-    ] = "bootstrap",
-    level: Annotated[float, typer.Option("--level", help="Confidence level of intervals.")] = 0.95,
+    paths: opt.RunPaths,
+    out: Annotated[Path, typer.Option(metavar="FIT.json", help="Where the fitted law is written.")],
+    law: Annotated[str, typer.Option(metavar="NAME", help="Law to fit; `qatplan laws` lists them.")] = "qat-loss",
+    rows: opt.Rows = None,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Bootstrap draws; 0 for none.")] = 1000,
+    interval: Annotated[str, typer.Option(metavar="bootstrap|profile", help="Where parameter intervals come from.")] = (
+        "bootstrap"
+    ),
+    level: Annotated[float, typer.Option(help="Confidence level of intervals.")] = 0.95,
     holdout: Annotated[
-        str | None,
-        typer.Option(
-            "--holdout",
-            metavar="largest-n|largest-d|top-compute:0.2",
-            help="Also fit without these rows and predict them.",
-        ),
+        str | None, typer.Option(metavar=opt.HOLDOUT, help="Also fit without these rows and predict them.")
     ] = None,
     leave_one_size_out: Annotated[
         bool, typer.Option("--leave-one-size-out", help="Also predict each model size from the others.")
     ] = False,
-    n: Annotated[str, typer.Option("--n", metavar="total|nonembedding", help="Which parameters N counts.")] = "total",
-    huber: Annotated[float, typer.Option("--huber", help="Delta of the Huber terms on log residuals.")] = 1e-3,
+    n: opt.Counting = "total",
+    huber: opt.Huber = 1e-3,
     fix: Annotated[
         list[str] | None,
         typer.Option(
-            "--fix",
             metavar="NAME=VALUE",
             help="Fix a parameter; an amplitude at 0 removes its term. With qat-fraction, of the loss law beside it.",
         ),
     ] = None,
     restrict: Annotated[bool, typer.Option("--restrict", help="Leave out terms that no row supports.")] = False,
-    keep_tuning: Annotated[
-        bool, typer.Option("--keep-tuning", help="Keep runs that another learning rate beat at the same point.")
-    ] = False,
-    seed: Seed = 0,
-    force: Force = False,
-    details: Details = False,
-    as_json: Json = False,
+    keep_tuning: opt.KeepTuning = False,
+    seed: opt.Seed = 0,
+    force: opt.Force = False,
+    details: opt.Details = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Fit a scaling law to runs, with intervals and a certificate.
 
@@ -78,22 +68,10 @@ def fit(
     from qatplan import api
 
     fitted = api.fit(
-        paths,
-        law=law,
-        huber=huber,
-        seed=seed,
-        bootstrap=bootstrap,
-        interval=interval,
-        level=level,
-        holdout=holdout,
-        leave_one_size_out=leave_one_size_out,
-        n=n,
-        rows=rows,
-        keep_tuning=keep_tuning,
-        fix=fixed,
-        restrict=restrict,
+        paths, law=law, huber=huber, seed=seed, bootstrap=bootstrap, interval=interval, level=level, holdout=holdout,
+        leave_one_size_out=leave_one_size_out, n=n, rows=rows, keep_tuning=keep_tuning, fix=fixed, restrict=restrict,
         command=shlex.join(["qatplan", *sys.argv[1:]]) if sys.argv[1:2] == ["fit"] else None,
-    )
+    )  # fmt: skip
     fitted.save(out)
     show(fitted.as_dict() if as_json else None, lambda: fitted.sections(details=details), as_json)
     note(f"written to {out}")

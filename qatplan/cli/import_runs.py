@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qatplan.cli.options import Force, Json
+from qatplan.cli import options as opt
 from qatplan.cli.output import note, show
 from qatplan.errors import DataError, UsageError
 
@@ -20,7 +20,7 @@ def import_runs(
         Path,
         typer.Argument(metavar="SOURCE", help="CSV, JSON, JSON Lines (each also .gz) or Parquet, one row per run."),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="RUNS.parquet", help="The runs table to write.")],
+    out: Annotated[Path, typer.Option(metavar="RUNS.parquet", help="The runs table to write.")],
     mapping: Annotated[
         list[str] | None,
         typer.Option(
@@ -40,8 +40,8 @@ def import_runs(
     keep_suspect: Annotated[
         bool, typer.Option("--keep-suspect", help="Also write rows that can be stored but look wrong.")
     ] = False,
-    force: Force = False,
-    as_json: Json = False,
+    force: opt.Force = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Turn anybody's table of runs into ours: every row is written, or listed with the reason why not.
 

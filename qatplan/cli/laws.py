@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from qatplan.cli.options import Json
+from qatplan.cli import options as opt
 from qatplan.cli.output import plain, show
 
 
 def laws(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this law, with its parameters.")] = None,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """List the laws: formula, source, domain, parameters.
 

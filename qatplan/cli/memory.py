@@ -6,16 +6,13 @@ from typing import Annotated
 
 import typer
 
-from qatplan.cli.options import Json, KvFormat, Params
+from qatplan.cli import options as opt
 from qatplan.cli.output import show
 
 
 def memory(
     model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[MODEL]", help="A known model such as llama-3.2-1b, or a config.json.", show_default=False
-        ),
+        str | None, typer.Argument(metavar="[MODEL]", help="A known model such as llama-3.2-1b, or a config.json.")
     ] = None,
     form: Annotated[
         str,
@@ -27,8 +24,8 @@ def memory(
     ] = "int4",
     context: Annotated[int, typer.Option(min=1, help="Tokens per sequence that the KV cache holds.")] = 8192,
     batch: Annotated[int, typer.Option(min=1, help="Sequences at a time.")] = 1,
-    kv_format: KvFormat = "f16",
-    params: Params = None,
+    kv_format: opt.KvFormat = "f16",
+    params: opt.Params = None,
     layers: Annotated[int | None, typer.Option(help="Layers.")] = None,
     width: Annotated[int | None, typer.Option(help="Width of the residual stream.")] = None,
     heads: Annotated[int | None, typer.Option(help="Query heads.")] = None,
@@ -39,7 +36,7 @@ def memory(
     tied: Annotated[bool, typer.Option("--tied/--untied", help="Is the head the embedding table?")] = True,
     experts: Annotated[int, typer.Option(help="Experts per layer.")] = 1,
     experts_active: Annotated[int, typer.Option(help="Experts that a token passes through.")] = 1,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Memory of a model in a quantized format, in bytes: weights, KV cache, workspace.
 

@@ -7,6 +7,7 @@ Use them as annotations: `def fit(runs: Runs, as_json: Json = False)`. Quantitie
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from qatplan.errors import QatplanError
 from qatplan.units import parse_bytes, parse_count
 
 
-def parser(parse: Callable[[str], Any], metavar: str) -> Callable[[str], Any]:
+def parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """`parse` for `typer.Option(parser=...)`: its one-sentence error then names the option it was given to."""
 
     def parse_option(text: str) -> Any:
@@ -25,7 +26,6 @@ def parser(parse: Callable[[str], Any], metavar: str) -> Callable[[str], Any]:
         except QatplanError as error:
             raise typer.BadParameter(str(error)) from error
 
-    parse_option.__name__ = metavar
     return parse_option
 
 
@@ -58,61 +58,65 @@ def _location(text: str) -> str | Path:
     return text if "://" in text else Path(text)
 
 
-location_parser = parser(_location, "PATH")
-count_parser = parser(_positive, "COUNT")
-bytes_parser = parser(parse_bytes, "BYTES")
-bits_parser = parser(_bits, "BITS")
-names_parser = parser(_names, "NAMES")
+location_parser = parser(_location)
+count_parser = parser(_positive)
+bytes_parser = parser(parse_bytes)
+bits_parser = parser(_bits)
+names_parser = parser(_names)
+
+
+def count(help: str, metavar: str = "COUNT") -> Any:
+    """An option that takes a count more than 0, such as 1.5B."""
+    return typer.Option(parser=count_parser, metavar=metavar, help=help)
+
+
+def location(help: str, metavar: str = "DIR") -> Any:
+    """An option that takes a path or the URL of an object store."""
+    return typer.Option(parser=location_parser, metavar=metavar, help=help)
+
+
+PARAMS = count("Parameters of the model, e.g. 1.5B.")
+TOKENS = count("Training tokens in all, e.g. 300B.")
+HOLDOUT = "largest-n|largest-d|top-compute:0.2"
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-RunPaths = Annotated[
-    list[Any],
-    typer.Argument(
-        parser=location_parser,
-        metavar="RUNS",
-        help="Folders (also s3:// and gs:// URLs), Parquet files, or CSV files whose columns carry our field names.",
-    ),
-]
-FitPath = Annotated[Path, typer.Argument(metavar="FIT", help="A fitted law (JSON) written by `qatplan fit`.")]
-Rows = Annotated[
-    str | None,
-    typer.Option("--rows", metavar="EXPRESSION", help='Keep only these rows, e.g. "bits in (2, 4) and seed == 0".'),
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
-Params = Annotated[
-    float | None,
-    typer.Option("--params", parser=count_parser, metavar="COUNT", help="Parameters of the model, e.g. 1.5B."),
-]
-Tokens = Annotated[
-    float | None,
-    typer.Option("--tokens", parser=count_parser, metavar="COUNT", help="Training tokens in all, e.g. 300B."),
-]
-Memory = Annotated[
-    int | None,
-    typer.Option("--memory", parser=bytes_parser, metavar="BYTES", help="Memory that may be used, e.g. 4GiB."),
-]
-BitWidths = Annotated[
-    Any, typer.Option("--bits", parser=bits_parser, metavar="B,B,...", help="Bit widths to consider, e.g. 2,3,4,8.")
-]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output file if it exists.")]
 Details = Annotated[bool, typer.Option("--details", help="Print everything that is known, not the main things alone.")]
-Flops = Annotated[
-    float | None, typer.Option("--flops", parser=count_parser, metavar="COUNT", help="Training FLOPs, e.g. 1e22.")
-]
-GpuHours = Annotated[
-    float | None,
-    typer.Option("--gpu-hours", parser=count_parser, metavar="HOURS", help="Hours of one device, e.g. 500."),
-]
-Fraction = Annotated[
-    float | None, typer.Option("--fraction", help="Share of the tokens in QAT, 0 to 1; the law's best unless given.")
-]
-Context = Annotated[int, typer.Option("--context", help="Tokens per sequence that the KV cache holds.")]
-Batch = Annotated[int, typer.Option("--batch", help="Sequences at a time at inference.")]
-KvFormat = Annotated[str, typer.Option("--kv-format", help="Format of the KV cache: f16, q8_0, q4_0, fp8, ...")]
-Device = Annotated[str, typer.Option("--device", help="Training device: a100, h100, h200, b200, l40s, mi300x, ...")]
-Mfu = Annotated[float, typer.Option("--mfu", help="Share of the device's peak that training reaches.")]
-Level = Annotated[float, typer.Option("--level", help="Level of the intervals.")]
-ExtrapolationLimit = Annotated[
-    float,
-    typer.Option("--extrapolation-limit", metavar="FACTOR", help="Factor beyond the fitted range that exits with 4."),
-]
+_RUNS = "Folders (also s3:// and gs:// URLs), Parquet files, or CSV files whose columns carry our field names."
+RunPaths = Annotated[list[Any], typer.Argument(parser=location_parser, metavar="RUNS", help=_RUNS)]
+FitPath = Annotated[Path, typer.Argument(metavar="FIT", help="A fitted law (JSON) written by `qatplan fit`.")]
+_ROWS = 'Keep only these rows, e.g. "bits in (2, 4) and seed == 0".'
+Rows = Annotated[str | None, typer.Option(metavar="EXPRESSION", help=_ROWS)]
+Counting = Annotated[str, typer.Option(metavar="total|nonembedding", help="Which parameters N counts.")]
+Huber = Annotated[float, typer.Option(help="Delta of the Huber terms on log residuals.")]
+_TUNING = "Keep runs that another learning rate beat at the same point."
+KeepTuning = Annotated[bool, typer.Option("--keep-tuning", help=_TUNING)]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+Params = Annotated[float | None, PARAMS]
+Tokens = Annotated[float | None, TOKENS]
+Flops = Annotated[float | None, count("Training FLOPs, e.g. 1e22.")]
+GpuHours = Annotated[float | None, count("Hours of one device, e.g. 500.", "HOURS")]
+_MEMORY = "Memory that may be used, e.g. 4GiB."
+Memory = Annotated[int | None, typer.Option(parser=bytes_parser, metavar="BYTES", help=_MEMORY)]
+_WIDTHS = "Bit widths to consider, e.g. 2,3,4,8."
+BitWidths = Annotated[Any, typer.Option(parser=bits_parser, metavar="B,B,...", help=_WIDTHS)]
+_FRACTION = "Share of the tokens in QAT, 0 to 1; the law's best unless given."
+Fraction = Annotated[float | None, typer.Option(help=_FRACTION)]
+KvFormat = Annotated[str, typer.Option(help="Format of the KV cache: f16, q8_0, q4_0, fp8, ...")]
+Device = Annotated[str, typer.Option(help="Training device: a100, h100, h200, b200, l40s, mi300x, ...")]
+Mfu = Annotated[float, typer.Option(help="Share of the device's peak that training reaches.")]
+Level = Annotated[float, typer.Option(help="Level of the intervals.")]
+_LIMIT = "Factor beyond the fitted range that exits with 4."
+ExtrapolationLimit = Annotated[float, typer.Option(metavar="FACTOR", help=_LIMIT)]
+
+
+class TrainingDevice(StrEnum):
+    """Where to train."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+TrainOn = Annotated[TrainingDevice, typer.Option(help="Where to train; auto takes a GPU if there is one.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Segments trained at once; default one a core.")]

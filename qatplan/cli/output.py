@@ -87,20 +87,8 @@ def plain(obj: Any) -> Any:
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Plain text columns, two spaces apart: numbers to the right, words to the left, None as an empty cell."""
-    cells = [["" if value is None else str(value) for value in row] for row in rows]
-    for row in cells:
-        if len(row) != len(headers):
-            raise ValueError(f"a row has {len(row)} cells under {len(headers)} headers")
-    widths = [max(len(header), *(len(row[i]) for row in cells), 0) for i, header in enumerate(headers)]
-    right = [bool(cells) and all(_numeric(row[i]) for row in cells) for i in range(len(headers))]
-    lines = [list(headers), ["-" * width for width in widths], *cells]
-    return "\n".join(
-        "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)).rstrip()
-        for line in lines
-    )
+    from qatplan.wording.sections import Table
+    from qatplan.wording.text import table_lines
 
-
-def _numeric(cell: str) -> bool:
-    return (
-        not cell or cell[0].isdigit() or (cell[0] in "+-.~" and len(cell) > 1 and (cell[1].isdigit() or cell[1] == "."))
-    )
+    cells = tuple(tuple(None if value is None else str(value) for value in row) for row in rows)
+    return "\n".join(table_lines(Table(headers=tuple(headers), rows=cells)))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from qatplan.cli.options import BitWidths, Json, Params, Rows, Tokens, location_parser
+from qatplan.cli import options as opt
 from qatplan.cli.output import emit, note
 
 
@@ -19,53 +19,31 @@ class Layout(StrEnum):
     bits = "bits"
 
 
-KindArgument = Annotated[
-    str, typer.Argument(metavar="KIND", help="loss-curves, fraction, contours, frontier, residuals or parameters.")
-]
-Sources = Annotated[
-    list[Any],
-    typer.Argument(
-        parser=location_parser,
-        metavar="(FIT | RUNS...)",
-        help="A fit (JSON), or runs: folders (also s3:// and gs:// URLs), Parquet or CSV files.",
-    ),
-]
-Out = Annotated[
-    Path, typer.Option("--out", metavar="FILE", help="Figure to write: .svg, .pdf or .png; replaced if it exists.")
-]
-MoreRuns = Annotated[
-    list[Any] | None,
-    typer.Option(
-        "--runs",
-        parser=location_parser,
-        metavar="RUNS",
-        help="Runs to show with a fit; default: the files the fit was made from.",
-    ),
-]
-LayoutOption = Annotated[
-    Layout, typer.Option("--layout", help="loss-curves: a panel per size and bit width, or per bit width alone.")
-]
-Relative = Annotated[
-    bool, typer.Option("--relative", help="loss-curves: loss above the full-precision run of the same size and tokens.")
-]
-Training = Annotated[
-    bool, typer.Option("--training", help="loss-curves: loss along training, for one size and budget.")
-]
+_SOURCES = "A fit (JSON), or runs: folders (also s3:// and gs:// URLs), Parquet or CSV files."
+_KINDS = "loss-curves, fraction, contours, frontier, residuals or parameters."
+_RELATIVE = "loss-curves: loss above the full-precision run of the same size and tokens."
+_TRAINING = "loss-curves: loss along training, for one size and budget."
 
 
 def plot(
-    kind: KindArgument,
-    sources: Sources,
-    out: Out,
-    runs: MoreRuns = None,
-    rows: Rows = None,
-    params: Params = None,
-    tokens: Tokens = None,
-    bits: BitWidths = None,
-    layout: LayoutOption = Layout.grid,
-    relative: Relative = False,
-    training: Training = False,
-    as_json: Json = False,
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=_KINDS)],
+    sources: Annotated[list[Any], typer.Argument(parser=opt.location_parser, metavar="(FIT | RUNS...)", help=_SOURCES)],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Figure to write: .svg, .pdf or .png; replaced if it exists.")
+    ],
+    runs: Annotated[
+        list[Any] | None, opt.location("Runs to show with a fit; default: the files the fit was made from.", "RUNS")
+    ] = None,
+    rows: opt.Rows = None,
+    params: opt.Params = None,
+    tokens: opt.Tokens = None,
+    bits: opt.BitWidths = None,
+    layout: Annotated[
+        Layout, typer.Option(help="loss-curves: a panel per size and bit width, or per bit width alone.")
+    ] = Layout.grid,
+    relative: Annotated[bool, typer.Option("--relative", help=_RELATIVE)] = False,
+    training: Annotated[bool, typer.Option("--training", help=_TRAINING)] = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Draw one figure: vector (SVG, PDF) or PNG, readable in grey.
 

@@ -6,24 +6,19 @@ from typing import Annotated
 
 import typer
 
-from qatplan.cli.options import ExtrapolationLimit, FitPath, Fraction, Json, Level, count_parser
+from qatplan.cli import options as opt
 from qatplan.cli.output import show
 
 
 def predict(
-    fit: FitPath,
-    params: Annotated[
-        float,
-        typer.Option("--params", parser=count_parser, metavar="COUNT", help="Parameters of the model, e.g. 1.5B."),
-    ],
-    tokens: Annotated[
-        float, typer.Option("--tokens", parser=count_parser, metavar="COUNT", help="Training tokens in all, e.g. 300B.")
-    ],
+    fit: opt.FitPath,
+    params: Annotated[float, opt.PARAMS],
+    tokens: Annotated[float, opt.TOKENS],
     bits: Annotated[float | None, typer.Option(help="Bits per weight; full precision unless given.")] = None,
-    fraction: Fraction = None,
-    level: Level = 0.95,
-    extrapolation_limit: ExtrapolationLimit = 10.0,
-    as_json: Json = False,
+    fraction: opt.Fraction = None,
+    level: opt.Level = 0.95,
+    extrapolation_limit: opt.ExtrapolationLimit = 10.0,
+    as_json: opt.Json = False,
 ) -> None:
     """Predict the loss of a run, with intervals and the distance from what was measured.
 

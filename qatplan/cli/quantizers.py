@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from qatplan.cli.options import Json
+from qatplan.cli import options as opt
 from qatplan.cli.output import emit, table
 
 if TYPE_CHECKING:
@@ -18,28 +18,20 @@ LEGEND = (
 )
 
 
-def quantizers(as_json: Json = False) -> None:
+def quantizers(as_json: opt.Json = False) -> None:
     """List the quantizers that a sweep may name: bits, granularity, formula and source.
 
     Example: qatplan quantizers --json
     """
     from qatplan.quant.registry import ENTRIES
 
-    rows = [
-        (
-            entry.name,
-            _bits(entry.bits),
-            "symmetric" if entry.symmetric else "asymmetric",
-            _ranges(entry),
-            "/".join(entry.granularity),
-            "/".join(entry.activations),
-        )
-        for entry in ENTRIES
-    ]
     titles = ["name", "bits", "grid", "range", "weights: a range per", "activations"]
-    details = "\n".join(
-        f"{entry.name} [{entry.firmness}] {entry.source}\n{_indented(entry.formula)}" for entry in ENTRIES
-    )
+    rows = [
+        (e.name, _bits(e.bits), "symmetric" if e.symmetric else "asymmetric", _ranges(e), "/".join(e.granularity),
+         "/".join(e.activations))
+        for e in ENTRIES
+    ]  # fmt: skip
+    details = "\n".join(f"{e.name} [{e.firmness}] {e.source}\n{_indented(e.formula)}" for e in ENTRIES)
     text = f"{table(titles, rows)}\n\n{details}\n\n{textwrap.fill(LEGEND, WIDTH)}"
     emit({"quantizers": ENTRIES}, text, as_json)
 
@@ -51,8 +43,7 @@ def _bits(bits: tuple[float, ...]) -> str:
 
 
 def _ranges(entry: QuantizerEntry) -> str:
-    words = [word for word, holds in (("learned", entry.learnable), ("live", entry.live)) if holds]
-    return ", ".join(words)
+    return ", ".join(word for word, holds in (("learned", entry.learnable), ("live", entry.live)) if holds)
 
 
 def _indented(text: str) -> str:

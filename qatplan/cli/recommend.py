@@ -7,27 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from qatplan.cli.options import (
-    Batch,
-    BitWidths,
-    Context,
-    Details,
-    Device,
-    ExtrapolationLimit,
-    Flops,
-    Force,
-    Fraction,
-    GpuHours,
-    Json,
-    KvFormat,
-    Level,
-    Memory,
-    Mfu,
-    Params,
-    Tokens,
-    count_parser,
-    location_parser,
-)
+from qatplan.cli import options as opt
 from qatplan.cli.output import note, show
 
 
@@ -37,83 +17,66 @@ def recommend(
         typer.Argument(metavar="[FIT]", help="A fitted law (JSON) written by `qatplan fit`.", show_default=False),
     ] = None,
     law: Annotated[
-        str | None,
-        typer.Option("--law", metavar="NAME", help="qat-fraction: the published fraction law, without a fit."),
+        str | None, typer.Option(metavar="NAME", help="qat-fraction: the published fraction law, without a fit.")
     ] = None,
-    memory: Memory = None,
-    params: Params = None,
+    memory: opt.Memory = None,
+    params: opt.Params = None,
     model: Annotated[
         str | None, typer.Option(help="A known model such as qwen3-1.7b, or a config.json, instead of --params.")
     ] = None,
-    tokens: Tokens = None,
-    flops: Flops = None,
-    gpu_hours: GpuHours = None,
-    bits: BitWidths = None,
-    fraction: Fraction = None,
+    tokens: opt.Tokens = None,
+    flops: opt.Flops = None,
+    gpu_hours: opt.GpuHours = None,
+    bits: opt.BitWidths = None,
+    fraction: opt.Fraction = None,
     target_loss: Annotated[
         float | None, typer.Option(metavar="NATS", help="Reach this loss (nats per token) with the fewest FLOPs.")
     ] = None,
     fp_tokens: Annotated[
         float | None,
-        typer.Option(
-            "--fp-tokens",
-            parser=count_parser,
-            metavar="COUNT",
-            help="Tokens that a given full-precision model has seen; token and compute budgets then count QAT alone.",
-        ),
+        opt.count("Tokens that a given full-precision model has seen; token and compute budgets then count QAT alone."),
     ] = None,
-    context: Context = 8192,
-    batch: Batch = 1,
-    kv_format: KvFormat = "f16",
+    context: Annotated[int, typer.Option(help="Tokens per sequence that the KV cache holds.")] = 8192,
+    batch: Annotated[int, typer.Option(help="Sequences at a time at inference.")] = 1,
+    kv_format: opt.KvFormat = "f16",
     group_size: Annotated[
         int | None, typer.Option(help="Weights that share a scale; one scale per output channel unless given.")
     ] = None,
     embedding_bits: Annotated[
         float | None, typer.Option(help="Bits of embeddings and head; the larger of 4 and the weights' unless given.")
     ] = None,
-    vocabulary: Annotated[
-        float | None,
-        typer.Option(
-            "--vocabulary", parser=count_parser, metavar="COUNT", help="Embedding entries of an inferred shape."
-        ),
-    ] = None,
+    vocabulary: Annotated[float | None, opt.count("Embedding entries of an inferred shape.")] = None,
     sequence: Annotated[int, typer.Option(help="Tokens per training sequence.")] = 4096,
-    device: Device = "h100",
+    device: opt.Device = "h100",
     dtype: Annotated[str, typer.Option(help="Number format of training: bf16, fp8, tf32 or fp32.")] = "bf16",
-    mfu: Mfu = 0.4,
+    mfu: opt.Mfu = 0.4,
     qat_slowdown: Annotated[
         float | None,
         typer.Option(metavar="FACTOR", help="Time of a QAT token over a full-precision one; 1 unless given."),
     ] = None,
     runs: Annotated[
         list[Any] | None,
-        typer.Option(
-            "--runs",
-            parser=location_parser,
-            metavar="PATH",
-            help="Your runs: they measure that factor, whether fusing helps, and what the ends of the split cost.",
+        opt.location(
+            "Your runs: they measure that factor, whether fusing helps, and what the ends of the split cost.", "PATH"
         ),
     ] = None,
     price_per_hour: Annotated[float | None, typer.Option(metavar="MONEY", help="Price of one device hour.")] = None,
-    level: Level = 0.95,
-    extrapolation_limit: ExtrapolationLimit = 10.0,
+    level: opt.Level = 0.95,
+    extrapolation_limit: opt.ExtrapolationLimit = 10.0,
     export: Annotated[
         str | None, typer.Option(metavar="TOOL", help="Write a training recipe: torchao, paretoq, torchtitan or yaml.")
     ] = None,
     export_out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the recipe.")] = None,
-    batch_tokens: Annotated[
-        float | None,
-        typer.Option("--batch-tokens", parser=count_parser, metavar="COUNT", help="Tokens per step of the recipe."),
-    ] = None,
+    batch_tokens: Annotated[float | None, opt.count("Tokens per step of the recipe.")] = None,
     learning_rate: Annotated[
         float | None, typer.Option(metavar="RATE", help="Peak learning rate of full precision, for the recipe.")
     ] = None,
     qat_learning_rate: Annotated[
         float | None, typer.Option(metavar="RATE", help="Peak learning rate of QAT, for the recipe.")
     ] = None,
-    force: Force = False,
-    details: Details = False,
-    as_json: Json = False,
+    force: opt.Force = False,
+    details: opt.Details = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Recommend bits, parameters, tokens and the QAT fraction for your budgets.
 

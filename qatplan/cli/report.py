@@ -7,37 +7,26 @@ from typing import Annotated, Any
 
 import typer
 
-from qatplan.cli.options import BitWidths, FitPath, Force, Json, Memory, Params, Tokens, count_parser, location_parser
+from qatplan.cli import options as opt
 from qatplan.cli.output import emit, note
 
 
 def report(
-    fit: FitPath,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="Page to write.")],
+    fit: opt.FitPath,
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="Page to write.")],
     runs: Annotated[
-        list[Any] | None,
-        typer.Option(
-            "--runs",
-            parser=location_parser,
-            metavar="PATH",
-            help="Runs to show; default: those that the fit names, if still there.",
-        ),
+        list[Any] | None, opt.location("Runs to show; default: those that the fit names, if still there.", "PATH")
     ] = None,
-    params: Params = None,
-    tokens: Tokens = None,
-    flops: Annotated[
-        float | None, typer.Option("--flops", parser=count_parser, metavar="COUNT", help="Training FLOPs, e.g. 1e22.")
-    ] = None,
-    memory: Memory = None,
-    bits: BitWidths = None,
+    params: opt.Params = None,
+    tokens: opt.Tokens = None,
+    flops: opt.Flops = None,
+    memory: opt.Memory = None,
+    bits: opt.BitWidths = None,
     context: Annotated[int | None, typer.Option(help="Tokens of context at inference.")] = None,
-    vocabulary: Annotated[
-        float | None,
-        typer.Option("--vocabulary", parser=count_parser, metavar="COUNT", help="Embedding entries of the model."),
-    ] = None,
+    vocabulary: Annotated[float | None, opt.count("Embedding entries of the model.")] = None,
     sequence: Annotated[int | None, typer.Option(help="Tokens per training sequence.")] = None,
-    force: Force = False,
-    as_json: Json = False,
+    force: opt.Force = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Write one self-contained HTML page about a fit: runs, law, curves, plan, limits and provenance.
 

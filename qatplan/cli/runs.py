@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qatplan.cli.options import Force, Json, Rows, RunPaths
+from qatplan.cli import options as opt
 from qatplan.cli.output import note, plain, show
 from qatplan.errors import DataError, UsageError
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def runs(
-    paths: RunPaths,
-    rows: Rows = None,
+    paths: opt.RunPaths,
+    rows: opt.Rows = None,
     fields: Annotated[bool, typer.Option("--fields", help="Describe every column, too.")] = False,
     compact: Annotated[
         Path | None, typer.Option("--compact", metavar="FILE.parquet", help="Also write the rows as one file.")
     ] = None,
-    force: Force = False,
-    as_json: Json = False,
+    force: opt.Force = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Validate and summarise tables of runs, or merge them into one file.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from qatplan.cli.options import Json, location_parser, parser
+from qatplan.cli import options as opt
 from qatplan.cli.output import show
 from qatplan.errors import SweepIncomplete, UsageError
 
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
 
 ENDED_INCOMPLETE = ("incomplete", "interrupted", "stopped")
 """States of a sweep that nobody is working on and that has runs to make."""
-
-
-class Device(StrEnum):
-    """Where to train."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 class Engine(StrEnum):
@@ -51,63 +43,39 @@ def _share(text: str) -> float:
     return value
 
 
-DeviceOption = Annotated[Device, typer.Option("--device", help="Where to train; auto takes a GPU if there is one.")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Segments trained at once; default one a core.")]
-
-
 def sweep(
     specification: Annotated[
         Path | None, typer.Argument(metavar="SPEC.toml", help="The sweep specification; not with --status.")
     ] = None,
-    out: Annotated[
-        Any,
-        typer.Option("--out", parser=location_parser, metavar="DIR", help="Folder of the sweep; or s3://, gs:// URL."),
-    ] = None,
+    out: Annotated[Any, opt.location("Folder of the sweep; or s3://, gs:// URL.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print segments, tokens and time; train nothing.")] = False,
-    status: Annotated[
-        Any,
-        typer.Option(
-            "--status",
-            parser=location_parser,
-            metavar="DIR",
-            help="Print where the sweep in DIR stands, from anywhere.",
-        ),
-    ] = None,
-    engine: Annotated[
-        Engine, typer.Option("--engine", help="What runs the workers: this machine's processes, or Ray.")
-    ] = Engine.local,
+    status: Annotated[Any, opt.location("Print where the sweep in DIR stands, from anywhere.")] = None,
+    engine: Annotated[Engine, typer.Option(help="What runs the workers: this machine's processes, or Ray.")] = (
+        Engine.local
+    ),
     address: Annotated[
         str | None,
-        typer.Option(
-            "--address", metavar="ADDR", help="Ray cluster to join, HOST:PORT or auto; default: one on this machine."
-        ),
+        typer.Option(metavar="ADDR", help="Ray cluster to join, HOST:PORT or auto; default: one on this machine."),
     ] = None,
     gpu_share: Annotated[
         float | None,
         typer.Option(
-            "--gpu-share",
-            parser=parser(_share, "SHARE"),
-            metavar="SHARE",
-            help="Part of a GPU that a Ray worker takes; default by model size.",
+            parser=_share, metavar="SHARE", help="Part of a GPU that a Ray worker takes; default by model size."
         ),
     ] = None,
-    workers: Workers = None,
+    workers: opt.Workers = None,
     stacked: Annotated[
         int | None,
-        typer.Option(
-            "--stacked",
-            min=1,
-            help="Segments that a worker trains in one stack; default 1 on a CPU, by memory on a GPU.",
-        ),
+        typer.Option(min=1, help="Segments that a worker trains in one stack; default 1 on a CPU, by memory on a GPU."),
     ] = None,
-    device: DeviceOption = Device.auto,
+    device: opt.TrainOn = opt.TrainingDevice.auto,
     json_lines: Annotated[
         bool, typer.Option("--json-lines", help="Print each event as a JSON object on its own line of stdout.")
     ] = False,
     tensorboard: Annotated[
-        Path | None, typer.Option("--tensorboard", metavar="LOGDIR", help="Also write TensorBoard logs there.")
+        Path | None, typer.Option(metavar="LOGDIR", help="Also write TensorBoard logs there.")
     ] = None,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Train the runs of a specification; repeat the command to continue after an interruption.
 

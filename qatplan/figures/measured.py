@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qatplan.errors import DataError
+from qatplan.runs.schema import DIVERGED
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,10 +19,11 @@ SAME_TOKENS = 0.02
 """Budgets that differ by less, relatively, are one."""
 
 _Key = TypeVar("_Key")
-_TEXT = ("schedule", "quantizer", "optimizer_state", "post_training", "status")
-_NUMBERS = (
-    "n_total", "n_nonembedding", "d_total", "d_fp", "d_qat", "bits", "group_size", "embedding_bits", "activation_bits",
-    "seed", "learning_rate", "qat_learning_rate", "rewarmup_tokens", "loss", "loss_se",
+_VARIANT = ("quantizer", "group_size", "embedding_bits", "activation_bits")
+_SETTING = ("learning_rate", "qat_learning_rate", "rewarmup_tokens", "optimizer_state")
+_COLUMNS = (
+    "n_total", "n_nonembedding", "d_total", "d_qat", "bits", "schedule", "seed", "loss", "loss_se", "status",
+    "post_training", "curve", *_VARIANT, *_SETTING,
 )  # fmt: skip
 
 
@@ -56,36 +58,27 @@ def runs_of(table: pa.Table, convention: str = "total") -> tuple[Run, ...]:
 
     Raises DataError when a row lacks the count of parameters that the convention asks for, or there is no row.
     """
-    from qatplan import runs
-
     if table.num_rows == 0:
         raise DataError("the table holds no runs, so there is nothing to draw.")
-    number = {name: [_present(v) for v in column] for name, column in runs.columns(table, _NUMBERS).items()}
-    text = {name: table.column(name).to_pylist() for name in _TEXT}
-    curves = table.column("curve").to_pylist()
-    sizes = number["n_nonembedding" if convention == "nonembedding" else "n_total"]
-    missing = next((i for i, size in enumerate(sizes) if size is None), None)
-    if missing is not None:
-        raise DataError(f"Row {missing + 1}: n_nonembedding is missing; figures counted that way need it in every row.")
+    size = "n_nonembedding" if convention == "nonembedding" else "n_total"
     records = []
-    for i in range(table.num_rows):
-        total, qat = number["d_total"][i], number["d_qat"][i]
+    for i, row in enumerate(table.select(list(_COLUMNS)).to_pylist()):
+        if row[size] is None:
+            raise DataError(f"Row {i + 1}: {size} is missing; figures counted that way need it in every row.")
         records.append(
             Run(
-                n=_certain(sizes[i]),
-                d_total=_certain(total),
-                fraction=_certain(qat) / _certain(total),
-                bits=number["bits"][i],
-                schedule=text["schedule"][i] or "",
-                seed=number["seed"][i],
-                variant=_tags(i, text, number, ("quantizer", "group_size", "embedding_bits", "activation_bits")),
-                setting=_tags(
-                    i, text, number, ("learning_rate", "qat_learning_rate", "rewarmup_tokens", "optimizer_state")
-                ),
-                loss=None if text["status"][i] == runs.DIVERGED else number["loss"][i],
-                loss_se=number["loss_se"][i],
-                post_training=text["post_training"][i],
-                curve=tuple((float(p["tokens"]), float(p["loss"])) for p in curves[i] or ()),
+                n=float(row[size]),
+                d_total=float(row["d_total"]),
+                fraction=row["d_qat"] / row["d_total"],
+                bits=row["bits"],
+                schedule=row["schedule"] or "",
+                seed=None if row["seed"] is None else float(row["seed"]),
+                variant=_tags(row, _VARIANT),
+                setting=_tags(row, _SETTING),
+                loss=None if row["status"] == DIVERGED else row["loss"],
+                loss_se=row["loss_se"],
+                post_training=row["post_training"],
+                curve=tuple((float(p["tokens"]), float(p["loss"])) for p in row["curve"] or ()),
             )
         )
     return tuple(records)
@@ -134,22 +127,6 @@ def control_loss(runs: Iterable[Run], n: float, d_total: float, seed: float | No
     return sum(losses) / len(losses) if losses else None
 
 
-def _tags(
-    row: int, text: dict[str, list[Any]], number: dict[str, list[float | None]], names: Sequence[str]
-) -> tuple[str, ...]:
-    tags = []
-    for name in names:
-        value = text[name][row] if name in text else number[name][row]
-        if value is not None:
-            tags.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
-    return tuple(tags)
-
-
-def _present(value: Any) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
-def _certain(value: float | None) -> float:
-    if value is None:
-        raise DataError("a row lacks its tokens or parameters; check the table with `qatplan runs`.")
-    return value
+def _tags(row: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
+    known = [(name, row[name]) for name in names if row[name] is not None]
+    return tuple(f"{name} {value if isinstance(value, str) else format(value, 'g')}" for name, value in known)

@@ -14,6 +14,7 @@ from qatplan.fitting.options import FitOptions
 from qatplan.fitting.rows import select
 from qatplan.laws import FittedLaw, Inputs, QatFraction, optimal_fraction
 from qatplan.laws.fit_parts import FractionDiagnostics
+from qatplan.laws.flags import Flag
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 0.95)
 
@@ -152,3 +153,21 @@ def test_loss_law_optima_are_compared() -> None:
     assert loss_law is not None
     assert loss_law.mae < 0.05
     assert loss_law.status == "good"
+
+
+def test_optima_that_no_curve_of_s_total_describes_are_flagged() -> None:
+    """The optimum falls with S_total, and far more at 2 bits than at 4; a fixed law that fails is told, not hidden."""
+    fractions = np.array([0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95])
+    points = [(s, b, f) for s in (30.0, 100.0, 300.0, 1000.0) for b in (2.0, 4.0) for f in fractions]
+    s, b, f = (np.array(c) for c in zip(*points, strict=True))
+    best = np.where(b == 2, 0.8, 0.25) - 0.04 * np.log(s / 30)
+    u = np.log(f / (1 - f)) - np.log(best / (1 - best))
+    x = Inputs.of(n=1e8, d_total=s * 1e8 * b / 8, fraction=f, bits=b)
+    fitted = fit_fraction(table(x, 3 + 0.01 * np.cosh(0.6 * u)), FitOptions(fix={"kappa": 99.0}))
+    told = {Flag.of(flag) for flag in fitted.flags}
+    assert {Flag.TREND, Flag.BITS_DIFFER, Flag.MISSES, Flag.LOSS_LAW_MISSING} <= told
+    assert any("falls with S_total" in flag for flag in fitted.flags)
+    assert measured(fitted).loss_law is None
+    assert FittedLaw.from_json(fitted.to_json()).to_json() == fitted.to_json()
+    with pytest.raises(DataError, match="no row can be used to fit qat-fraction"):
+        fit_fraction(table(x.take(x.bits == 9), np.zeros(0)), FitOptions(), loss_law=False)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from qatplan.errors import UsageError
-from qatplan.laws import FittedLaw, Inputs, QatFraction, QatLoss
+from qatplan.laws import FittedLaw, Inputs, QatFraction, QatLoss, get
 from qatplan.planning.fraction_only import advise
 from qatplan.planning.prediction import predict
+from qatplan.planning.recommend import recommend
 from qatplan.planning.trust import PlanStatus
 from qatplan.wording.prediction import prediction_sections
 from tests.support.problems import details, problem, words
@@ -140,3 +141,20 @@ def test_bad_predictions_are_refused(fitted: Build, fields: dict[str, float], wo
     with pytest.raises(UsageError, match=words) as caught:
         predict(fitted(), **{"params": 1e9, "tokens": 1e10, **fields})
     assert "\n" not in str(caught.value)
+
+
+def test_the_fraction_law_predicts_at_a_bit_width_alone(fitted: Build) -> None:
+    with pytest.raises(UsageError, match="the fraction law needs bits"):
+        predict(fitted(law=QatFraction()), params=1e9, tokens=5e10)
+
+
+def test_a_law_without_a_split_is_one_of_qat_from_scratch(fitted: Build) -> None:
+    law = get("precision").for_inputs(Inputs.of(n=1e8, d_total=1e10, fraction=1.0, bits=4.0))
+    draws = np.repeat([list(law.params().values())], 20, axis=0)
+    fit = fitted(law=law, draws=draws)
+    predicted = predict(fit, params=1e9, tokens=5e10, bits=4.0)
+    assert (predicted.fraction, predicted.fraction_chosen, predicted.optimal_fraction) == (1.0, False, None)
+    assert "knows no split" in predicted.assumptions[0]
+    # All draws are the law itself, so nothing is open about the tokens that match full precision.
+    full = recommend(fit, problem(params=1e9, tokens=5e10, bits=(4.0, 8.0))).full_precision
+    assert full.never_share == (1.0 if full.tokens is None else 0.0)

@@ -187,3 +187,15 @@ def test_hours_of_a_device_are_a_budget(fitted: Build) -> None:
     made = design(fit, gpu_hours=1.0, training=training, runs=2)
     assert made.budget == pytest.approx(312e12 * 0.5 * 3600)
     assert {run.bits for run in made.runs} <= {None, 2.0, 3.0, 4.0}
+
+
+def test_a_trunk_has_two_numbers(fitted: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit = tmp_path / "fit.json"
+    fitted(scatter=0.01, ranges=RANGES, noise=1e-3).write(fit)
+    assert main(["design", str(fit), "--budget", "1e18", "--trunk", "30M"]) == 2
+    assert "is not PARAMS:TOKENS" in capsys.readouterr().err
+
+
+def test_more_runs_than_there_are_end_the_choice(random_knowledge: Knowledge) -> None:
+    runs = runs_of(*((1e6, 100.0 + i, 4.0, 0.5) for i in range(12)))
+    assert sorted(select(random_knowledge, runs, budget=1e18, runs=50)) == list(range(12))

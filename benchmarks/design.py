@@ -1,12 +1,12 @@
 """How much compute designed runs save over random ones and over a grid, in simulation.
 
-    python benchmarks/design.py [--pilots 4] [--draws 200] [--share 0.3] [--trunk-luck]
+    python benchmarks/design.py [--pilots 4] [--draws 200] [--share 0.3] [--trunk-effects]
 
 A thinned pilot sweep is simulated from a known law and fitted. Then more runs are added and the law is fitted again:
 the runs that `qatplan design` names for a budget (a share of the pilot's compute), random candidates, and a full
 grid of bits and fractions at the three largest affordable sizes, each for 1, 2, 4 and 8 times that budget. Compared is
 the width of the refitted 95 % bootstrap interval of the best QAT fraction, at ten times the pilot's largest size and
-tokens, over 2, 3 and 4 bits. All costs share trunks alike. Losses scatter by 0.3 % per run; with --trunk-luck, half
+tokens, over 2, 3 and 4 bits. All costs share trunks alike. Losses scatter by 0.3 % per run; with --trunk-effects, half
 of that variance is common to all runs of one size, which the designer does not know.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from qatplan.fitting.intervals.bootstrap import draw
-from qatplan.fitting.noise import scatter
+from qatplan.fitting.noise import residual_deviation
 from qatplan.fitting.rows import select
 from qatplan.fitting.solver.objective import residuals
 from qatplan.fitting.solver.problem import build
@@ -27,8 +27,9 @@ from qatplan.fitting.solver.solve import solve
 from qatplan.laws import FittedLaw, Inputs, QatLoss, optimal_fraction
 from qatplan.laws.law import natural
 from qatplan.laws.quantiles import quantiles
-from qatplan.planning.next_runs import design
 from qatplan.planning.next_runs.candidates import CandidateRuns, candidates
+from qatplan.planning.next_runs.knowledge import knowledge
+from qatplan.planning.next_runs.selection import select as select_runs
 
 # Chosen for simulation: of the size that small sweeps show. The published coefficients are not public.
 TRUTH = QatLoss(
@@ -58,10 +59,10 @@ def joined(first: Inputs, second: Inputs) -> Inputs:
     return Inputs(**{name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names})
 
 
-def measured(x: Inputs, rng: np.random.Generator, luck: bool) -> np.ndarray:
+def measured(x: Inputs, rng: np.random.Generator, trunk_effects: bool) -> np.ndarray:
     """Losses of runs at x."""
     error = NOISE * rng.standard_normal(len(x))
-    if luck:
+    if trunk_effects:
         sizes, position = np.unique(x.n, return_inverse=True)
         error = np.sqrt(0.5) * (error + NOISE * rng.standard_normal(len(sizes))[position])
     losses: np.ndarray = TRUTH.predict(x) * np.exp(error)
@@ -69,17 +70,16 @@ def measured(x: Inputs, rng: np.random.Generator, luck: bool) -> np.ndarray:
 
 
 def fitted(x: Inputs, losses: np.ndarray, draws: int, seed: int) -> FittedLaw:
-    """A fit with draws. The truth is added to the starts to save time: examined are intervals, not the search."""
+    """A fit with draws."""
     rows = select({"n_total": x.n, "d_fp": x.d_fp, "d_qat": x.d_qat, "bits": x.bits, "loss": losses}, "qat-loss",
                   shape=QatLoss, keep_tuning=True)  # fmt: skip
-    problem = build(TRUTH, rows.x, rows.y)
-    solution = solve(problem, delta=1e-3, seed=seed, starts=3, near=problem.scaled(TRUTH.coordinates())[None, :])
+    solution = solve(build(TRUTH, rows.x, rows.y), delta=1e-3, seed=seed)
     theta = draw(solution, rows, count=draws, seed=seed, delta=1e-3).theta
     parameters = TRUTH.parameters()
     return FittedLaw(
         law=solution.problem.law.from_coordinates(solution.theta()),
         draws=np.array([list(natural(parameters, row).values()) for row in theta]),
-        noise=scatter(residuals(solution.problem, solution.u[None, :])[0], solution.problem.size),
+        noise=residual_deviation(residuals(solution.problem, solution.u[None, :])[0], solution.problem.size),
         ranges={"n": (3e4, LARGEST[0]), "d_total": (9e5, LARGEST[1])},
     )
 
@@ -134,13 +134,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--share", type=float, default=0.3)
     parser.add_argument("--runs", type=int, default=24)
-    parser.add_argument("--trunk-luck", action="store_true")
+    parser.add_argument("--trunk-effects", action="store_true")
     chosen = parser.parse_args(arguments)
     begin, table = time.process_time(), []
     for k in range(chosen.pilots):
         rng = np.random.default_rng([k, 5])
         x = pilot(rng)
-        losses = measured(x, rng, chosen.trunk_luck)
+        losses = measured(x, rng, chosen.trunk_effects)
         before = fitted(x, losses, chosen.draws, k)
         budget = chosen.share * CandidateRuns(x=x, trunks={}).flops(range(len(x)))
         possible = candidates(before, bits=BITS, budget=MULTIPLES[-1] * budget)
@@ -148,12 +148,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         def after(runs: Sequence[int], x: Inputs = x, losses: np.ndarray = losses, possible: CandidateRuns = possible,
                   rng: np.random.Generator = rng, k: int = k) -> float:  # fmt: skip
             new = possible.x.take(list(runs))
-            every = np.concatenate([losses, measured(new, rng, chosen.trunk_luck)])
+            every = np.concatenate([losses, measured(new, rng, chosen.trunk_effects)])
             return width(fitted(joined(x, new), every, chosen.draws, k))
 
-        known, _ = design.knowledge(before, possible, target="fraction", params=10 * LARGEST[0],
-                                    tokens=10 * LARGEST[1], bits=BITS)  # fmt: skip
-        ours = design.select(known, possible, budget=budget, runs=chosen.runs)
+        known, _ = knowledge(before, before.predictor(), possible, target="fraction", params=10 * LARGEST[0],
+                             tokens=10 * LARGEST[1], bits=BITS)  # fmt: skip
+        ours = select_runs(known, possible, budget=budget, runs=chosen.runs)
         designed = after(ours)
         at_random = [float(np.median([after(random_runs(possible, m * budget, rng)) for _ in range(3)]))
                      for m in MULTIPLES]  # fmt: skip

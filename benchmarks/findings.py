@@ -1,25 +1,23 @@
 """What the shipped sweep says, as tables: the numbers of docs/explanation/shipped-sweep.md come from here.
 
-python benchmarks/findings.py [data/main/runs.parquet data/more-fractions/runs.parquet]
+python benchmarks/findings.py [RUNS ...]        (default: data/main/runs.parquet data/more-fractions/runs.parquet)
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 import statistics
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qatplan import runs
 from qatplan.cli.output import table
-from qatplan.fitting.curves import MeasuredOptimum, curves, optima
+from qatplan.fitting.curves import Minimum, curves, minima
 from qatplan.fitting.rows import select
 from qatplan.laws import FittedLaw, QatFraction
-from qatplan.laws.predictor import Predictor
 from qatplan.units import format_count
 
 LOSS_LAW = "fits/qat-loss.json"
@@ -42,7 +40,7 @@ def best(rows: Iterable[Row], *keys: str) -> dict[tuple[Any, ...], float]:
     return found
 
 
-def optima_table(found: list[MeasuredOptimum]) -> str:
+def optima_table(found: list[Minimum]) -> str:
     """Every curve with its interpolated optimum."""
     law, rows = QatFraction(), []
     for optimum in found:
@@ -57,7 +55,7 @@ def optima_table(found: list[MeasuredOptimum]) -> str:
     return table(["N", "D_total", "bits", "seed", "S_total", "optimum", "95 %", "published law", "note"], rows)
 
 
-def slopes(found: list[MeasuredOptimum]) -> str:
+def slopes(found: list[Minimum]) -> str:
     """Log-odds of the optimum regressed on the logs of S_total, or of N and D_total, with a level per bit width."""
     inner = [o for o in found if o.note is None and not math.isnan(o.fraction)]
     if len(inner) < 12:
@@ -85,11 +83,11 @@ def slopes(found: list[MeasuredOptimum]) -> str:
     return table(["explained by", "curves", "slopes", "residual sd (log-odds)", "optimum at the mean N and D"], lines)
 
 
-def law_against_optima(found: list[MeasuredOptimum], fitted: FittedLaw) -> str:
+def law_against_optima(found: list[Minimum], fitted: FittedLaw) -> str:
     """The loss law's optimal fraction and its interval beside the measured one, at the bit widths of its rows."""
     low_bits, high_bits = fitted.ranges["bits"]
     inner = [o for o in found if o.note is None and low_bits <= o.curve.bits <= high_bits]
-    best, band = Predictor.of(fitted).optimum(
+    best, band = fitted.predictor().optimum(
         n=[o.curve.n for o in inner], d_total=[o.curve.d_total for o in inner], bits=[o.curve.bits for o in inner]
     )
     measured, bits = np.array([o.fraction for o in inner]), np.array([o.curve.bits for o in inner])
@@ -168,10 +166,11 @@ def seeds(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    paths = [Path(name) for name in (sys.argv[1:] or DEFAULT)]
-    whole = runs.read(paths)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="*", default=DEFAULT)
+    whole = runs.read(parser.parse_args().runs)
     rows = whole.to_pylist()
-    found = optima(curves(select(whole, "qat-fraction", shape=QatFraction)), draws=400, seed=0)
+    found = minima(curves(select(whole, "qat-fraction", shape=QatFraction)), draws=400, seed=0)
     found = [o for o in found if len(o.curve.fraction) >= 5]
     for title, text in (
         ("Measured optima", optima_table(found)),

@@ -140,12 +140,12 @@ def child(width: int) -> float:
 
 
 def main() -> None:
-    become_worker()
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("specification", type=Path, nargs="?", default=MAIN)
     arguments.add_argument("--backend", choices=("eager", "compiled"), default="eager")
     arguments.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = arguments.parse_args()
+    become_worker()
     torch.set_num_threads(1)
     if options.child is not None:
         print(child(options.child))

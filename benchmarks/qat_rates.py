@@ -20,7 +20,7 @@ smallest; where the rule lies beyond the rates tried it is that of the last one,
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -161,7 +161,8 @@ def fit(found: Sequence[Cell]) -> Rule:
     start = np.concatenate([value, [np.log(0.005)], np.zeros(shape.shape[1] - 1)])
     solved = least_squares(residuals, start, loss="soft_l1")
     free = max(1, len(solved.fun) - len(found) - len(start))
-    covariance = np.linalg.pinv(solved.jac.T @ solved.jac) * max(1.0, 2 * solved.cost / free)
+    jacobian = np.asarray(solved.jac)
+    covariance = np.linalg.pinv(jacobian.T @ jacobian) * max(1.0, 2 * solved.cost / free)
     errors = np.sqrt(np.diag(covariance))
     return Rule(
         parameters=dict(zip(PRIOR, solved.x.tolist(), strict=False)),
@@ -185,9 +186,11 @@ def cells_table(found: Sequence[Cell], rule: Rule) -> str:
     return table(heads, lines)
 
 
-def main(paths: Sequence[str]) -> None:
+def main() -> None:
     """Print the cells, the rule and what it costs."""
-    found = cells(runs.read(list(paths)).to_pylist())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="*", default=DEFAULT)
+    found = cells(runs.read(parser.parse_args().runs).to_pylist())
     rule = fit(found)
     print(cells_table(found, rule))
     print("\nThe rule, with standard errors:\n")
@@ -203,4 +206,4 @@ def main(paths: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or DEFAULT)
+    main()

@@ -25,9 +25,10 @@ from worker_process import become_worker
 from qatplan.cli.output import table
 from qatplan.quant import registry
 from qatplan.training.corpus.corpus import Source, open_corpus, prepare
+from qatplan.training.model.compilation import compiled
 from qatplan.training.model.decoder import Feed, make_forward, unchanged
 from qatplan.training.model.quantized import QuantizedModel, activation_feed
-from qatplan.training.runtime import Runtime, can_compile, compiled
+from qatplan.training.runtime import Runtime, can_compile
 from qatplan.training.segment import Activation, Quantization, SegmentConfig
 from qatplan.training.shape import shape_of_width
 from qatplan.training.trainer import start_state
@@ -96,11 +97,13 @@ class Bench:
         from torchao.quantization.qat.fake_quantizer import IntxFakeQuantizer
 
         weights = self.weights()
-        of_weights = IntxFakeQuantizer(IntxFakeQuantizeConfig(torch.int4, "per_channel", is_symmetric=symmetric))
+        four_bits: torch.dtype = torch.int4  # type: ignore[attr-defined]  # torch's own stubs lack it
+        of_weights = IntxFakeQuantizer(IntxFakeQuantizeConfig(four_bits, "per_channel", is_symmetric=symmetric))
         of_tokens = IntxFakeQuantizer(IntxFakeQuantizeConfig(torch.int8, "per_token", is_symmetric=False))
 
         def feed(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
-            return of_tokens(x)
+            quantized: Tensor = of_tokens(x)
+            return quantized
 
         def tensors() -> list[Tensor]:
             return [of_weights(w) if w.ndim == 2 else w.view_as(w) for w in weights.values()]
@@ -152,7 +155,6 @@ def measure(
 
 
 def main() -> None:
-    become_worker()
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--widths", type=int, nargs="+", default=[24, 64, 128])
     arguments.add_argument("--rounds", type=int, default=7)
@@ -160,6 +162,7 @@ def main() -> None:
     arguments.add_argument("--only", nargs="+", default=None, help="names of quantizers")
     arguments.add_argument("--backend", choices=["eager", "compiled"], default="eager")
     options = arguments.parse_args()
+    become_worker()
     if options.backend == "compiled" and not can_compile("cpu"):
         arguments.error("compiled needs a C++ compiler.")
     torch.set_num_threads(1)

@@ -66,7 +66,8 @@ class PlainBlock(nn.Module):
         mixed = functional.scaled_dot_product_attention(rotate(query), rotate(key), value, is_causal=True)
         x = x + self.output(mixed.transpose(1, 2).reshape(x.shape))
         y = self.second(x)
-        return x + self.down(functional.silu(self.gate(y)) * self.up(y))
+        result: Tensor = x + self.down(functional.silu(self.gate(y)) * self.up(y))
+        return result
 
 
 class PlainModel(nn.Module):
@@ -214,7 +215,7 @@ def rows_of(width: int, bits: list[float], runtime: Runtime, rounds: int, steps:
     shape = shape_of_width(width)
     loops = contestants(width, bits, runtime)
     measured = measure(loops, rounds, steps)
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for name in loops:
         full = name.split(",")[0] if "QAT" in name else None
         rows.append(
@@ -252,7 +253,6 @@ def child_rate(width: int, runtime: Runtime, steps: int) -> float:
 
 
 def main() -> None:
-    become_worker()
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--widths", type=int, nargs="+", default=[24, 40, 56, 80, 128, 256])
     arguments.add_argument("--bits", type=float, nargs="*", default=[1, 1.58, 2, 3, 4])
@@ -261,6 +261,7 @@ def main() -> None:
     arguments.add_argument("--no-processes", action="store_true", help="leave the last table out")
     arguments.add_argument("--child", type=int, help=argparse.SUPPRESS)
     options = arguments.parse_args()
+    become_worker()
     with tempfile.TemporaryDirectory() as folder:
         prepare(Source(name="sotu"), Path(folder))
         runtime = Runtime(open_corpus(Path(folder)), "cpu")

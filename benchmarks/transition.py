@@ -9,7 +9,6 @@ QAT step under AdamW and a learning rate are medians over rounds.
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +40,7 @@ def configuration(width: int, optimizer: str, update: str, corpus: str) -> Segme
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--widths", type=int, nargs="+", default=[24, 80])
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--steps", type=int, default=20)
@@ -59,10 +58,10 @@ def main() -> None:
                 for update in UPDATES:
                     config = configuration(width, optimizer, update, runtime.corpus.info.digest)
                     loops[f"{optimizer}, {update}"] = harness_loop(config, runtime)
-            rates = measure(loops, options.rounds, options.steps)
-            for name, values in rates.items():
-                ratio = statistics.median(plain / v for plain, v in zip(rates[PLAIN], values, strict=True))
-                rows.append((width, name, f"{statistics.median(values):.0f}", f"{ratio:.2f}"))
+            measured = measure(loops, options.rounds, options.steps)
+            rows += [
+                (width, name, f"{measured.rate(name):.0f}", f"{measured.ratio(name, PLAIN):.2f}") for name in loops
+            ]
     print(table(["width", "step", "tokens/s", "time of plain QAT"], rows))
 
 

@@ -16,7 +16,8 @@ def every() -> list[Path]:
 
 def read(path: Path) -> nbformat.NotebookNode:
     """A notebook with the outputs that were kept."""
-    return nbformat.read(path, as_version=4)
+    notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
+    return notebook
 
 
 def write(notebook: nbformat.NotebookNode, path: Path) -> None:

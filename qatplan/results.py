@@ -251,8 +251,23 @@ class Plan(Result):
         return self.advice.as_dict()
 
     def to_frame(self) -> pd.DataFrame:
-        """A row a bit width, the choice first; counts in parameters and tokens, losses in nats per token."""
-        return self.advice.to_frame()
+        """A row a bit width, the choice first; columns are the keys of the JSON object's `choice`.
+
+        `params`, `params_in_law` are counts, `tokens`, `fp_tokens`, `qat_tokens` tokens, `fraction` and the
+        probabilities shares of 1, `loss` nats per token (missing from the fraction law), `memory_bytes` bytes, `flops`
+        FLOPs; ends of intervals are `loss_low`, `loss_high`, `fraction_low`, `fraction_high`.
+        """
+        import pandas as pd
+
+        rows = []
+        for option in self.advice.options:
+            row: dict[str, Any] = {}
+            for name, value in option.as_dict().items():
+                stem, interval, _ = name.partition("_interval")
+                low, high = (value or (None, None)) if interval else (None, None)
+                row |= {f"{stem}_low": low, f"{stem}_high": high} if interval else {name: value}
+            rows.append(row)
+        return pd.DataFrame(rows)
 
     def export(
         self,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ import numpy as np
 from qatplan.errors import DataError, QatplanError, UsageError
 from qatplan.fitting import diagnostics, noise
 from qatplan.fitting.loss_law import refitted, solve_rows
-from qatplan.fitting.rows import Rows, add_left_out, select
+from qatplan.fitting.options import FitOptions
+from qatplan.fitting.rows import Rows, add_left_out, by_reason, select
 from qatplan.fitting.solver.objective import residuals
 from qatplan.laws.fit_parts import LeftOut
-from qatplan.laws.law import Law
 from qatplan.laws.registry import get
 
 
@@ -85,15 +86,16 @@ def compare(
     """
     if len(set(laws)) != len(laws):
         raise UsageError(f"a law is named twice in {', '.join(laws)}")
-    kinds = {name: get(name) for name in laws}
-    for name, kind in kinds.items():
-        if kind.quantity != "loss":
+    for name in laws:
+        if get(name).quantity != "loss":
             raise UsageError(f"law {name} predicts a fraction, not a loss; it cannot be compared by held-out loss")
-    if len(kinds) < 2:
+    if len(laws) < 2:
         raise UsageError("a comparison needs at least two laws, such as --laws qat-loss,effective")
-    common, left_out = _common_rows(table, kinds, rows=rows, n=n, keep_tuning=keep_tuning)
+    widest = select(table, "comparison", shape=get("chinchilla"), expression=rows, n=n, keep_tuning=keep_tuning)
+    common = _common_rows(widest, laws)
     mask = diagnostics.held_out(common, holdout)
-    entries = [_entry(name, kind, common, mask, holdout, huber, seed) for name, kind in kinds.items()]
+    asked = FitOptions(huber=huber, seed=seed, restrict=True)
+    entries = [_entry(common, mask, holdout, replace(asked, law=name)) for name in laws]
     entries.sort(key=_error)
     seeds = noise.seed_noise(common)
     return Comparison(
@@ -101,45 +103,37 @@ def compare(
         holdout=holdout,
         rows=len(common),
         held_out=int(mask.sum()),
-        left_out=left_out,
+        left_out=common.left_out,
         seed_noise=None if seeds is None else seeds.sd,
         verdict=_verdict(entries),
     )
 
 
-def _common_rows(
-    table: Any, kinds: dict[str, type[Law]], *, rows: str | None, n: str, keep_tuning: bool
-) -> tuple[Rows, tuple[LeftOut, ...]]:
-    """Rows of the law with the widest view that lie inside the domain of every law."""
-    chosen = select(table, "comparison", shape=get("chinchilla"), expression=rows, n=n, keep_tuning=keep_tuning)
+def _common_rows(chosen: Rows, laws: Sequence[str]) -> Rows:
+    """The rows that lie inside the domain of every law."""
     keep = np.ones(len(chosen), dtype=np.bool_)
     left_out = list(chosen.left_out)
-    for name, kind in kinds.items():
-        reasons = np.array([r or "" for r in kind.for_inputs(chosen.x).outside(chosen.x)])
-        for reason in sorted(set(reasons.tolist()) - {""}):
-            mask = keep & (reasons == reason)
-            if mask.any():
-                ids = [chosen.run_id[i] for i in np.flatnonzero(mask)]
+    for name in laws:
+        for reason, mask in by_reason(get(name).for_inputs(chosen.x), chosen.x):
+            ids = [chosen.run_id[i] for i in np.flatnonzero(keep & mask)]
+            if ids:
                 left_out.append(add_left_out(None, f"{reason} (law {name})", ids))
             keep &= ~mask
     if not keep.any():
         raise DataError("no row lies inside the domain of all these laws", evidence=left_out)
-    return chosen.take(keep), tuple(left_out)
+    return replace(chosen.take(keep), left_out=tuple(left_out))
 
 
-def _entry(name: str, kind: type[Law], rows: Rows, mask: np.ndarray, holdout: str, huber: float, seed: int) -> Entry:
-    def refit(part: Rows) -> Law:
-        return refitted(kind, part, huber=huber, seed=seed)
-
+def _entry(rows: Rows, mask: np.ndarray, holdout: str, options: FitOptions) -> Entry:
     try:
-        solution, supported = solve_rows(kind, rows, huber=huber, seed=seed, restrict=True)
-        scored = diagnostics.score(rows, mask, refit, holdout)
+        solution, supported = solve_rows(rows, options)
+        scored = diagnostics.score(rows, mask, partial(refitted, options=options), holdout)
     except QatplanError as error:
-        return Entry(law=name, rows=len(rows), error=str(error))
-    aic, bic = diagnostics.information_criteria(solution.objective, len(rows), solution.problem.size, huber)
+        return Entry(law=options.law, rows=len(rows), error=str(error))
+    aic, bic = diagnostics.information_criteria(solution.objective, len(rows), solution.problem.size, options.huber)
     left = residuals(solution.problem, solution.u[None, :])[0]
     return Entry(
-        law=name,
+        law=options.law,
         parameters=solution.problem.size,
         rows=len(rows),
         mape=scored.mape,

@@ -8,11 +8,10 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qatplan.errors import DataError
-from qatplan.fitting.rows import Rows, select
-from qatplan.laws.fit_parts import FractionDiagnostics, Pair
+from qatplan.fitting.rows import Rows, known, select
+from qatplan.laws.fit_parts import CurveRecord, FractionDiagnostics, Pair
 from qatplan.laws.fitted import FittedLaw
 from qatplan.laws.inputs import Floats
 from qatplan.laws.qat_fraction import QatFraction
@@ -81,17 +80,18 @@ class Minimum:
         """Why there is no minimum, in a sentence."""
         return None if self.none is None else self.none.sentence(self.curve)
 
+    @property
+    def known(self) -> Floats:
+        """The draws that have an inner minimum."""
+        return self.draws[np.isfinite(self.draws)]
+
     def interval(self, level: float = 0.95) -> Pair:
         """Interval of the optimal fraction from the draws."""
-        known = self.draws[np.isfinite(self.draws)]
-        if not known.size:
-            return math.nan, math.nan
-        return central(known, level)
+        return central(self.known, level) if self.known.size else (math.nan, math.nan)
 
     def deviation(self) -> float:
         """Standard deviation of the fraction over the draws; NaN without any."""
-        known = self.draws[np.isfinite(self.draws)]
-        return float(known.std(ddof=1)) if known.size > 1 else math.nan
+        return float(self.known.std(ddof=1)) if self.known.size > 1 else math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,36 +127,28 @@ def measured_optima(
         rows = select(table, QatFraction.name, shape=QatFraction, expression=expression, n=n)
     except DataError:
         return []
-    found = minima(curves(rows), draws=_DRAWS, seed=0)
+    found = [m for m in minima(curves(rows), draws=_DRAWS, seed=0) if len(m.curve.fraction) >= _FEWEST]
     return [made for m in found if (made := _measured(m, level)) is not None]
 
 
 def recorded_optima(fitted: FittedLaw) -> list[MeasuredOptimum]:
     """The inner optima that a fit of the fraction law was made from; none for other fits."""
     known = fitted.diagnostics.curves if isinstance(fitted.diagnostics, FractionDiagnostics) else ()
-    return [
-        _with_interval(c.n, c.d_total, c.bits, c.optimum, c.interval)
-        for c in known
-        if c.optimum is not None and c.interval is not None
-    ]
+    return [_with_interval(c, c.optimum, c.interval) for c in known if c.optimum is not None and c.interval is not None]
 
 
 def _measured(minimum: Minimum, level: float) -> MeasuredOptimum | None:
     curve = minimum.curve
-    if len(curve.fraction) < _FEWEST:
-        return None
     if minimum.none is None:
-        at, interval = minimum.fraction, minimum.interval(level)
-        return _with_interval(curve.n, curve.d_total, curve.bits, at, interval)
+        return _with_interval(curve, minimum.fraction, minimum.interval(level))
     end = _end(curve)
     at = float(curve.fraction[0 if end < 0 else -1])
-    made = MeasuredOptimum(n=curve.n, d_total=curve.d_total, bits=curve.bits, fraction=at, low=at, high=at, end=end)
-    return made if end else None
+    return _with_interval(curve, at, (at, at), end) if end else None
 
 
-def _with_interval(n: float, d_total: float, bits: float, at: float, interval: Pair) -> MeasuredOptimum:
-    low, high = interval if all(map(math.isfinite, interval)) else (at, at)
-    return MeasuredOptimum(n=n, d_total=d_total, bits=bits, fraction=at, low=min(low, at), high=max(high, at))
+def _with_interval(curve: Curve | CurveRecord, at: float, interval: Pair, end: int = 0) -> MeasuredOptimum:
+    low, high = (min(interval[0], at), max(interval[1], at)) if all(map(math.isfinite, interval)) else (at, at)
+    return MeasuredOptimum(n=curve.n, d_total=curve.d_total, bits=curve.bits, fraction=at, low=low, high=high, end=end)
 
 
 def _end(curve: Curve) -> int:
@@ -175,9 +167,7 @@ def curves(rows: Rows) -> list[Curve]:
     x = rows.x
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i in np.flatnonzero(x.quantized).tolist():
-        group = None if np.isnan(x.group_size[i]) else float(x.group_size[i])
-        seed = None if np.isnan(rows.seed[i]) else float(rows.seed[i])
-        key = (float(x.n[i]), float(x.bits[i]), group, rows.method[i][1], seed)
+        key = (float(x.n[i]), float(x.bits[i]), known(x.group_size[i]), rows.method[i][1], known(rows.seed[i]))
         groups.setdefault(key, []).append(i)
     result = []
     for (n, bits, group, quantizer, seed), members in sorted(groups.items(), key=lambda g: str(g[0])):
@@ -221,9 +211,8 @@ def minima(found: list[Curve], *, draws: int, seed: int) -> list[Minimum]:
             u = np.log(curve.fraction / (1 - curve.fraction))
             at, lowest = _minima(u, curve.loss[None, :])
             artificial = curve.loss * np.exp(noise * rng.standard_normal((draws, len(u))))
-            drawn = _minima(u, artificial)[0]
-            drawn = np.where(np.isnan(drawn), np.nan, 1 / (1 + np.exp(-drawn)))
-            fraction, loss, none = _logistic(float(at[0])), float(lowest[0]), _why_none(curve)
+            drawn = 1 / (1 + np.exp(-_minima(u, artificial)[0]))
+            fraction, loss, none = 1.0 / (1.0 + math.exp(-at[0])), float(lowest[0]), _why_none(curve)
         result.append(Minimum(curve=curve, fraction=fraction, loss=loss, draws=drawn, none=none))
     return result
 
@@ -239,9 +228,8 @@ def _why_none(curve: Curve) -> NoMinimum | None:
 
 
 def _same_budget(d_total: Floats, members: list[int]) -> list[list[int]]:
-    order = sorted(members, key=lambda i: float(d_total[i]))
     parts: list[list[int]] = []
-    for i in order:
+    for i in sorted(members, key=lambda i: float(d_total[i])):
         if parts and d_total[i] <= d_total[parts[-1][0]] * (1 + _SAME_TOKENS):
             parts[-1].append(i)
         else:
@@ -296,12 +284,8 @@ def _pooled_noise(found: list[Curve]) -> float:
             continue
         u = np.log(curve.fraction / (1 - curve.fraction))
         j = int(np.argmin(curve.loss))
-        part: slice | NDArray[np.intp] = _window(j, len(u))
+        part = _window(j, len(u))
         x, y = u[part] - u[j], np.log(curve.loss[part])
         left = y - np.vander(x, 4, increasing=True) @ _cubic(x, y[None, :])[0]
         squares.append(float(np.sum(left**2)))
     return math.sqrt(float(np.mean(squares))) if squares else 0.0
-
-
-def _logistic(u: float) -> float:
-    return math.nan if math.isnan(u) else 1.0 / (1.0 + math.exp(-u))

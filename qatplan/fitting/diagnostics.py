@@ -33,9 +33,7 @@ def held_out(rows: Rows, spec: str) -> NDArray[np.bool_]:
     kind, _, share_text = spec.partition(":")
     values = {"largest-n": rows.x.n, "largest-d": rows.x.d_total, "top-compute": rows.x.n * rows.x.d_total}.get(kind)
     if values is None or (kind != "top-compute" and share_text):
-        raise UsageError(
-            f"holdout is {spec!r}; allowed are largest-n, largest-d and top-compute:SHARE such as top-compute:0.2"
-        )
+        raise UsageError(f"holdout is {spec!r}; allowed are largest-n, largest-d or a share such as top-compute:0.2")
     share = 0.1
     if kind == "top-compute":
         try:
@@ -55,9 +53,8 @@ def held_out(rows: Rows, spec: str) -> NDArray[np.bool_]:
 
 def score(rows: Rows, mask: NDArray[np.bool_], refit: Refit, name: str, n: float | None = None) -> Score:
     """Fit without the masked rows and predict them; `n` is the size they have, where they are those of one size."""
-    law = refit(rows.take(~mask))
     test = rows.take(mask)
-    predicted = law.predict(test.x)
+    predicted = refit(rows.take(~mask)).predict(test.x)
     known = np.isfinite(predicted)
     made = Score(
         n=n, kind=name, rows=int(known.sum()), fitted_rows=int((~mask).sum()), not_predictable=int((~known).sum())

@@ -40,12 +40,12 @@ def fit_fraction(
     Raises UsageError for a fixed parameter that is not the loss law's, and DataError where no curve has a minimum
     inside its measured fractions.
     """
-    seed, bootstrap, level, n = options.seed, options.bootstrap, options.level, options.n
+    seed, bootstrap, level = options.seed, options.bootstrap, options.level
     known = [p.name for p in QatLoss.PARAMETERS]
     for name in options.fix:
         if name not in known:
             raise UsageError(f"{name} is no parameter of qat-loss, which is what can be fixed here: {', '.join(known)}")
-    chosen = select(table, "qat-fraction", shape=QatFraction, expression=options.rows, n=n)
+    chosen = select(table, "qat-fraction", shape=QatFraction, expression=options.rows, n=options.n)
     found = minima(curves(chosen), draws=max(bootstrap, 200), seed=seed)
     inner = [m for m in found if m.none is None]
     if not inner:
@@ -78,7 +78,7 @@ def fit_fraction(
         status=Status.GOOD,
         flags=tuple(flags),
         identifiability=() if len(inner) > 2 else (f"a rests on {len(inner)} measured optima only",),
-        n_convention=n,
+        n_convention=options.n,
         noise=float(np.sqrt(np.mean(np.log(law.fraction(s) / f) ** 2))),
         ranges=ranges(chosen) | {"s_total": (float(s.min()), float(s.max()))},
         certificate=Certificate(starts=_STARTS, starts_agreeing=agreeing, objective="weighted squares of fractions"),
@@ -142,9 +142,8 @@ def _draws(inner: Sequence[Minimum], s: Floats, variance: Floats, count: int, se
     rng = np.random.default_rng([seed, 3])
     pools = []
     for m in inner:
-        known = m.draws[np.isfinite(m.draws)]
         # Artificial optima scatter about the measured one; their own bias is not added to it.
-        pools.append(known - known.mean() + m.fraction if known.size else np.array([m.fraction]))
+        pools.append(m.known - m.known.mean() + m.fraction if m.known.size else np.array([m.fraction]))
     result = np.empty((count, 1))
     for k in range(count):
         pick = rng.integers(len(inner), size=len(inner))

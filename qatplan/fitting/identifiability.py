@@ -47,13 +47,11 @@ def describe(
     flags = [_at_bound(law, p, rows) for p in problem.free if p.name in solution.at_bounds]
     names = [p.name for p in problem.free]
     notes: list[str] = []
-    null = rank_deficient(names, solution.information)
-    null = [n for n in null if n not in solution.at_bounds]
+    null = [n for n in rank_deficient(names, solution.information) if n not in solution.at_bounds]
     if null:
-        notes.append(
-            f"{_list(null)} cannot be told apart at all: the rows fix only combinations of them; "
-            f"{_remedy(law, null[0], rows.x)}"
-        )
+        listed = " and ".join(filter(None, [", ".join(null[:-1]), null[-1]]))
+        remedy = _remedy(law, null[0], rows.x)
+        notes.append(f"{listed} cannot be told apart at all: the rows fix only combinations of them; {remedy}")
     sd, correlation = _scatter(problem.to_theta @ calibration.covariance @ problem.to_theta.T)
     if draws is not None and len(draws) >= _ENOUGH:
         every = [p.name for p in law.parameters()]
@@ -110,18 +108,16 @@ def _correlation(draws: Floats) -> Floats:
 def _trade_offs(law: Law, free: tuple[Parameter, ...], correlation: Floats, x: Inputs, skip: set[str]) -> list[str]:
     """Pairs of shape parameters that move together; amplitudes always follow their exponents and are no news."""
     shapes = [i for i, p in enumerate(free) if (p.coordinate != "log" or p.name == "E") and p.name not in skip]
-    pairs = []
-    for a, i in enumerate(shapes):
-        for j in shapes[a + 1 :]:
-            if abs(correlation[i, j]) > _TRADE_OFF:
-                pairs.append((abs(correlation[i, j]), correlation[i, j], free[i].name, free[j].name))
-    notes = []
-    for _, together, one, other in sorted(pairs, reverse=True)[:_AT_MOST]:
-        notes.append(
-            f"{one} and {other} trade off (correlation {together:.3f}): the rows determine a combination of them "
-            f"better than either; {_remedy(law, other, x)}"
-        )
-    return notes
+    pairs = [
+        (abs(correlation[i, j]), correlation[i, j], free[i].name, free[j].name)
+        for i, j in itertools.combinations(shapes, 2)
+        if abs(correlation[i, j]) > _TRADE_OFF
+    ]
+    return [
+        f"{one} and {other} trade off (correlation {together:.3f}): the rows determine a combination of them "
+        f"better than either; {_remedy(law, other, x)}"
+        for _, together, one, other in sorted(pairs, reverse=True)[:_AT_MOST]
+    ]
 
 
 def _at_bound(law: Law, parameter: Parameter, rows: Rows) -> str:
@@ -136,11 +132,8 @@ def _at_bound(law: Law, parameter: Parameter, rows: Rows) -> str:
 
 
 def _is_small(law: Law, parameter: Parameter, rows: Rows) -> bool:
-    for term in law.terms(rows.x):
-        if term.amplitude == parameter.name:
-            share = law.components(rows.x)[term.name] / rows.y
-            return float(np.median(share[term.rows])) < 1e-3
-    return True
+    term = next((t for t in law.terms(rows.x) if t.amplitude == parameter.name), None)
+    return term is None or float(np.median((law.components(rows.x)[term.name] / rows.y)[term.rows])) < 1e-3
 
 
 def _remedy(law: Law, name: str, x: Inputs) -> str:
@@ -160,10 +153,4 @@ def _remedy(law: Law, name: str, x: Inputs) -> str:
         spread = f"{f.min():.2g} to {f.max():.2g}" if f.size else "none"
         end = "closer to 0" if axis == "QAT tokens" else "closer to 1"
         return f"QAT fractions {end} (the rows have {spread}) would separate {name}"
-    if axis == "group size":
-        return f"further group sizes would separate {name}"
-    return f"rows that differ more would separate {name}"
-
-
-def _list(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+    return f"{'further group sizes' if axis == 'group size' else 'rows that differ more'} would separate {name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,27 +43,17 @@ def fit_loss_law(
     DataError for rows that cannot be used.
     """
     kind, huber, seed, level = get(options.law), options.huber, options.seed, options.level
-    chosen, fixed, scratch = _rows(table, kind, options)
-    solution, supported = solve_rows(
-        kind, chosen, huber=huber, seed=seed, fix=fixed, restrict=options.restrict, starts=options.starts
-    )
-    law, size = natural_law(solution, supported), solution.problem.size
+    chosen, options, scratch = _rows(table, kind, options)
+    solution, supported = solve_rows(chosen, options)
+    law, size = _natural_law(solution, supported), solution.problem.size
     calibration = calibrate(solution, chosen, huber)
     error = residuals(solution.problem, solution.u[None, :])[0]
     made = draws = None
     if options.bootstrap:
-        made = draw(
-            solution,
-            chosen,
-            count=options.bootstrap,
-            seed=seed,
-            delta=huber,
-            kind=options.resample,
-            workers=options.workers,
-        )
+        count, workers = options.bootstrap, options.workers
+        made = draw(solution, chosen, count=count, seed=seed, delta=huber, kind=options.resample, workers=workers)
         draws = _natural_draws(law, made.theta, supported.fixed)
-    bounds: dict[str, Pair] = {}
-    how = "none"
+    bounds, how = dict[str, Pair](), "none"
     if options.interval == "profile":
         bounds, how = intervals(solution, chosen, delta=huber, level=level), "profile"
     elif draws is not None:
@@ -75,23 +66,19 @@ def fit_loss_law(
     if solution.status is not Status.GOOD:
         flags.append(Flag.UNTRUSTED(status=solution.status, message=solution.status.message))
     flags += [*at_bounds, *noise.fit_quality(error, size, seeds, huber)]
-    certificate = solution.certificate()
+    certificate = solution.certificate
     if made is not None:
-        certificate = replace(
-            certificate,
-            bootstrap=Resampling(
-                draws=options.bootstrap, kind=made.kind, clusters=made.clusters, unfinished=made.unfinished
-            ),
+        how_made = Resampling(
+            draws=options.bootstrap, kind=made.kind, clusters=made.clusters, unfinished=made.unfinished
         )
+        certificate = replace(certificate, bootstrap=how_made)
         if made.unfinished > 0.05 * options.bootstrap:
             flags.append(Flag.UNFINISHED(unfinished=made.unfinished, draws=options.bootstrap))
     if how == "profile" or (made is not None and made.kind != "case"):
         flags += _few_trunks(chosen, calibration.trunk_effect)
     flags += _about_rows(kind, chosen, size)
 
-    def refit(part: Rows) -> Law:
-        return refitted(kind, part, huber=huber, seed=seed, fix=fixed)
-
+    refit = partial(refitted, options=options)
     holdout = None
     if options.holdout is not None:
         holdout = diagnostics.score(chosen, diagnostics.held_out(chosen, options.holdout), refit, options.holdout)
@@ -107,7 +94,7 @@ def fit_loss_law(
         left_out=chosen.left_out,
         status=solution.status,
         flags=tuple(flags),
-        identifiability=(*scratch, *(note.text for note in supported.notes), *open_questions),
+        identifiability=(*scratch, *supported.notes, *open_questions),
         holdout=holdout,
         n_convention=options.n,
         noise=noise.residual_deviation(error, size),
@@ -126,41 +113,33 @@ def fit_loss_law(
     )
 
 
-def _rows(table: Any, kind: type[Law], options: FitOptions) -> tuple[Rows, dict[str, float], tuple[str, ...]]:
-    """(rows, fixed parameters, a note where the law was narrowed to suit the rows)."""
-    fixed = dict(options.fix)
+def _rows(table: Any, kind: type[Law], options: FitOptions) -> tuple[Rows, FitOptions, tuple[str, ...]]:
+    """(rows, options, a note), the options and the note changed where the law was narrowed to suit the rows."""
 
     def rows_with(fix: Mapping[str, float]) -> Rows:
         return select(
             table, kind.name, shape=kind, expression=options.rows, n=options.n, keep_tuning=options.keep_tuning, fix=fix
         )
 
-    chosen = rows_with(fixed)
-    if options.restrict and kind is QatLoss and not np.any(chosen.x.quantized) and "lam" not in fixed:
+    chosen = rows_with(options.fix)
+    if options.restrict and kind is QatLoss and not np.any(chosen.x.quantized) and "lam" not in options.fix:
         # QAT from scratch throughout: the law without its interaction holds for such rows, which is better than none.
-        wider = rows_with({**fixed, "lam": 0.0})
+        fix = {**options.fix, "lam": 0.0}
+        wider = rows_with(fix)
         if np.any(wider.x.quantized):
             note = (
                 "all quantized rows have D_fp = 0, where the interaction term is infinite; the law was fitted without "
                 "it (lam = 0) and says nothing about how to split tokens"
             )
-            return wider, {**fixed, "lam": 0.0}, (note,)
-    return chosen, fixed, ()
+            return wider, replace(options, fix=fix), (note,)
+    return chosen, options, ()
 
 
-def solve_rows(
-    kind: type[Law],
-    rows: Rows,
-    *,
-    huber: float,
-    seed: int,
-    fix: Mapping[str, float] | None = None,
-    restrict: bool = False,
-    starts: int | None = None,
-) -> tuple[Solution, support.Support]:
-    """Check what the rows support, and find the best fit of it."""
+def solve_rows(rows: Rows, options: FitOptions) -> tuple[Solution, support.Support]:
+    """Check what the rows support of the law asked for, and find the best fit of it."""
+    kind = get(options.law)
     try:
-        supported = support.check(kind.for_inputs(rows.x), rows.x, fix=fix or {}, restrict=restrict)
+        supported = support.check(kind.for_inputs(rows.x), rows.x, fix=options.fix, restrict=options.restrict)
     except DataError as error:
         if not rows.left_out:
             raise
@@ -171,19 +150,17 @@ def solve_rows(
     fixed = support.fixed_coordinates(supported)
     free = len(supported.law.parameters()) - len(fixed)
     if len(rows) < free:
-        raise DataError(
-            f"{len(rows)} rows cannot determine the {free} parameters of {kind.name}; at least {free} would"
-        )
+        raise DataError(f"{len(rows)} rows cannot determine the {free} parameters of {kind.name}; {free} rows would")
     problem = build(supported.law, rows.x, rows.y, fixed=fixed)
-    return solve(problem, delta=huber, seed=seed, starts=starts), supported
+    return solve(problem, delta=options.huber, seed=options.seed, starts=options.starts), supported
 
 
-def refitted(kind: type[Law], rows: Rows, *, huber: float, seed: int, fix: Mapping[str, float] | None = None) -> Law:
+def refitted(rows: Rows, options: FitOptions) -> Law:
     """The best fit alone, without the terms that these rows do not support."""
-    return natural_law(*solve_rows(kind, rows, huber=huber, seed=seed, fix=fix, restrict=True))
+    return _natural_law(*solve_rows(rows, replace(options, restrict=True, starts=None)))
 
 
-def natural_law(solution: Solution, supported: support.Support) -> Law:
+def _natural_law(solution: Solution, supported: support.Support) -> Law:
     """The fitted law in natural units; fixed parameters keep exactly their values."""
     return solution.problem.law.from_coordinates(solution.theta()).replace(supported.fixed)
 

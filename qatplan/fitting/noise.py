@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qatplan.fitting.rows import Rows
+from qatplan.fitting.rows import Rows, known
 from qatplan.laws.flags import Flag
 from qatplan.laws.inputs import Floats
 
@@ -20,8 +20,7 @@ class SeedNoise:
     sd: float
     """Standard deviation of log loss, pooled."""
     freedom: int
-    """Degrees of freedom: runs minus groups."""
-    groups: int
+    """Degrees of freedom: runs minus groups of runs that agree."""
 
 
 def seed_noise(rows: Rows) -> SeedNoise | None:
@@ -34,15 +33,14 @@ def seed_noise(rows: Rows) -> SeedNoise | None:
     for i in range(len(rows)):
         if np.isnan(rows.seed[i]):
             continue
-        point = tuple(None if np.isnan(v) else float(v) for v in (x.n[i], x.d_fp[i], x.d_qat[i], x.bits[i]))
-        key = (*point, None if np.isnan(x.group_size[i]) else float(x.group_size[i]), rows.method[i][:3])
+        key = (*(known(v[i]) for v in (x.n, x.d_fp, x.d_qat, x.bits, x.group_size)), rows.method[i][:3])
         groups.setdefault(key, {}).setdefault(float(rows.seed[i]), float(np.log(rows.y[i])))
     replicated = [np.array(list(g.values())) for g in groups.values() if len(g) > 1]
     freedom = sum(len(g) - 1 for g in replicated)
     if not freedom:
         return None
     total = sum(float(np.sum((g - g.mean()) ** 2)) for g in replicated)
-    return SeedNoise(sd=float(np.sqrt(total / freedom)), freedom=freedom, groups=len(replicated))
+    return SeedNoise(sd=float(np.sqrt(total / freedom)), freedom=freedom)
 
 
 def residual_deviation(residuals: Floats, parameters: int) -> float:

@@ -57,6 +57,5 @@ class FitOptions:
             raise UsageError(f"level is {self.level:g}; allowed is between 0 and 1")
         least = math.ceil(round(2.0 / (1.0 - self.level), 6)) - 1
         if 0 < self.bootstrap < least:
-            raise UsageError(
-                f"bootstrap is {self.bootstrap}; an interval of {100 * self.level:g} % takes at least {least} draws"
-            )
+            what = f"an interval of {100 * self.level:g} %"
+            raise UsageError(f"bootstrap is {self.bootstrap}; {what} takes at least {least} draws")

@@ -7,6 +7,7 @@ import itertools
 import json
 import platform
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,17 +68,10 @@ def rows_of_fit(fitted: FittedLaw, table: pa.Table) -> tuple[pa.Table | None, bo
     expression, digest = (None, None) if made is None else (made.row_expression, made.rows_digest)
     zeros = {name: value for name, value in fitted.fixed.items() if value == 0}
     first: Rows | None = None
+    same = partial(select, table, law.name, shape=type(law), expression=expression, n=fitted.n_convention)
     for fix, keep_tuning in itertools.product((zeros, {}) if zeros else ({},), (False, True)):
         try:
-            chosen = select(
-                table,
-                law.name,
-                shape=type(law),
-                expression=expression,
-                n=fitted.n_convention,
-                fix=fix,
-                keep_tuning=keep_tuning,
-            )
+            chosen = same(fix=fix, keep_tuning=keep_tuning)
         except DataError:
             continue
         if digest is None or _digest(chosen) == digest:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,12 +52,10 @@ class Rows:
     clustered: bool
     """True where some rows share a trunk."""
     seed: Floats
-    loss_se: Floats
     method: list[tuple[Any, ...]]
     """What besides size, tokens, bits and seed distinguishes the run: schedule, quantizer, method of rounding after
     training (None for rounding to nearest), tuned hyperparameters."""
     left_out: tuple[LeftOut, ...]
-    n_convention: str
 
     def __len__(self) -> int:
         return len(self.x)
@@ -66,17 +64,14 @@ class Rows:
         """The rows selected by a mask or index array."""
         index = np.arange(len(self))[keep]
         _, cluster = np.unique(self.cluster[index], return_inverse=True)
-        return Rows(
+        return replace(
+            self,
             x=self.x.take(index),
             y=self.y[index],
             run_id=[self.run_id[i] for i in index],
             cluster=cluster.astype(np.intp),
-            clustered=self.clustered,
             seed=self.seed[index],
-            loss_se=self.loss_se[index],
             method=[self.method[i] for i in index],
-            left_out=self.left_out,
-            n_convention=self.n_convention,
         )
 
 
@@ -114,39 +109,36 @@ def select(
             left_out[reason] = add_left_out(left_out.get(reason), reason, [ids[i] for i in rows])
             alive[rows] = False
 
-    status = np.array([s in (None, "finished") for s in word["status"]], dtype=np.bool_)
-    leave(~status, "the run diverged")
+    leave(np.array([s not in (None, "finished") for s in word["status"]], dtype=np.bool_), "the run diverged")
     leave(~(number["loss"] > 0), "no loss")
     size = number["n_total" if n == "total" else "n_nonembedding"]
     leave(~(size > 0), f"no count of {'all' if n == 'total' else 'non-embedding'} parameters")
     leave(number["bits"] == CONTROL_BITS, "16 bits: a second phase in full precision, a control that no law is about")
     if expression is None:
-        _leave_schedules(law, word["schedule"], ~np.isnan(number["bits"]), leave)
-        _leave_methods(law, word["post_training"], leave)
-        _leave_precisions(word["precision"], leave)
+        for mask, reason in _unasked(law, word, ~np.isnan(number["bits"])):
+            leave(mask, reason)
     if not keep_tuning:
         key = np.stack([size, *(number[k] for k in ("d_fp", "d_qat", "bits", "group_size", "activation_bits", "seed"))])
         leave(_beaten(key, number, word, alive), BEATEN)
     index = np.flatnonzero(alive)
-    x = Inputs.of(
-        n=np.where(alive, size, 1.0)[index],
-        d_fp=number["d_fp"][index],
-        d_qat=number["d_qat"][index],
-        bits=number["bits"][index],
-        group_size=number["group_size"][index],
-    )
+    x = Inputs.of(n=size[index], **{k: number[k][index] for k in ("d_fp", "d_qat", "bits", "group_size")})
     if index.size:
-        reasons = np.array([r or "" for r in _shaped(shape, x, fix or {}).outside(x)])
-        for reason in sorted(set(reasons.tolist()) - {""}):
-            mask = np.zeros(count, dtype=np.bool_)
-            mask[index[reasons == reason]] = True
-            leave(mask, reason)
+        law_here = shape.for_inputs(x)
+        # A parameter fixed at 0 can widen the law's domain.
+        law_here = law_here.replace({k: v for k, v in (fix or {}).items() if k in law_here.params()})
+        for reason, outside in by_reason(law_here, x):
+            leave(np.isin(np.arange(count), index[outside]), reason)
     inside = alive[index]
     index = np.flatnonzero(alive)
     if not index.size:
         why = "; ".join(f"{e.rows} rows: {e.reason}" for e in left_out.values()) or "the table is empty"
         raise DataError(f"no row can be used to fit {law} ({why})", evidence=list(left_out.values()))
-    cluster, clustered = _clusters([word["trunk_id"][i] for i in index], [ids[i] for i in index])
+    # A run without a trunk stands alone; draws depend on the order of these names.
+    trunks = [
+        f"trunk {t}" if (t := word["trunk_id"][i]) is not None else f"run {ids[i]} {k}"
+        for k, i in enumerate(index.tolist())
+    ]
+    names, cluster = np.unique(np.array(trunks), return_inverse=True)
     method = [
         (word["schedule"][i], word["quantizer"][i], _learned(word, i), *(_plain(number, word, k, i) for k in _TUNED))
         for i in index.tolist()
@@ -155,54 +147,45 @@ def select(
         x=x.take(inside),
         y=number["loss"][index],
         run_id=[ids[i] for i in index],
-        cluster=cluster,
-        clustered=clustered,
+        cluster=cluster.astype(np.intp),
+        clustered=len(names) < len(index),
         seed=number["seed"][index],
-        loss_se=number["loss_se"][index],
         method=method,
         left_out=tuple(left_out.values()),
-        n_convention=n,
     )
 
 
-def _shaped(shape: type[Law], x: Inputs, fix: Mapping[str, float]) -> Law:
-    """The law's shape for these points; a parameter fixed at 0 can widen its domain."""
-    law = shape.for_inputs(x)
-    known = law.params()
-    return law.replace({name: value for name, value in fix.items() if name in known})
+def by_reason(law: Law, x: Inputs) -> list[tuple[str, NDArray[np.bool_]]]:
+    """Why points are outside a law's domain, each reason with its points."""
+    reasons = np.array([r or "" for r in law.outside(x)])
+    return [(reason, reasons == reason) for reason in sorted(set(reasons.tolist()) - {""})]
 
 
-def _leave_schedules(law: str, schedule: Sequence[str | None], quantized: NDArray[np.bool_], leave: Any) -> None:
+def _unasked(
+    law: str, word: dict[str, list[Any]], quantized: NDArray[np.bool_]
+) -> Iterator[tuple[NDArray[np.bool_], str]]:
+    """Rows that a law is fitted on only where an expression asks for them, with the reason."""
+    unless = "unless --rows asks for others"
     allowed = _DEFAULT_SCHEDULES.get(law, _QAT_SCHEDULES)
     if law == "chinchilla":
-        leave(quantized, "quantized; law chinchilla is fitted on full-precision runs unless --rows asks for others")
-        return
-    for name in sorted({s for s in schedule if s not in allowed and s is not None}):
-        mask = quantized & np.array([s == name for s in schedule], dtype=np.bool_)
-        leave(mask, f"schedule {name}; law {law} is fitted on {_listing(allowed)} unless --rows asks for others")
-
-
-def _leave_methods(law: str, method: Sequence[str | None], leave: Any) -> None:
-    for name in sorted({m for m in method if m not in _NEAREST and m is not None}):
-        mask = np.array([m == name for m in method], dtype=np.bool_)
-        leave(mask, f"post-training method {name}; law {law} is fitted on rtn unless --rows asks for others")
-
-
-def _leave_precisions(precision: Sequence[str | None], leave: Any) -> None:
-    if {p or "float32" for p in precision} == {"float32", "bfloat16"}:
-        mask = np.array([p == "bfloat16" for p in precision], dtype=np.bool_)
-        leave(mask, "trained in bfloat16; rows of one precision are fitted, float32, unless --rows asks for others")
+        yield quantized, f"quantized; law chinchilla is fitted on full-precision runs {unless}"
+    else:
+        listed = " and ".join(["full-precision", *filter(None, allowed)])
+        for name in sorted({*word["schedule"]} - {*allowed, None}):
+            mask = quantized & (np.array(word["schedule"], dtype=object) == name)
+            yield mask, f"schedule {name}; law {law} is fitted on {listed} runs {unless}"
+    for name in sorted({*word["post_training"]} - {*_NEAREST}):
+        mask = np.array(word["post_training"], dtype=object) == name
+        yield mask, f"post-training method {name}; law {law} is fitted on rtn {unless}"
+    precision = np.array([p or "float32" for p in word["precision"]])
+    if {*precision.tolist()} == {"float32", "bfloat16"}:
+        yield precision == "bfloat16", f"trained in bfloat16; rows of one precision are fitted, float32, {unless}"
 
 
 def _learned(word: dict[str, list[Any]], i: int) -> str | None:
     """The method of rounding after training, where it is not rounding to nearest."""
     method: str | None = word["post_training"][i]
     return None if method in _NEAREST else method
-
-
-def _listing(allowed: tuple[str | None, ...]) -> str:
-    named = [a for a in allowed if a is not None]
-    return " and ".join(["full-precision", *named]) + " runs"
 
 
 def _columns(table: Any, expression: str | None) -> tuple[dict[str, Floats], dict[str, list[Any]], int]:
@@ -245,37 +228,27 @@ def _beaten(
 ) -> NDArray[np.bool_]:
     """True for runs that another run of the same point, seed and method, but other tuning, undercuts."""
     best: dict[tuple[Any, ...], tuple[float, tuple[Any, ...]]] = {}
-    points: list[tuple[Any, ...] | None] = []
-    tunings: list[tuple[Any, ...]] = []
-    for i in range(key.shape[1]):
-        if not alive[i]:
-            points.append(None)
-            tunings.append(())
-            continue
-        values = tuple(None if np.isnan(v) else float(v) for v in key[:, i])
+    made: dict[int, tuple[tuple[Any, ...], tuple[Any, ...]]] = {}
+    for i in np.flatnonzero(alive).tolist():
+        values = tuple(map(known, key[:, i]))
         words = (word[name][i] for name in ("schedule", "quantizer", "corpus_digest", "corpus"))
         point = (*values, *words, word["precision"][i] or "float32", _learned(word, i))
         tuning = tuple(_plain(number, word, k, i) for k in _TUNED)
-        points.append(point)
-        tunings.append(tuning)
+        made[i] = point, tuning
         if point not in best or number["loss"][i] < best[point][0]:
             best[point] = (float(number["loss"][i]), tuning)
-    return np.array([p is not None and best[p][1] != t for p, t in zip(points, tunings, strict=True)], dtype=np.bool_)
+    beaten = np.zeros(len(alive), dtype=np.bool_)
+    beaten[[i for i, (point, tuning) in made.items() if best[point][1] != tuning]] = True
+    return beaten
 
 
 def _plain(number: dict[str, Floats], word: dict[str, list[Any]], name: str, i: int) -> Any:
-    if name in word:
-        return word[name][i]
-    value = float(number[name][i])
-    return None if np.isnan(value) else value
+    return word[name][i] if name in word else known(number[name][i])
 
 
-def _clusters(trunks: Sequence[str | None], ids: Sequence[str]) -> tuple[NDArray[np.intp], bool]:
-    labels = [
-        f"trunk {t}" if t is not None else f"run {r} {i}" for i, (t, r) in enumerate(zip(trunks, ids, strict=True))
-    ]
-    names, cluster = np.unique(np.array(labels), return_inverse=True)
-    return cluster.astype(np.intp), len(names) < len(labels)
+def known(value: float) -> float | None:
+    """A number, or None for NaN, which equals nothing and so is no key."""
+    return None if np.isnan(value) else float(value)
 
 
 def add_left_out(before: LeftOut | None, reason: str, ids: Sequence[str]) -> LeftOut:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 
 import numpy as np
 
@@ -29,23 +28,6 @@ def axis_of(law: Law, parameter: str) -> str:
     return AXIS.get(parameter) or AXIS.get(stem) or "rows"
 
 
-class NoteKind(Enum):
-    """What a note is about."""
-
-    TERM_LEFT_OUT = auto()
-    CONSTANT = auto()
-    """An exponent of a quantity that takes one value only."""
-    DESIGN = auto()
-
-
-@dataclass(frozen=True)
-class Note:
-    """Something that the rows do not determine."""
-
-    kind: NoteKind
-    text: str
-
-
 @dataclass(frozen=True, kw_only=True)
 class Support:
     """What of a law can be fitted on given rows."""
@@ -54,13 +36,10 @@ class Support:
     """The law's shape, without the terms that were taken out."""
     fixed: dict[str, float]
     """Natural values of parameters that are not fitted."""
-    notes: tuple[Note, ...]
+    notes: tuple[str, ...]
     """What the rows do not determine."""
-
-    @property
-    def terms_left_out(self) -> tuple[str, ...]:
-        """Why terms were taken out of the law."""
-        return tuple(note.text for note in self.notes if note.kind is NoteKind.TERM_LEFT_OUT)
+    terms_left_out: tuple[str, ...]
+    """Why terms were taken out of the law; these are among the notes."""
 
 
 def check(shape: Law, x: Inputs, *, fix: Mapping[str, float], restrict: bool) -> Support:
@@ -78,32 +57,33 @@ def check(shape: Law, x: Inputs, *, fix: Mapping[str, float], restrict: bool) ->
         if not (p.lower <= fix[name] <= p.upper and np.isfinite(fix[name])):
             raise UsageError(f"{name} is fixed at {fix[name]:g}; allowed is {p.lower:g} to {p.upper:g}")
     fixed: dict[str, float] = {name: float(value) for name, value in fix.items()}
-    notes: list[Note] = []
+    notes: list[str] = []
+    left_out: list[str] = []
     thin = _too_thin(shape, x, fixed)
     for term in shape.terms(x):
-        members = _members(term)
-        if term.name in thin and fixed.get(term.amplitude or "") != 0:
+        members, why = _members(term), None
+        if fixed.get(term.amplitude or "") == 0:
+            pass
+        elif term.name in thin:
             if not restrict:
                 raise DataError(f"{thin[term.name]}; more such runs are needed, or --restrict leaves these terms out")
-            fixed |= dict.fromkeys(members, 0.0)
             why = f"{thin[term.name]}; the law was fitted without '{term.name}'"
-            notes.append(Note(NoteKind.TERM_LEFT_OUT, why))
-            continue
-        if term.amplitude is not None and fixed.get(term.amplitude) == 0:
-            fixed |= dict.fromkeys(members, 0.0)
-            continue
-        if not np.any(term.rows):
+        elif not np.any(term.rows):
             what = f"no row supports the term '{term.name}' ({', '.join(members)})"
             if not restrict or term.amplitude is None:
                 hint = f"; leave it out with --fix {term.amplitude}=0 or --restrict" if term.amplitude else ""
                 raise DataError(f"{what}{hint}")
-            fixed |= dict.fromkeys(members, 0.0)
-            notes.append(Note(NoteKind.TERM_LEFT_OUT, f"{what}; the law was fitted without it"))
+            why = f"{what}; the law was fitted without it"
+        else:
+            notes += _constant_columns(shape, term, x, parameters, fixed)
             continue
-        notes += [Note(NoteKind.CONSTANT, text) for text in _constant_columns(shape, term, x, parameters, fixed)]
+        fixed |= dict.fromkeys(members, 0.0)
+        if why is not None:
+            notes.append(why)
+            left_out.append(why)
     law = shape.replace({**dict.fromkeys(parameters, 1.0), **{n: v for n, v in fixed.items() if v == 0}})
-    notes += [Note(NoteKind.DESIGN, text) for text in _design(law, x, fixed)]
-    return Support(law=law, fixed=fixed, notes=tuple(notes))
+    notes += _design(law, x, fixed)
+    return Support(law=law, fixed=fixed, notes=tuple(notes), terms_left_out=tuple(left_out))
 
 
 def fixed_coordinates(support: Support) -> dict[str, float]:
@@ -130,20 +110,14 @@ def _too_thin(shape: Law, x: Inputs, fixed: Mapping[str, float]) -> dict[str, st
         count = sum(name not in fixed for t in terms for name in _members(t))
         rows = int(terms[0].rows.sum())
         if rows < count:
-            names = ", ".join(f"'{t.name}'" for t in terms)
-            sentence = (
-                f"only {rows} {'row supports' if rows == 1 else 'rows support'} the {count} parameters of {names}"
-            )
-            thin |= {t.name: sentence for t in terms}
+            names, support = ", ".join(f"'{t.name}'" for t in terms), "row supports" if rows == 1 else "rows support"
+            thin |= {t.name: f"only {rows} {support} the {count} parameters of {names}" for t in terms}
     return thin
 
 
 def _members(term: Term) -> list[str]:
-    names = [] if term.amplitude is None else [term.amplitude]
-    names += list(term.columns)
-    if term.saturation is not None:
-        names.append(term.saturation.rate)
-    return list(dict.fromkeys(names))
+    rates = [] if term.saturation is None else [term.saturation.rate]
+    return list(dict.fromkeys([*filter(None, [term.amplitude]), *term.columns, *rates]))
 
 
 def _constant_columns(
@@ -160,19 +134,14 @@ def _constant_columns(
             raise DataError(f"all rows of '{term.name}' have the same bits, which says nothing about {name}; fix it")
         fixed[name] = 0.0
         axis = axis_of(law, name)
+        values = {"bits": x.bits, "model size": x.n, "tokens": x.d_total, "group size": x.group_size}.get(axis)
+        shown = "" if values is None else f" ({values[term.rows][0]:.4g})"
         notes.append(
             f"{name} cannot be determined: all {int(term.rows.sum())} rows of '{term.name}' have the same {axis}"
-            f"{_value(axis, x, term)}; it is fixed at 0, {term.amplitude} includes its factor, and the fit says "
+            f"{shown}; it is fixed at 0, {term.amplitude} includes its factor, and the fit says "
             f"nothing about other values of {axis}"
         )
     return notes
-
-
-def _value(axis: str, x: Inputs, term: Term) -> str:
-    values = {"bits": x.bits, "model size": x.n, "tokens": x.d_total, "group size": x.group_size}.get(axis)
-    if values is None or not term.rows.any():
-        return ""
-    return f" ({values[term.rows][0]:.4g})"
 
 
 def _design(law: Law, x: Inputs, fixed: Mapping[str, float]) -> list[str]:

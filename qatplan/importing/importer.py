@@ -57,7 +57,7 @@ def import_runs(
     seen = recognise(read.columns)
     planned = plan(read.columns, seen, mapping or {}, constants or {})
     formulas = planned.formulas
-    rejected = [Objection(row=row, field="", reason=why) for row, why in read.broken.items()]
+    rejected = [Objection(row, "", why) for row, why in read.broken.items()]
     rows: list[Row] = []
     for index, cells in enumerate(read.rows, start=1):
         if index not in read.broken:
@@ -98,18 +98,16 @@ def _convert_row(index: int, cells: Mapping[str, Any], planned: Plan, diverged: 
     for field, formula in planned.formulas.items():
         try:
             given[field] = cell = formula.value(cells)
-            if field == FRACTION:
-                values[field] = fraction(cell)
-            else:
-                values[field] = convert(cell, BY_NAME[field], rounded=formula.computed)
+            computed = formula.computed
+            values[field] = fraction(cell) if field == FRACTION else convert(cell, BY_NAME[field], rounded=computed)
         except CellError as error:
-            objections.append(Objection(row=index, field=field, reason=f"{field} {error}"))
+            objections.append(Objection(index, field, f"{field} {error}"))
     if values.get("status") == DIVERGED or (diverged and _is_infinite(given.get("loss"))):
         # Whatever was logged as the loss of a diverged run is none.
         values["loss"], values["status"] = None, DIVERGED
         objections = [o for o in objections if o.field != "loss"]
     elif values.get("loss") is None and not any(o.field in ("loss", "status") for o in objections):
-        objections.append(Objection(row=index, field="loss", reason="loss is missing"))
+        objections.append(Objection(index, "loss", "loss is missing"))
     _derive(values)
     return Row(number=index, cells=cells, values=values, given=given), objections
 
@@ -136,14 +134,7 @@ def _is_infinite(cell: Any) -> bool:
 
 def _store(rows: Sequence[Row]) -> tuple[pa.Table, list[Objection]]:
     """The rows as a completed table of SCHEMA, without those that its checks refuse."""
-    known = {name for row in rows for name in row.values}
-    arrays = [
-        pa.array([row.values.get(field.name) for row in rows], field.type)
-        if field.name in known
-        else pa.nulls(len(rows), field.type)
-        for field in runs.SCHEMA
-    ]
-    table = runs.complete(pa.Table.from_arrays(arrays, schema=runs.SCHEMA))
+    table = runs.complete(pa.Table.from_pylist([dict(row.values) for row in rows], schema=runs.SCHEMA))
     problems = runs.validate(table)
     objections = []
     for problem in problems:
@@ -157,7 +148,7 @@ def _store(rows: Sequence[Row]) -> tuple[pa.Table, list[Objection]]:
                 "how its tokens split into d_fp and d_qat is unknown; map one of them, or --const fraction=1 for "
                 "runs quantized from the start"
             )
-        objections.append(Objection(row=row.number, field=problem.field, reason=reason))
+        objections.append(Objection(row.number, problem.field, reason))
     bad = {problem.row - 1 for problem in problems}
     unique = list({(o.row, o.reason): o for o in objections}.values())
     return table.take(pa.array([i for i in range(len(rows)) if i not in bad], pa.int64())), unique

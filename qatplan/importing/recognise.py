@@ -106,11 +106,9 @@ def recognise(columns: Sequence[str]) -> Recognised:
         if field == "loss" and len(found) > 1:
             # Beside a val_loss, a bare `loss` is as a rule the training loss.
             used.pop("loss", None)
-        if field in used or not found:
-            continue
-        if len(found) == 1:
+        if field not in used and len(found) == 1:
             likely[field] = found[0]
-        else:
+        elif field not in used and found:
             rivals[field] = found
     if origin != "table":
         return Recognised(origin=origin, used={**used, **likely}, proposed={}, rivals=rivals)

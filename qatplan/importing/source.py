@@ -49,17 +49,14 @@ def read_source(path: str | Path) -> Source:
     try:
         if kind == ".parquet":
             rows = _read_parquet(file)
+        elif kind in (".csv", ".tsv"):
+            rows = _read_csv(_text(file), broken)
         else:
-            text = _text(file)
-            if kind in (".csv", ".tsv"):
-                rows = _read_csv(text, broken)
-            else:
-                rows = _read_json(text) if kind == ".json" else _read_lines(text, broken)
+            rows = _read_json(_text(file)) if kind == ".json" else _read_lines(_text(file), broken)
     except (OSError, EOFError, ValueError, RecursionError, csv.Error) as error:
-        raise DataError(
-            f"{file} cannot be read as {kind[1:]}: {str(error).splitlines()[0] if str(error) else error!r}."
-        ) from error
-    flat = tuple(_flatten(row) for row in rows)
+        why = (str(error) or repr(error)).splitlines()[0]
+        raise DataError(f"{file} cannot be read as {kind[1:]}: {why}.") from error
+    flat = tuple(dict(_leaves(row)) for row in rows)
     columns = tuple(dict.fromkeys(name for row in flat for name in row))
     if not flat or not columns:
         raise DataError(f"{file} has no rows.")
@@ -75,8 +72,7 @@ def _text(file: Path) -> str:
 
 
 def _read_csv(text: str, broken: dict[int, str]) -> list[Mapping[str, Any]]:
-    header_line = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=header_line.count)
+    delimiter = max(",;\t", key=text.split("\n", 1)[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     header = next(reader, [])
     # pandas writes its index as a column without a name.
@@ -101,15 +97,14 @@ def _read_lines(text: str, broken: dict[int, str]) -> list[Mapping[str, Any]]:
     for line in text.splitlines():
         if not line.strip():
             continue
+        row, why = None, "it is not a JSON object"
         try:
             row = json.loads(line)
         except ValueError as error:
-            row, why = None, f"it is not JSON ({error})"
-        else:
-            why = "it is not a JSON object"
+            why = f"it is not JSON ({error})"
         if not isinstance(row, dict):
-            broken[len(rows) + 1] = why
-        rows.append(row if isinstance(row, dict) else {})
+            broken[len(rows) + 1], row = why, {}
+        rows.append(row)
     return rows
 
 
@@ -147,11 +142,7 @@ def _read_parquet(file: Path) -> list[Mapping[str, Any]]:
     return rows
 
 
-def _flatten(row: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(_leaves(row, "", 0))
-
-
-def _leaves(row: Mapping[str, Any], prefix: str, depth: int) -> Iterable[tuple[str, Any]]:
+def _leaves(row: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterable[tuple[str, Any]]:
     for key, value in row.items():
         name = f"{prefix}{key}"
         inner = _unpacked(name, value)

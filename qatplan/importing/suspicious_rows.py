@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -47,7 +47,7 @@ class Row:
     """The cell or number each mapped field was made from, before conversion."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Objection:
     """Why one row looks wrong."""
 
@@ -58,27 +58,32 @@ class Objection:
 
 def all_objections(rows: Sequence[Row], columns: Sequence[str], read: Mapping[str, Sequence[str]]) -> list[Objection]:
     """Objections of every check; `read` says which columns each mapped field was made from."""
-    objections = false_full_precision(rows, columns, read)
+    objections: list[Objection] = []
     # Each check sees only what the ones before it left: of a checkpoint and its final row, the final one must stay.
-    for check in (partial(intermediate_checkpoints, columns=columns), repeated_runs, mixed_units):
+    checks: tuple[Callable[[Sequence[Row]], Iterable[Objection]], ...] = (
+        partial(false_full_precision, columns=columns, read=read),
+        partial(intermediate_checkpoints, columns=columns),
+        repeated_runs,
+        mixed_units,
+    )
+    for check in checks:
         objected = {objection.row for objection in objections}
-        objections = [*objections, *check([row for row in rows if row.number not in objected])]
+        objections += check([row for row in rows if row.number not in objected])
     return objections
 
 
 def false_full_precision(
     rows: Sequence[Row], columns: Sequence[str], read: Mapping[str, Sequence[str]]
-) -> list[Objection]:
+) -> Iterator[Objection]:
     """Rows that pass for full precision although another column names a low-bit format."""
-    objections = _hidden_bits(rows, columns, read, "bits")
+    yield from _hidden_bits(rows, columns, read, "bits")
     if "activation_bits" in read:
-        objections += _hidden_bits(rows, columns, read, "activation_bits")
-    return objections
+        yield from _hidden_bits(rows, columns, read, "activation_bits")
 
 
 def _hidden_bits(
     rows: Sequence[Row], columns: Sequence[str], read: Mapping[str, Sequence[str]], field: str
-) -> list[Objection]:
+) -> Iterator[Objection]:
     taken = {c for f in (*BIT_FIELDS, "run_id", "loss", "bits_per_byte") for c in read.get(f, ())}
     widths, formats = [], []
     for column in (column for column in columns if column not in taken):
@@ -89,7 +94,6 @@ def _hidden_bits(
             widths.append(column)
         elif _FORMAT_COLUMN.search(name):
             formats.append(column)
-    objections = []
     for row in rows:
         bits = row.values.get(field)
         if bits not in (None, CONTROL_BITS):
@@ -102,8 +106,7 @@ def _hidden_bits(
             logged = row.given.get(field)
             start = f"no {field} are given" if logged in (None, "") else f"{field} is given as {logged}"
             reason = f"{start}, which is full precision, but {' and '.join(signs)}; map the bits that were really used"
-            objections.append(Objection(row=row.number, field=field, reason=reason))
-    return objections
+            yield Objection(row.number, field, reason)
 
 
 def _low_bits(cell: Any) -> bool:
@@ -122,10 +125,9 @@ def _names_low_bits(column: str, cell: Any) -> bool:
     return bool(_LOW_BIT_TEXT.search(cell)) or (names_quantizer and cell.strip().lower() not in _NO_QUANTIZER)
 
 
-def intermediate_checkpoints(rows: Sequence[Row], columns: Sequence[str]) -> list[Objection]:
+def intermediate_checkpoints(rows: Sequence[Row], columns: Sequence[str]) -> Iterator[Objection]:
     """Rows of a run that goes on in another row, and rows that had not come to their planned end."""
     step_column, plan_column, name_column = find(columns, STEPS), find(columns, PLANS), find(columns, RUN_NAMES)
-    objections = []
     groups: dict[Any, list[tuple[float, Row]]] = {}
     for row in rows:
         step = _known(row.cells.get(step_column)) if step_column else None
@@ -134,7 +136,7 @@ def intermediate_checkpoints(rows: Sequence[Row], columns: Sequence[str]) -> lis
         counted = step is not None and step_column != "_step"
         if counted and step is not None and plan is not None and step < 0.99 * plan:
             reason = f"an intermediate checkpoint: {step_column} is {step:g} of {plan_column} {plan:g}"
-            objections.append(Objection(row=row.number, field="loss", reason=reason))
+            yield Objection(row.number, "loss", reason)
             continue
         name = row.values.get("run_id")
         if name is not None:
@@ -157,13 +159,11 @@ def intermediate_checkpoints(rows: Sequence[Row], columns: Sequence[str]) -> lis
                     f"an intermediate checkpoint: {measure} is {progress:g}, and the same run goes on to {furthest:g} "
                     f"in row {last.number}"
                 )
-                objections.append(Objection(row=row.number, field="loss", reason=reason))
-    return objections
+                yield Objection(row.number, "loss", reason)
 
 
-def repeated_runs(rows: Sequence[Row]) -> list[Objection]:
+def repeated_runs(rows: Sequence[Row]) -> Iterator[Objection]:
     """Rows that give again what an earlier row gave: the same run_id, or the same values throughout."""
-    objections = []
     by_name: dict[str, Row] = {}
     by_values: dict[Any, Row] = {}
     for row in rows:
@@ -172,18 +172,17 @@ def repeated_runs(rows: Sequence[Row]) -> list[Objection]:
         if earlier is not None and earlier.values.get("d_total") == row.values.get("d_total"):
             same = earlier.values.get("loss") == row.values.get("loss")
             reason = f"the run '{name}' is already in row {earlier.number}" + ("" if same else ", with another loss")
-            objections.append(Objection(row=row.number, field="run_id", reason=reason))
+            yield Objection(row.number, "run_id", reason)
             continue
         key = (configuration(row), row.values.get("loss"))
         twin = by_values.get(key)
         if twin is not None and row.values.get("loss") is not None:
             reason = f"every mapped value is that of row {twin.number}: the same run twice"
-            objections.append(Objection(row=row.number, field="run_id", reason=reason))
+            yield Objection(row.number, "run_id", reason)
             continue
         by_values[key] = row
         if name is not None:
             by_name.setdefault(name, row)
-    return objections
 
 
 def mixed_units(rows: Sequence[Row]) -> list[Objection]:
@@ -194,28 +193,22 @@ def mixed_units(rows: Sequence[Row]) -> list[Objection]:
             count = row.values.get(field)
             if count is not None and 0 < count < SMALLEST_COUNT:
                 reason = f"{field} is {count}; so few {noun} look like another unit (--map {field}=COLUMN*1e6?)"
-                objections.append(Objection(row=row.number, field=field, reason=reason))
+                objections.append(Objection(row.number, field, reason))
         loss = row.values.get("loss")
         if loss is not None and loss > LARGEST_LOSS:
             reason = f"loss is {loss:g}; more than {LARGEST_LOSS:g} nats per token looks like a perplexity or a sum"
-            objections.append(Objection(row=row.number, field="loss", reason=reason))
+            objections.append(Objection(row.number, "loss", reason))
     objected = {objection.row for objection in objections}
     sound = [row for row in rows if row.number not in objected]
-    return objections + _odd_ratios(sound) + _losses_in_bits(sound)
+    return [*objections, *_odd_ratios(sound), *_losses_in_bits(sound)]
 
 
 def _odd_ratios(rows: Sequence[Row]) -> list[Objection]:
     """Rows whose tokens per parameter are a wrong unit away from those of the other rows."""
-    ratios = sorted(
-        (
-            (row.values["d_total"] / row.values["n_total"], row)
-            for row in rows
-            if (row.values.get("d_total") or 0) > 0 and (row.values.get("n_total") or 0) > 0
-        ),
-        key=lambda pair: pair[0],
-    )
+    counts = [(row.values.get("d_total") or 0, row.values.get("n_total") or 0, row.number) for row in rows]
+    ratios = sorted((d / n, number) for d, n, number in counts if d > 0 and n > 0)
     low, high = _TOKENS_PER_PARAMETER
-    odd = {row.number: (ratio, row) for ratio, row in ratios if not low <= ratio <= high}
+    odd = {number: ratio for ratio, number in ratios if not low <= ratio <= high}
     others = f"where {low:g} to {high:g} are plausible"
     for (below, _), (above, _) in pairwise(ratios):
         if above / below > _JUMP:
@@ -224,32 +217,24 @@ def _odd_ratios(rows: Sequence[Row]) -> list[Objection]:
             # The smaller side is the odd one; between equals, the side with more tokens per parameter.
             side, rest = (first, second) if len(first) < len(second) else (second, first)
             others = f"where the other rows have {rest[0][0]:.3g} to {rest[-1][0]:.3g}"
-            odd.update({row.number: (ratio, row) for ratio, row in side})
-    return [
-        Objection(
-            row=row.number,
-            field="d_total",
-            reason=f"d_total / n_total is {ratio:.3g} tokens per parameter, {others}: mixed units?",
-        )
-        for ratio, row in odd.values()
-    ]
+            odd |= {number: ratio for ratio, number in side}
+    why = "d_total / n_total is {:.3g} tokens per parameter, {}: mixed units?"
+    return [Objection(number, "d_total", why.format(ratio, others)) for number, ratio in odd.items()]
 
 
-def _losses_in_bits(rows: Sequence[Row]) -> list[Objection]:
+def _losses_in_bits(rows: Sequence[Row]) -> Iterator[Objection]:
     """Losses 1/ln 2 times that of another row with the same configuration: bits among nats."""
     groups: dict[Any, list[Row]] = {}
     for row in rows:
         if (row.values.get("loss") or 0) > 0:
             groups.setdefault(configuration(row, leave_out=("seed",)), []).append(row)
-    objections = []
     for members in groups.values():
         least = min(members, key=lambda row: row.values["loss"])
         for row in members:
             if abs(row.values["loss"] / least.values["loss"] * math.log(2) - 1) < 0.01:
                 loss, twin = row.values["loss"], least.number
                 reason = f"loss is {loss:g}, 1.44 times that of its twin in row {twin}: bits among nats?"
-                objections.append(Objection(row=row.number, field="loss", reason=reason))
-    return objections
+                yield Objection(row.number, "loss", reason)
 
 
 _RESULTS = frozenset({"run_id", "loss", "loss_se", "bits_per_byte", "seconds", "tokens_per_second", "finished_at"})

@@ -29,11 +29,9 @@ def number(value: Any) -> int | float | None:
 
     Raises CellError for anything else; NaN and infinities are returned for the caller to judge.
     """
-    if value is None or isinstance(value, bool):
-        if isinstance(value, bool):
-            raise CellError(f"is {value}, not a number")
-        return None
-    if isinstance(value, (int, float)):
+    if isinstance(value, bool):
+        raise CellError(f"is {value}, not a number")
+    if value is None or isinstance(value, (int, float)):
         return value
     text = str(value).strip()
     if text.lower() in MISSING:

@@ -15,21 +15,6 @@ from qatplan.laws.qat_loss import QatLoss
 from qatplan.laws.registry import NAMES, get
 
 __all__ = [
-    "NAMES",
-    "Chen2025",
-    "Chinchilla",
-    "ChinchillaPerBits",
-    "Effective",
-    "FittedLaw",
-    "Inputs",
-    "Law",
-    "Optimum",
-    "Ouyang",
-    "Parameter",
-    "Precision",
-    "QatFraction",
-    "QatLoss",
-    "Status",
-    "get",
-    "optimal_fraction",
-]
+    "NAMES", "Chen2025", "Chinchilla", "ChinchillaPerBits", "Effective", "FittedLaw", "Inputs", "Law", "Optimum",
+    "Ouyang", "Parameter", "Precision", "QatFraction", "QatLoss", "Status", "get", "optimal_fraction",
+]  # fmt: skip

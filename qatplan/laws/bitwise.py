@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qatplan.errors import UsageError
 from qatplan.laws.inputs import Floats, Inputs
@@ -35,9 +35,9 @@ class BitwiseLaw(Law):
     EACH: ClassVar[tuple[Parameter, ...]]
     bit_widths: tuple[float, ...]
 
-    @abstractmethod
     def used(self) -> tuple[Parameter, ...]:
         """The members of `EACH` that this law has; a stem that is left out is an empty tuple."""
+        return self.EACH
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Shared parameters, then those of each bit width in turn."""
@@ -46,7 +46,6 @@ class BitwiseLaw(Law):
                 p,
                 name=f"{p.name}_{suffix(b)}",
                 symbol=f"{p.symbol}({suffix(b)})",
-                exponent=p.exponent,
                 meaning=f"{p.meaning}, {'full precision' if math.isinf(b) else f'{b:g} bits'}",
             )
             for b in self.bit_widths
@@ -61,10 +60,6 @@ class BitwiseLaw(Law):
             values |= {f"{p.name}_{suffix(b)}": float(getattr(self, p.name)[i]) for p in self.used()}
         return values
 
-    def replace(self, values: Mapping[str, float]) -> Self:
-        """The same law with the named parameters replaced."""
-        return type(self).from_params({**self.params(), **values})
-
     @classmethod
     def of_widths(cls, widths: Sequence[float], stems: Sequence[str]) -> Self:
         """The law with these bit widths and stems; its values are placeholders."""
@@ -75,26 +70,23 @@ class BitwiseLaw(Law):
     @classmethod
     def from_params(cls, values: Mapping[str, float]) -> Self:
         """Build from parameters by name; the bit widths are read off the names."""
-        shared = [p.name for p in cls.SHARED]
-        stems: list[str] = []
+        shared, each = [p.name for p in cls.SHARED], [p.name for p in cls.EACH]
+        stems: dict[str, None] = {}
         widths: set[float] = set()
         for name in values:
             stem, _, end = name.rpartition("_")
-            if name in shared or stem not in [p.name for p in cls.EACH]:
+            if name in shared or stem not in each:
                 continue
             try:
-                width = FULL_PRECISION if end == "fp" else float(end)
+                widths.add(FULL_PRECISION if end == "fp" else float(end))
             except ValueError as error:
                 raise UsageError(f"law {cls.name} has no parameter {name}; {end} is no bit width") from error
-            widths.add(width)
-            if stem not in stems:
-                stems.append(stem)
+            stems[stem] = None
         ordered = tuple(sorted(widths))
         check_names(cls.name, shared + [f"{s}_{suffix(b)}" for b in ordered for s in stems], values)
         fields: dict[str, Any] = {n: float(values[n]) for n in shared}
-        for p in cls.EACH:
-            present = p.name in stems
-            fields[p.name] = tuple(float(values[f"{p.name}_{suffix(b)}"]) for b in ordered) if present else ()
+        for stem in each:
+            fields[stem] = tuple(float(values[f"{stem}_{suffix(b)}"]) for b in ordered if stem in stems)
         return cls(**{"bit_widths": ordered, **fields})
 
     def known_widths(self, x: Inputs) -> Floats:
@@ -102,11 +94,8 @@ class BitwiseLaw(Law):
         known = np.isin(np.where(x.quantized, x.bits, FULL_PRECISION), [*self.bit_widths, FULL_PRECISION])
         return np.where(known, 0.0, np.nan)
 
-    def unknown_width(self, x: Inputs) -> list[str | None]:
-        """Per point None, or the sentence that the law has nothing for its bit width."""
+    def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
+        """Points for whose bit width the law has nothing."""
         have = ", ".join(suffix(b) for b in self.bit_widths) or "none"
-        unknown = np.isnan(self.known_widths(x))
-        return [
-            f"{b:g} bits: this law has parameters for bits {have} only" if u else None
-            for b, u in zip(x.bits, unknown, strict=True)
-        ]
+        unknown = set(x.bits[np.isnan(self.known_widths(x))].tolist())
+        return [(x.bits == b, f"{b:g} bits: this law has parameters for bits {have} only") for b in unknown]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qatplan.errors import UsageError
 from qatplan.laws.bitwise import BitwiseLaw, widths_of
 from qatplan.laws.chinchilla import PARAMETERS as BASE
-from qatplan.laws.chinchilla import base_derived, base_terms
+from qatplan.laws.chinchilla import OverChinchilla, base_terms
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.law import Parameter, Term, amplitude, exponent
 
@@ -26,18 +27,13 @@ PUBLISHED: Mapping[str, tuple[float, float, float, float]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chen2025(BitwiseLaw):
+class Chen2025(OverChinchilla, BitwiseLaw):
     """L = E + A/N^alpha + C/D^beta + k D^gD (log2 G)^gG / N^gN, with own k, gN, gD, gG for each bit width.
 
     Without groups (one step per output channel) G has no value; a law fitted on such rows has no gG, and its k holds
     whatever that factor is worth. Does not see how the tokens are split between the phases.
     """
 
-    E: float
-    A: float
-    alpha: float
-    C: float
-    beta: float
     bit_widths: tuple[float, ...]
     k: tuple[float, ...]
     gN: tuple[float, ...]
@@ -80,13 +76,12 @@ class Chen2025(BitwiseLaw):
         grouped = bool(np.any(~np.isnan(x.group_size[x.quantized])))
         return cls.of_widths(widths_of(x), ["k", "gN", "gD", "gG"] if grouped else ["k", "gN", "gD"])
 
-    def terms(self, x: Inputs) -> tuple[Term, ...]:
+    def every_term(self, x: Inputs) -> tuple[Term, ...]:
         """The Chinchilla terms and one error term per bit width; NaN for an unknown width or group size."""
-        values = self.params()
         with np.errstate(divide="ignore", invalid="ignore"):
             log_group = np.log(np.log2(x.group_size))
         known = self.known_widths(x)
-        terms: list[Term] = []
+        terms = [*base_terms(x)]
         for b in self.bit_widths:
             rows = (x.bits == b) | np.isnan(known)
             columns = {
@@ -95,20 +90,14 @@ class Chen2025(BitwiseLaw):
             }
             if self.gG:
                 columns[f"gG_{b:g}"] = np.where(rows, log_group, 0.0)
-            if values[f"k_{b:g}"] != 0:
-                name = f"quantization error {b:g}"
-                terms.append(Term(name=name, amplitude=f"k_{b:g}", columns=columns, rows=rows))
-        return base_terms(x, values) + tuple(terms)
+            terms.append(Term(name=f"quantization error {b:g}", amplitude=f"k_{b:g}", columns=columns, rows=rows))
+        return tuple(terms)
 
-    def outside(self, x: Inputs) -> list[str | None]:
-        """Per point None, or why the law does not describe it."""
-        reasons = self.unknown_width(x)
-        for i in np.flatnonzero(x.quantized & (x.d_qat == 0)):
-            reasons[i] = "D_qat = 0 with a bit width (rounded after training): the law describes QAT"
-        for i in np.flatnonzero(x.quantized & ~(x.group_size >= 2)) if self.gG else ():
-            reasons[i] = "no group size of at least 2: the law's (log2 G)^gG needs one"
-        return reasons
-
-    def derived(self) -> dict[str, float]:
-        """Exponents of the compute-optimal N and D of the full-precision part."""
-        return base_derived(self.params())
+    def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
+        """Points that the law does not describe."""
+        rounded = "D_qat = 0 with a bit width (rounded after training): the law describes QAT"
+        made = [*super().refusals(x), (x.quantized & (x.d_qat == 0), rounded)]
+        if self.gG:
+            ungrouped = x.quantized & ~(x.group_size >= 2)
+            made.append((ungrouped, "no group size of at least 2: the law's (log2 G)^gG needs one"))
+        return made

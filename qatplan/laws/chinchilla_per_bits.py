@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qatplan.laws.bitwise import FULL_PRECISION, BitwiseLaw, suffix, widths_of
 from qatplan.laws.chinchilla import PARAMETERS as BASE
@@ -40,17 +41,13 @@ class ChinchillaPerBits(BitwiseLaw):
             bit_widths=(FULL_PRECISION,), E=(1.8172,), A=(482.01,), alpha=(0.3478,), C=(2085.43,), beta=(0.3658,)
         )
 
-    def used(self) -> tuple[Parameter, ...]:
-        """All five parameters per bit width."""
-        return self.EACH
-
     @classmethod
     def for_inputs(cls, x: Inputs) -> Self:
         """One law per bit width that occurs, and one for full precision if that occurs."""
         widths = widths_of(x) + ((FULL_PRECISION,) if not np.all(x.quantized) else ())
         return cls.of_widths(widths, [p.name for p in BASE])
 
-    def terms(self, x: Inputs) -> tuple[Term, ...]:
+    def every_term(self, x: Inputs) -> tuple[Term, ...]:
         """Three terms per bit width, each present at its own points."""
         width = np.where(x.quantized, x.bits, FULL_PRECISION)
         known = self.known_widths(x)
@@ -59,27 +56,23 @@ class ChinchillaPerBits(BitwiseLaw):
         log_n, log_d = -np.log(x.n) + known, -np.log(x.d_total)
         terms: list[Term] = []
         for b in self.bit_widths:
-            rows, end = width == b, suffix(b)
             # A point of unknown width belongs to every term, whose NaN makes the prediction NaN instead of 0.
-            rows = rows | np.isnan(known)
+            rows, end = (width == b) | np.isnan(known), suffix(b)
             terms += [
                 Term(name=f"irreducible {end}", amplitude=f"E_{end}", columns={}, rows=rows),
                 Term(name=f"model size {end}", amplitude=f"A_{end}", columns={f"alpha_{end}": log_n}, rows=rows),
                 Term(name=f"data {end}", amplitude=f"C_{end}", columns={f"beta_{end}": log_d}, rows=rows),
             ]
-        values = self.params()
-        return tuple(t for t in terms if t.amplitude is None or values[t.amplitude] != 0)
+        return tuple(terms)
 
-    def outside(self, x: Inputs) -> list[str | None]:
-        """Per point None, or why the law does not describe it."""
-        reasons = self.unknown_width(x)
-        if FULL_PRECISION not in self.bit_widths:
-            for i in np.flatnonzero(~x.quantized):
-                reasons[i] = "full precision: this law was fitted on quantized runs only"
-        for i in np.flatnonzero(x.quantized & (x.d_qat == 0)):
-            reasons[i] = "D_qat = 0 with a bit width (rounded after training): another method than QAT"
-        return reasons
-
-    def derived(self) -> dict[str, float]:
-        """Nothing beyond the parameters."""
-        return {}
+    def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
+        """Points that the law does not describe."""
+        full = ~x.quantized & (FULL_PRECISION not in self.bit_widths)
+        return [
+            *super().refusals(x),
+            (full, "full precision: this law was fitted on quantized runs only"),
+            (
+                x.quantized & (x.d_qat == 0),
+                "D_qat = 0 with a bit width (rounded after training): another method than QAT",
+            ),
+        ]

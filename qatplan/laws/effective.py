@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qatplan.laws.bitwise import BitwiseLaw, widths_of
 from qatplan.laws.chinchilla import PARAMETERS as BASE
-from qatplan.laws.chinchilla import base_derived, base_terms
+from qatplan.laws.chinchilla import OverChinchilla, base_terms
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.law import Parameter, Term
 
@@ -20,14 +21,9 @@ PUBLISHED_EFF: Mapping[float, float] = {1.0: 0.138, 2.0: 0.414, 3.0: 0.653, 4.0:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effective(BitwiseLaw):
+class Effective(OverChinchilla, BitwiseLaw):
     """L = E + A/(N eff(bits))^alpha + C/D^beta with one eff in (0, 1] per bit width, 1 in full precision."""
 
-    E: float
-    A: float
-    alpha: float
-    C: float
-    beta: float
     bit_widths: tuple[float, ...]
     eff: tuple[float, ...]
 
@@ -61,35 +57,19 @@ class Effective(BitwiseLaw):
         base = {"E": 1.8172, "A": 482.01, "alpha": 0.3478, "C": 2085.43, "beta": 0.3658}
         return Effective(**base, bit_widths=tuple(PUBLISHED_EFF), eff=tuple(PUBLISHED_EFF.values()))
 
-    def used(self) -> tuple[Parameter, ...]:
-        """One factor per bit width."""
-        return self.EACH
-
     @classmethod
     def for_inputs(cls, x: Inputs) -> Self:
         """One factor per bit width that occurs."""
         return cls.of_widths(widths_of(x), ["eff"])
 
-    def terms(self, x: Inputs) -> tuple[Term, ...]:
+    def every_term(self, x: Inputs) -> tuple[Term, ...]:
         """The Chinchilla terms, the size term raised by eff^-alpha; NaN for an unknown bit width."""
-        known = self.known_widths(x)
-        result = []
-        for term in base_terms(x, self.params()):
-            if term.name == "model size":
-                factors = {f"eff_{b:g}": (x.bits == b).astype(np.float64) for b in self.bit_widths}
-                columns = {"alpha": term.columns["alpha"] + known, **factors}
-                result.append(dataclasses.replace(term, columns=columns))
-            else:
-                result.append(term)
-        return tuple(result)
+        level, size, data = base_terms(x)
+        factors = {f"eff_{b:g}": (x.bits == b).astype(np.float64) for b in self.bit_widths}
+        columns = {"alpha": size.columns["alpha"] + self.known_widths(x), **factors}
+        return level, dataclasses.replace(size, columns=columns), data
 
-    def outside(self, x: Inputs) -> list[str | None]:
-        """Per point None, or why the law does not describe it."""
-        reasons = self.unknown_width(x)
-        for i in np.flatnonzero(x.quantized & (x.d_qat == 0)):
-            reasons[i] = "D_qat = 0 with a bit width (rounded after training): eff describes trained quantization"
-        return reasons
-
-    def derived(self) -> dict[str, float]:
-        """Exponents of the compute-optimal N and D."""
-        return base_derived(self.params())
+    def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
+        """Points that the law does not describe."""
+        why = "D_qat = 0 with a bit width (rounded after training): eff describes trained quantization"
+        return [*super().refusals(x), (x.quantized & (x.d_qat == 0), why)]

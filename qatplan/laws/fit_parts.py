@@ -230,11 +230,7 @@ def _hints(kind: type[Any]) -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
     # A number that a file has as null, although it has its key, is not finite.
     absent = {f.name for f in dataclasses.fields(kind) if f.metadata == _ABSENT}
-    return {name: _without_none(hint) if name in absent else hint for name, hint in hints.items()}
-
-
-def _without_none(hint: Any) -> Any:
-    return typing.get_args(hint)[0]
+    return {name: typing.get_args(hint)[0] if name in absent else hint for name, hint in hints.items()}
 
 
 def _parsed(hint: Any, value: Any) -> Any:

@@ -32,6 +32,12 @@ from qatplan.laws.registry import get
 from qatplan.storage.atomic import write_bytes
 
 FORMAT = "qatplan-fit-1"
+_KEYS = (
+    "format", "law", "params", "intervals", "interval_kind", "level", "objective", "rows", "left_out", "starts",
+    "starts_agreeing", "status", "flags", "identifiability", "holdout", "n_convention", "noise", "seed_noise", "ranges",
+    "huber", "certificate", "criticism", "derived", "provenance", "status_message", "draws",
+)  # fmt: skip
+"""Of a fit's file, in its order."""
 
 
 class Status(StrEnum):
@@ -176,34 +182,17 @@ class FittedLaw:
     def to_json(self) -> dict[str, Any]:
         """The JSON object: plain types, numbers that are not finite as null."""
         made = {
+            **vars(self),
             "format": FORMAT,
             "law": self.law.name,
             "params": self.params,
-            "intervals": self.intervals,
-            "interval_kind": self.interval_kind,
-            "level": self.level,
-            "objective": self.objective,
-            "rows": self.rows,
-            "left_out": self.left_out,
             "starts": self.certificate.starts,
             "starts_agreeing": self.certificate.starts_agreeing,
-            "status": self.status,
-            "flags": self.flags,
-            "identifiability": self.identifiability,
-            "holdout": self.holdout,
-            "n_convention": self.n_convention,
-            "noise": self.noise,
-            "seed_noise": self.seed_noise,
-            "ranges": self.ranges,
-            "huber": self.huber,
-            "certificate": self.certificate,
-            "criticism": {} if self.diagnostics is None else self.diagnostics,
-            "derived": self.derived,
-            "provenance": {} if self.provenance is None else self.provenance,
+            "criticism": self.diagnostics or {},
+            "provenance": self.provenance or {},
             "status_message": self.status.message,
-            "draws": self.draws,
         }
-        return {key: plain(value) for key, value in made.items()}
+        return {key: plain(made[key]) for key in _KEYS}
 
     def write(self, path: str | Path) -> None:
         """Write the JSON file atomically."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -79,13 +79,7 @@ class Inputs:
 
     def take(self, rows: Any) -> Inputs:
         """The points selected by an index array, a mask or a slice."""
-        return Inputs(
-            n=self.n[rows],
-            d_fp=self.d_fp[rows],
-            d_qat=self.d_qat[rows],
-            bits=self.bits[rows],
-            group_size=self.group_size[rows],
-        )
+        return Inputs(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     @cached_property
     def quantized(self) -> NDArray[np.bool_]:

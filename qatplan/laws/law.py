@@ -108,21 +108,34 @@ class Law(ABC):
     def params(self) -> dict[str, float]:
         """Parameter values by name, natural units."""
 
-    @abstractmethod
     def replace(self, values: Mapping[str, float]) -> Self:
         """The same law with the named parameters replaced."""
+        return self.from_params({**self.params(), **values})
 
     @abstractmethod
+    def every_term(self, x: Inputs) -> Sequence[Term]:
+        """The terms at the given points, those whose amplitude is 0 among them."""
+
     def terms(self, x: Inputs) -> tuple[Term, ...]:
         """The terms at the given points. A term whose amplitude is 0 is left out."""
+        values = self.params()
+        return tuple(t for t in self.every_term(x) if t.amplitude is None or values[t.amplitude] != 0)
 
-    @abstractmethod
+    def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
+        """(points outside the law's domain, the sentence why); of several sentences about a point the last counts."""
+        return []
+
     def outside(self, x: Inputs) -> list[str | None]:
         """Per point None, or the sentence why it is outside the law's domain."""
+        reasons: list[str | None] = [None] * len(x)
+        for mask, sentence in self.refusals(x):
+            for i in np.flatnonzero(mask):
+                reasons[i] = sentence
+        return reasons
 
-    @abstractmethod
     def derived(self) -> dict[str, float]:
         """Quantities that follow from the parameters, by name."""
+        return {}
 
     @classmethod
     @abstractmethod
@@ -141,9 +154,8 @@ class Law(ABC):
 
     def components(self, x: Inputs) -> dict[str, Floats]:
         """Each term's contribution at each point, by the term's name."""
-        names = [p.name for p in self.parameters()]
-        theta = self.coordinates()
-        return {t.name: np.where(t.rows, np.exp(log_term(t, names, theta)), 0.0) for t in self.terms(x)}
+        theta = {p.name: value[None] for p, value in zip(self.parameters(), self.coordinates(), strict=True)}
+        return {t.name: np.where(t.rows, np.exp(_log_term(t, theta)), 0.0) for t in self.terms(x)}
 
     def coordinates(self) -> Floats:
         """The parameters as a fit sees them (see `Parameter.coordinate`). An amplitude of 0 becomes -inf."""
@@ -187,17 +199,16 @@ def natural(parameters: Sequence[Parameter], vector: Floats) -> dict[str, float]
     return values
 
 
-def log_term(term: Term, names: Sequence[str], theta: Floats) -> Floats:
-    """Log of a term: (rows,) for theta (parameters,), or (draws, rows) for theta (draws, parameters)."""
-    total: Floats = np.zeros((*theta.shape[:-1], term.rows.shape[0]))
+def _log_term(term: Term, theta: Mapping[str, Floats]) -> Floats:
+    """Log of a term at coordinates by name, of any shapes that broadcast with (rows,)."""
+    total: Floats = np.zeros(term.rows.shape[0])
     if term.amplitude is not None:
-        total = total + theta[..., names.index(term.amplitude), None]
+        total = total + theta[term.amplitude]
     for name, column in term.columns.items():
-        total = total + _times(theta[..., names.index(name), None], column)
+        total = total + _times(theta[name], column)
     if term.saturation is not None:
         s = term.saturation
-        kept = log_kept(theta[..., names.index(s.rate), None] * s.bits)
-        total = total - theta[..., names.index(s.exponent), None] * kept
+        total = total - theta[s.exponent] * log_kept(theta[s.rate] * s.bits)
     return total
 
 
@@ -218,10 +229,18 @@ def log_kept(strength: Floats) -> Floats:
 
 def predict_many(law: Law, theta: Floats, x: Inputs) -> Floats:
     """(draws, rows) predictions of a law's shape at many coordinate vectors theta (draws, parameters)."""
-    names = [p.name for p in law.parameters()]
-    total = np.zeros((theta.shape[0], len(x)))
+    return _predicted(law, theta.T[:, :, None], x, np.zeros((len(theta), len(x))))
+
+
+def predict_rows(law: Law, theta: Floats, x: Inputs) -> Floats:
+    """(rows,): prediction of point i at its own fitting coordinates theta[i], theta (rows, parameters)."""
+    return _predicted(law, np.ascontiguousarray(theta.T), x, np.zeros(len(x)))
+
+
+def _predicted(law: Law, theta: Floats, x: Inputs, total: Floats) -> Floats:
+    by_name = dict(zip((p.name for p in law.parameters()), theta, strict=True))
     for term in law.terms(x):
-        total += np.where(term.rows, np.exp(np.where(term.rows, log_term(term, names, theta), -np.inf)), 0.0)
+        total += np.where(term.rows, np.exp(np.where(term.rows, _log_term(term, by_name), -np.inf)), 0.0)
     return total
 
 
@@ -237,10 +256,6 @@ class ScalarLaw(Law):
     def params(self) -> dict[str, float]:
         """Parameter values by name, natural units."""
         return {p.name: float(getattr(self, p.name)) for p in self.PARAMETERS}
-
-    def replace(self, values: Mapping[str, float]) -> Self:
-        """The same law with the named parameters replaced."""
-        return type(self).from_params({**self.params(), **values})
 
     @classmethod
     def for_inputs(cls, x: Inputs) -> Self:

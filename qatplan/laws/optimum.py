@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qatplan.errors import UsageError
 from qatplan.laws.inputs import Floats, Inputs
-from qatplan.laws.law import Law, log_kept, predict_many
+from qatplan.laws.law import Law, predict_many, predict_rows
 from qatplan.laws.qat_fraction import QatFraction
 from qatplan.laws.qat_loss import QatLoss
 
@@ -55,24 +55,19 @@ def optimal_fraction(
     x = Inputs.of(n=n, d_total=d_total, bits=bits, fraction=0.5)
     if not bool(np.all(x.quantized)):
         raise UsageError("bits is missing; an optimal QAT fraction needs a bit width")
-    if isinstance(law, QatFraction):
-        return _by_fraction_law(law, x, draws)
-    if not isinstance(law, QatLoss):
-        raise UsageError(f"law {law.name} does not depend on the QAT fraction; use qat-loss or qat-fraction")
     theta = law.coordinates()[None, :] if draws is None else np.asarray(draws, dtype=np.float64)
-    fraction, end = _stationary(law, theta, x)
-    fraction, loss = _evaluated(law, theta, x, fraction)
+    if isinstance(law, QatLoss):
+        fraction, end = _stationary(law, theta, x)
+        fraction, loss = _evaluated(law, theta, x, fraction)
+    elif isinstance(law, QatFraction):
+        law.fraction(x.s_total)  # refuses S_total <= 1
+        fraction = predict_many(law, theta, x)
+        loss, end = np.full(fraction.shape, np.nan), np.zeros(fraction.shape, np.int8)
+    else:
+        raise UsageError(f"law {law.name} does not depend on the QAT fraction; use qat-loss or qat-fraction")
     if draws is None:
         fraction, loss, end = fraction[0], loss[0], end[0]
     return Optimum(fraction=fraction, loss=loss, end=end)
-
-
-def _by_fraction_law(law: QatFraction, x: Inputs, draws: Floats | None) -> Optimum:
-    law.fraction(x.s_total)  # refuses S_total <= 1
-    theta = law.coordinates()[None, :] if draws is None else np.asarray(draws, dtype=np.float64)
-    fraction = predict_many(law, theta, x)
-    fraction = fraction[0] if draws is None else fraction
-    return Optimum(fraction=fraction, loss=np.full(fraction.shape, np.nan), end=np.zeros(fraction.shape, np.int8))
 
 
 def _stationary(law: QatLoss, theta: Floats, x: Inputs) -> tuple[Floats, NDArray[np.int8]]:
@@ -82,8 +77,7 @@ def _stationary(law: QatLoss, theta: Floats, x: Inputs) -> tuple[Floats, NDArray
     fall) is 0. In w = log(exp(u) - exp(u0)) the slope of h lies between 1 and 1 + xi + omega, so that one value of h
     brackets the root and Newton steps converge from anywhere.
     """
-    names = [p.name for p in law.parameters()]
-    col = {name: theta[:, i, None] for i, name in enumerate(names)}
+    col = {p.name: theta[:, i, None] for i, p in enumerate(law.parameters())}
     bits, log_n, log_s = x.bits[None, :], np.log(x.n)[None, :], np.log(x.s_total)[None, :]
     with np.errstate(invalid="ignore"):
         penalty = col["phi"] - np.log(2.0) * col["chi"] * bits - col["psi"] * log_n - col["omega"] * log_s
@@ -159,25 +153,5 @@ def _evaluated(law: QatLoss, theta: Floats, x: Inputs, fraction: Floats) -> tupl
     return share.reshape(shape), loss.reshape(shape)
 
 
-def predict_rows(law: Law, theta: Floats, x: Inputs) -> Floats:
-    """(rows,): prediction of point i at its own fitting coordinates theta[i], theta (rows, parameters)."""
-    columns = dict(zip((p.name for p in law.parameters()), np.ascontiguousarray(theta.T), strict=True))
-    total = np.zeros(len(x))
-    for term in law.terms(x):
-        log = np.zeros(len(x)) if term.amplitude is None else columns[term.amplitude].copy()
-        for name, column in term.columns.items():
-            with np.errstate(invalid="ignore"):
-                product = columns[name] * column
-            # An exponent of 0 wins over an infinite logarithm: x ** 0 = 1 also at x = 0.
-            log += np.where(np.isnan(product) & (columns[name] == 0), 0.0, product)
-        if term.saturation is not None:
-            s = term.saturation
-            log -= columns[s.exponent] * log_kept(columns[s.rate] * s.bits)
-        total += np.where(term.rows, np.exp(np.where(term.rows, log, -np.inf)), 0.0)
-    return total
-
-
 def _at(x: Inputs, fraction: Floats) -> Inputs:
-    return Inputs(
-        n=x.n, d_fp=x.d_total * (1.0 - fraction), d_qat=x.d_total * fraction, bits=x.bits, group_size=x.group_size
-    )
+    return replace(x, d_fp=x.d_total * (1.0 - fraction), d_qat=x.d_total * fraction)

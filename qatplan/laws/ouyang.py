@@ -6,25 +6,21 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qatplan.laws.chinchilla import PARAMETERS as BASE
-from qatplan.laws.chinchilla import Chinchilla, base_derived, base_terms
+from qatplan.laws.chinchilla import Chinchilla, OverChinchilla, base_terms
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.law import Parameter, ScalarLaw, Term, amplitude, exponent
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ouyang(ScalarLaw):
+class Ouyang(OverChinchilla, ScalarLaw):
     """L = E + A/N^alpha + C/D^beta + k D^b / (N^a bits^g), the last for models rounded after training (D_qat = 0).
 
     The paper gives the added loss only (GPTQ on the Pythia models); the full-precision part is the reader's own.
     """
 
-    E: float
-    A: float
-    alpha: float
-    C: float
-    beta: float
     k: float
     b: float
     a: float
@@ -50,7 +46,7 @@ class Ouyang(ScalarLaw):
         values = {"E": 0.0, "A": 0.0, "alpha": 0.0, "C": 0.0, "beta": 0.0} if base is None else base.params()
         return Ouyang(**values, k=0.017, b=0.5251, a=0.2261, g=5.4967)
 
-    def terms(self, x: Inputs) -> tuple[Term, ...]:
+    def every_term(self, x: Inputs) -> tuple[Term, ...]:
         """The Chinchilla terms and the added loss."""
         rounded = x.quantized & (x.d_qat == 0)
         columns = {
@@ -58,17 +54,8 @@ class Ouyang(ScalarLaw):
             "a": np.where(rounded, -np.log(x.n), 0.0),
             "g": np.where(rounded, -np.log(np.where(rounded, x.bits, 1.0)), 0.0),
         }
-        values = self.params()
-        added = Term(name="added by rounding", amplitude="k", columns=columns, rows=rounded)
-        return base_terms(x, values) + ((added,) if values["k"] != 0 else ())
+        return (*base_terms(x), Term(name="added by rounding", amplitude="k", columns=columns, rows=rounded))
 
-    def outside(self, x: Inputs) -> list[str | None]:
-        """Per point None, or why the law does not describe it."""
-        reasons: list[str | None] = [None] * len(x)
-        for i in np.flatnonzero(x.quantized & (x.d_qat > 0)):
-            reasons[i] = "D_qat > 0: the law describes rounding after training, not QAT"
-        return reasons
-
-    def derived(self) -> dict[str, float]:
-        """Exponents of the compute-optimal N and D of the full-precision part."""
-        return base_derived(self.params())
+    def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
+        """Points that the law does not describe."""
+        return [(x.quantized & (x.d_qat > 0), "D_qat > 0: the law describes rounding after training, not QAT")]

@@ -7,24 +7,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qatplan.laws.chinchilla import PARAMETERS as BASE
-from qatplan.laws.chinchilla import base_derived, base_terms
+from qatplan.laws.chinchilla import OverChinchilla, base_terms
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.law import Parameter, Saturation, ScalarLaw, Term, amplitude, exponent
 
 
 def _bits(name: str, symbol: str, meaning: str, start: tuple[float, float]) -> Parameter:
-    return Parameter(
-        name=name,
-        symbol=symbol,
-        unit="bits",
-        lower=0.05,
-        upper=50.0,
-        coordinate="inverse",
-        meaning=meaning,
-        start=start,
-    )
+    known = exponent(name, symbol, meaning, start, lower=0.05, upper=50.0, unit="bits")
+    return dataclasses.replace(known, coordinate="inverse")
 
 
 _EXTRA: tuple[Parameter, ...] = (
@@ -37,7 +30,7 @@ _EXTRA: tuple[Parameter, ...] = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Precision(ScalarLaw):
+class Precision(OverChinchilla, ScalarLaw):
     """L = E + A/N_eff^alpha + C/D^beta + delta; arXiv 2411.04330.
 
     N_eff = N (1 - exp(-bits/gamma_w)) for weights trained quantized (D_qat > 0), N otherwise;
@@ -45,11 +38,6 @@ class Precision(ScalarLaw):
     Does not see how the tokens are split beyond that distinction.
     """
 
-    E: float
-    A: float
-    alpha: float
-    C: float
-    beta: float
     gamma_w: float
     C_T: float
     gD: float
@@ -75,33 +63,27 @@ class Precision(ScalarLaw):
             C_T=0.0598, gD=0.5068, gN=0.3439, gamma_post=0.5907,
         )  # fmt: skip
 
-    def terms(self, x: Inputs) -> tuple[Term, ...]:
+    def every_term(self, x: Inputs) -> tuple[Term, ...]:
         """The Chinchilla terms with N_eff, and the rounding penalty."""
         trained = x.quantized & (x.d_qat > 0)
         rounded = x.quantized & (x.d_qat == 0)
         # Infinite bits make the saturating factor 1: full precision and weights that were trained in it.
         saturation = Saturation(exponent="alpha", rate="gamma_w", bits=np.where(trained, x.bits, np.inf))
-        values = self.params()
-        base = tuple(
-            dataclasses.replace(t, saturation=saturation) if t.name == "model size" else t
-            for t in base_terms(x, values)
-        )
+        level, size, data = base_terms(x)
         columns = {
             "gD": np.where(rounded, np.log(x.d_total), 0.0),
             "gN": np.where(rounded, -np.log(x.n), 0.0),
             "gamma_post": np.where(rounded, -x.bits, 0.0),
         }
         penalty = Term(name="rounding penalty", amplitude="C_T", columns=columns, rows=rounded)
-        return (*base, penalty) if values["C_T"] != 0 else base
+        return level, dataclasses.replace(size, saturation=saturation), data, penalty
 
-    def outside(self, x: Inputs) -> list[str | None]:
-        """Per point None, or why the law does not describe it."""
-        reasons: list[str | None] = [None] * len(x)
-        for i in np.flatnonzero(x.quantized & (x.d_qat == 0)) if self.C_T == 0 else ():
-            reasons[i] = "D_qat = 0 with a bit width (rounded after training): the law was fitted without such rows"
-        return reasons
+    def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
+        """Points that the law does not describe."""
+        why = "D_qat = 0 with a bit width (rounded after training): the law was fitted without such rows"
+        return [(x.quantized & (x.d_qat == 0), why)] if self.C_T == 0 else []
 
     def derived(self) -> dict[str, float]:
         """Effective share of parameters at common bit widths, and the compute-optimal exponents."""
         shares = {f"effective_share_{b}_bits": float(-np.expm1(-b / self.gamma_w)) for b in (1, 2, 3, 4, 6, 8)}
-        return base_derived(self.params()) | shares
+        return super().derived() | shares

@@ -76,9 +76,7 @@ class Predictor:
         Raises UsageError for a law that predicts no loss.
         """
         if self.law.quantity != "loss":
-            raise UsageError(
-                f"the law {self.law.name} predicts a QAT fraction and no loss; this figure needs a loss law."
-            )
+            raise UsageError(f"law {self.law.name} predicts a QAT fraction and no loss; this figure needs a loss law.")
         return self.value(x)
 
     def value(self, x: Inputs) -> Band:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from qatplan.errors import UsageError
 from qatplan.laws.inputs import Floats, Inputs
-from qatplan.laws.law import Parameter, ScalarLaw, Term
+from qatplan.laws.law import Parameter, ScalarLaw, Term, exponent
 
 PUBLISHED_A = 6.7297
 """arXiv 2509.22935."""
@@ -35,15 +35,8 @@ class QatFraction(ScalarLaw):
     domain: ClassVar[str] = "quantized, S_total > 1"
     quantity: ClassVar[Literal["loss", "fraction"]] = "fraction"
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
-        Parameter(
-            name="a",
-            symbol="a",
-            unit="1",
-            lower=0.0,
-            upper=200.0,
-            coordinate="linear",
-            meaning="how late the optimal fraction rises with tokens per parameter byte",
-            start=(1.0, 20.0),
+        exponent(
+            "a", "a", "how late the optimal fraction rises with tokens per parameter byte", (1.0, 20.0), upper=200.0
         ),
     )
 
@@ -58,31 +51,19 @@ class QatFraction(ScalarLaw):
         result: Floats = np.exp(-self.a / np.log(s))
         return result
 
-    def terms(self, x: Inputs) -> tuple[Term, ...]:
+    def every_term(self, x: Inputs) -> tuple[Term, ...]:
         """The single term exp(-a / ln S_total); NaN logs outside the domain are left as they are."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            column = -1.0 / np.log(x.s_total)
-        inside = x.s_total > 1
-        return (
-            Term(
-                name="fraction",
-                amplitude=None,
-                columns={"a": np.where(inside, column, np.nan)},
-                rows=x.quantized.copy(),
-            ),
-        )
+            column = np.where(x.s_total > 1, -1.0 / np.log(x.s_total), np.nan)
+        return (Term(name="fraction", amplitude=None, columns={"a": column}, rows=x.quantized.copy()),)
 
-    def outside(self, x: Inputs) -> list[str | None]:
-        """Per point None, or why no fraction is defined there."""
-        reasons: list[str | None] = []
-        for quantized, s in zip(x.quantized, x.s_total, strict=True):
-            if not quantized:
-                reasons.append("no bit width: the fraction law needs one")
-            elif not s > 1:
-                reasons.append(f"S_total = {s:.4g} tokens per parameter byte: the fraction law needs S_total > 1")
-            else:
-                reasons.append(None)
-        return reasons
+    def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
+        """Points for which no fraction is defined."""
+        why = "S_total = {:.4g} tokens per parameter byte: the fraction law needs S_total > 1"
+        small = np.unique(x.s_total[x.s_total <= 1])
+        return [(~x.quantized, "no bit width: the fraction law needs one")] + [
+            (x.s_total == s, why.format(s)) for s in small
+        ]
 
     def derived(self) -> dict[str, float]:
         """The fraction at round values of S_total, to compare with the published law."""

@@ -7,9 +7,10 @@ from functools import partial
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qatplan.laws.chinchilla import PARAMETERS as BASE
-from qatplan.laws.chinchilla import base_derived, base_terms
+from qatplan.laws.chinchilla import OverChinchilla, base_terms
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.law import Parameter, ScalarLaw, Term, amplitude, exponent
 
@@ -35,7 +36,7 @@ _LOG_2 = float(np.log(2.0))
 
 
 @dataclass(frozen=True, kw_only=True)
-class QatLoss(ScalarLaw):
+class QatLoss(OverChinchilla, ScalarLaw):
     """The loss law of arXiv 2509.22935; its coefficients are not public, so it is always fitted on a sweep.
 
     With S = D / (N * bits / 8) tokens per parameter byte,
@@ -52,11 +53,6 @@ class QatLoss(ScalarLaw):
     that limit, inf, and `outside` says why; where the exponent is 0, or the term is taken out, the point is inside.
     """
 
-    E: float
-    A: float
-    alpha: float
-    C: float
-    beta: float
     theta: float
     kappa: float
     phi: float
@@ -83,7 +79,7 @@ class QatLoss(ScalarLaw):
     sees_fraction: ClassVar[bool] = True
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = BASE + _QAT
 
-    def terms(self, x: Inputs) -> tuple[Term, ...]:
+    def every_term(self, x: Inputs) -> tuple[Term, ...]:
         """Six terms, fewer where an amplitude is 0."""
         q = x.quantized
         with np.errstate(divide="ignore"):
@@ -93,7 +89,8 @@ class QatLoss(ScalarLaw):
         def column(values: np.ndarray) -> np.ndarray:
             return np.where(q, values, 0.0)
 
-        terms = (
+        return (
+            *base_terms(x),
             Term(name="irreducible quantization", amplitude="theta", columns={"kappa": bits}, rows=q),
             Term(
                 name="QAT penalty",
@@ -108,22 +105,11 @@ class QatLoss(ScalarLaw):
                 rows=q,
             ),
         )
-        values = self.params()
-        return base_terms(x, values) + tuple(t for t in terms if t.amplitude is None or values[t.amplitude] != 0)
 
-    def outside(self, x: Inputs) -> list[str | None]:
-        """Per point None, or why the law has no finite value there."""
+    def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
+        """Points where the law has no finite value."""
         no_qat = (self.phi != 0 and self.omega != 0) or (self.lam != 0 and self.rho != 0)
         no_fp = self.lam != 0 and self.xi != 0
-        reasons: list[str | None] = [None] * len(x)
-        for i in np.flatnonzero(x.quantized & (x.d_qat == 0)) if no_qat else ():
-            reasons[i] = "D_qat = 0 with a bit width (rounded after training): the QAT penalty is infinite there"
-        for i in np.flatnonzero(x.quantized & (x.d_fp == 0)) if no_fp else ():
-            reasons[i] = (
-                "D_fp = 0 (QAT from scratch): the interaction term is infinite there (with lam = 0 such rows count)"
-            )
-        return reasons
-
-    def derived(self) -> dict[str, float]:
-        """Exponents of the compute-optimal N and D of the full-precision part."""
-        return base_derived(self.params())
+        rounded = "D_qat = 0 with a bit width (rounded after training): the QAT penalty is infinite there"
+        scratch = "D_fp = 0 (QAT from scratch): the interaction term is infinite there (with lam = 0 such rows count)"
+        return [(x.quantized & (x.d_qat == 0) & no_qat, rounded), (x.quantized & (x.d_fp == 0) & no_fp, scratch)]

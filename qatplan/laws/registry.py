@@ -14,21 +14,14 @@ from qatplan.laws.qat_fraction import QatFraction
 from qatplan.laws.qat_loss import QatLoss
 
 _LAWS: tuple[type[Law], ...] = (
-    Chinchilla,
-    QatLoss,
-    QatFraction,
-    Chen2025,
-    Precision,
-    Effective,
-    Ouyang,
-    ChinchillaPerBits,
-)
-NAMES: tuple[str, ...] = tuple(law.name for law in _LAWS)
+    Chinchilla, QatLoss, QatFraction, Chen2025, Precision, Effective, Ouyang, ChinchillaPerBits,
+)  # fmt: skip
+_BY_NAME = {law.name: law for law in _LAWS}
+NAMES: tuple[str, ...] = tuple(_BY_NAME)
 
 
 def get(name: str) -> type[Law]:
     """The law's type; raises UsageError naming the laws that exist."""
-    for law in _LAWS:
-        if law.name == name:
-            return law
-    raise UsageError(f"no law is called {name!r}; the laws are {', '.join(NAMES)}")
+    if name not in _BY_NAME:
+        raise UsageError(f"no law is called {name!r}; the laws are {', '.join(NAMES)}")
+    return _BY_NAME[name]

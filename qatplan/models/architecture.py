@@ -6,6 +6,7 @@ parameters * bits / 8 misses published files by up to 38 %.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -151,27 +152,16 @@ class Architecture:
 
     def parameters(self) -> Parameters:
         """Parameters by group."""
-        groups: dict[str, int] = dict.fromkeys(
-            ("embedding", "head", "attention", "feed_forward", "router", "norms", "biases"), 0
-        )
+        sizes: Counter[TensorKind] = Counter()
         for tensor in self.tensors():
-            groups[_GROUP_OF[tensor.kind]] += tensor.size
+            sizes[tensor.kind] += tensor.size
+        groups = {group: sum(sizes[kind] for kind in kinds) for group, kinds in _KINDS_OF.items()}
         idle = self.experts - self.experts_active
         idle_biases = self.layers * idle * self._bias_per_expert()
         return Parameters(**groups, inactive=groups["feed_forward"] * idle // self.experts + idle_biases)
 
 
-_GROUP_OF: dict[str, str] = {
-    "embedding": "embedding",
-    "head": "head",
-    "query": "attention",
-    "key": "attention",
-    "value": "attention",
-    "attention-output": "attention",
-    "gate": "feed_forward",
-    "up": "feed_forward",
-    "down": "feed_forward",
-    "router": "router",
-    "norm": "norms",
-    "bias": "biases",
-}
+_KINDS_OF: dict[str, tuple[TensorKind, ...]] = {
+    "embedding": ("embedding",), "head": ("head",), "attention": ("query", "key", "value", "attention-output"),
+    "feed_forward": ("gate", "up", "down"), "router": ("router",), "norms": ("norm",), "biases": ("bias",),
+}  # fmt: skip

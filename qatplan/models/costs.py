@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from qatplan.errors import UsageError
@@ -21,56 +21,22 @@ class Device:
 
 
 _NVIDIA: Final = "https://www.nvidia.com/en-us/data-center"
+_B200: Final = "https://nvdam.widen.net/s/wwnsxrhm2w/blackwell-datasheet-3384703"
+_L40S: Final = "https://resources.nvidia.com/en-us-l40s/l40s-datasheet-28413"
+_MI300X: Final = "https://www.amd.com/en/products/accelerators/instinct/mi300/mi300x.html"
 # Dense peaks: vendors' sheets quote twice as much for 2:4 sparsity, which training does not use.
-DEVICES: Final[dict[str, Device]] = {
-    device.name: device
-    for device in (
-        Device(
-            name="a100",
-            peak={"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12},
-            watts=400.0,
-            source=f"{_NVIDIA}/a100/ (SXM, 80 GB)",
-        ),
-        Device(
-            name="h100",
-            peak={"bf16": 989e12, "fp8": 1979e12, "tf32": 494.5e12, "fp32": 67e12},
-            watts=700.0,
-            source=f"{_NVIDIA}/h100/ (SXM)",
-        ),
-        Device(
-            name="h100-pcie",
-            peak={"bf16": 756e12, "fp8": 1513e12, "tf32": 378e12, "fp32": 51e12},
-            watts=350.0,
-            source=f"{_NVIDIA}/h100/ (PCIe)",
-        ),
-        Device(
-            name="h200",
-            peak={"bf16": 989e12, "fp8": 1979e12, "tf32": 494.5e12, "fp32": 67e12},
-            watts=700.0,
-            source=f"{_NVIDIA}/h200/ (SXM)",
-        ),
-        Device(
-            name="b200",
-            peak={"bf16": 2250e12, "fp8": 4500e12, "tf32": 1125e12},
-            watts=1000.0,
-            source="https://nvdam.widen.net/s/wwnsxrhm2w/blackwell-datasheet-3384703",
-        ),
-        Device(
-            name="l40s",
-            peak={"bf16": 362e12, "fp8": 733e12, "tf32": 183e12, "fp32": 91.6e12},
-            watts=350.0,
-            source="https://resources.nvidia.com/en-us-l40s/l40s-datasheet-28413",
-        ),
-        Device(name="l4", peak={"bf16": 121e12, "fp8": 242e12, "tf32": 60e12, "fp32": 30.3e12}, watts=72.0,
-               source=f"{_NVIDIA}/l4/"),
-        Device(
-            name="mi300x",
-            peak={"bf16": 1307e12, "fp8": 2615e12, "tf32": 653.7e12, "fp32": 163.4e12},
-            watts=750.0,
-            source="https://www.amd.com/en/products/accelerators/instinct/mi300/mi300x.html",
-        ),
-    )
-}  # fmt: skip
+# Name, watts, peaks, source.
+_DEVICES: Final[tuple[tuple[str, float, dict[str, float], str], ...]] = (
+    ("a100", 400.0, {"bf16": 312e12, "tf32": 156e12, "fp32": 19.5e12}, f"{_NVIDIA}/a100/ (SXM, 80 GB)"),
+    ("h100", 700.0, {"bf16": 989e12, "fp8": 1979e12, "tf32": 494.5e12, "fp32": 67e12}, f"{_NVIDIA}/h100/ (SXM)"),
+    ("h100-pcie", 350.0, {"bf16": 756e12, "fp8": 1513e12, "tf32": 378e12, "fp32": 51e12}, f"{_NVIDIA}/h100/ (PCIe)"),
+    ("h200", 700.0, {"bf16": 989e12, "fp8": 1979e12, "tf32": 494.5e12, "fp32": 67e12}, f"{_NVIDIA}/h200/ (SXM)"),
+    ("b200", 1000.0, {"bf16": 2250e12, "fp8": 4500e12, "tf32": 1125e12}, _B200),
+    ("l40s", 350.0, {"bf16": 362e12, "fp8": 733e12, "tf32": 183e12, "fp32": 91.6e12}, _L40S),
+    ("l4", 72.0, {"bf16": 121e12, "fp8": 242e12, "tf32": 60e12, "fp32": 30.3e12}, f"{_NVIDIA}/l4/"),
+    ("mi300x", 750.0, {"bf16": 1307e12, "fp8": 2615e12, "tf32": 653.7e12, "fp32": 163.4e12}, _MI300X),
+)
+DEVICES: Final = {name: Device(name=name, watts=watts, peak=peak, source=url) for name, watts, peak, url in _DEVICES}
 
 DEFAULT_DEVICE: Final = "h100"
 DEFAULT_UTILISATION: Final = 0.4
@@ -127,15 +93,7 @@ class Cost:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {
-            "flops": self.flops,
-            "flops_fp": self.flops_fp,
-            "flops_qat": self.flops_qat,
-            "attention_share": self.attention_share,
-            "gpu_hours": self.gpu_hours,
-            "energy_kwh": self.energy_kwh,
-            "money": self.money,
-        }
+        return {"flops": self.flops, **asdict(self)}
 
 
 def device(name: str) -> Device:

@@ -40,34 +40,14 @@ class Block:
 BLOCKS: Final[dict[str, Block]] = {
     name: Block(name=name, weights=weights, bytes=size)
     for name, weights, size in (
-        ("F32", 1, 4),
-        ("F16", 1, 2),
-        ("BF16", 1, 2),
-        ("Q4_0", 32, 18),
-        ("Q4_1", 32, 20),
-        ("Q5_0", 32, 22),
-        ("Q5_1", 32, 24),
-        ("Q8_0", 32, 34),
-        ("Q2_K", 256, 84),
-        ("Q3_K", 256, 110),
-        ("Q4_K", 256, 144),
-        ("Q5_K", 256, 176),
-        ("Q6_K", 256, 210),
-        ("IQ1_S", 256, 50),
-        ("IQ1_M", 256, 56),
-        ("IQ2_XXS", 256, 66),
-        ("IQ2_XS", 256, 74),
-        ("IQ2_S", 256, 82),
-        ("IQ3_XXS", 256, 98),
-        ("IQ3_S", 256, 110),
-        ("IQ4_NL", 32, 18),
-        ("IQ4_XS", 256, 136),
-        ("TQ1_0", 256, 54),
-        ("TQ2_0", 256, 66),
-        ("MXFP4", 32, 17),
-        ("NVFP4", 64, 36),
+        ("F32", 1, 4), ("F16", 1, 2), ("BF16", 1, 2),
+        ("Q4_0", 32, 18), ("Q4_1", 32, 20), ("Q5_0", 32, 22), ("Q5_1", 32, 24), ("Q8_0", 32, 34),
+        ("Q2_K", 256, 84), ("Q3_K", 256, 110), ("Q4_K", 256, 144), ("Q5_K", 256, 176), ("Q6_K", 256, 210),
+        ("IQ1_S", 256, 50), ("IQ1_M", 256, 56), ("IQ2_XXS", 256, 66), ("IQ2_XS", 256, 74), ("IQ2_S", 256, 82),
+        ("IQ3_XXS", 256, 98), ("IQ3_S", 256, 110), ("IQ4_NL", 32, 18), ("IQ4_XS", 256, 136),
+        ("TQ1_0", 256, 54), ("TQ2_0", 256, 66), ("MXFP4", 32, 17), ("NVFP4", 64, 36),
     )
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,15 +161,9 @@ def own(
         raise UsageError(f"group size is {group_size}, but it must be at least 1.")
     if table_bits is not None and not 1 <= table_bits <= 32:
         raise UsageError(f"embedding bits is {table_bits:g}, but it must lie between 1 and 32.")
-    name = (
-        f"int{bits:g}"
-        + (f":g{group_size}" if group_size else "")
-        + (":z" if zero_bits else "")
-        + (":m" if mixed else "")
-        + (":f" if exported else "")
-    )
+    suffixes = {f":g{group_size}": group_size, ":z": zero_bits, ":m": mixed, ":f": exported}
     return Uniform(
-        name=name,
+        name=f"int{bits:g}" + "".join(suffix for suffix, given in suffixes.items() if given),
         bits=bits,
         group_size=group_size,
         scale_bits=32.0 if exported else scale_bits,

@@ -16,40 +16,14 @@ from qatplan.models.formats import BLOCKS, Block
 
 # Mixture name -> the type it starts from.
 _BASE: Final[dict[str, str]] = {
-    "F32": "F32",
-    "F16": "F16",
-    "BF16": "BF16",
-    "Q4_0": "Q4_0",
-    "Q4_1": "Q4_1",
-    "Q5_0": "Q5_0",
-    "Q5_1": "Q5_1",
-    "Q8_0": "Q8_0",
-    "Q2_K": "Q2_K",
-    "Q2_K_S": "Q2_K",
-    "Q3_K_S": "Q3_K",
-    "Q3_K_M": "Q3_K",
-    "Q3_K_L": "Q3_K",
-    "Q4_K_S": "Q4_K",
-    "Q4_K_M": "Q4_K",
-    "Q5_K_S": "Q5_K",
-    "Q5_K_M": "Q5_K",
-    "Q6_K": "Q6_K",
-    "IQ1_S": "IQ1_S",
-    "IQ1_M": "IQ1_M",
-    "IQ2_XXS": "IQ2_XXS",
-    "IQ2_XS": "IQ2_XS",
-    "IQ2_S": "IQ2_XS",
-    "IQ2_M": "IQ2_S",
-    "IQ3_XXS": "IQ3_XXS",
-    "IQ3_XS": "IQ3_S",
-    "IQ3_S": "IQ3_S",
-    "IQ3_M": "IQ3_S",
-    "IQ4_NL": "IQ4_NL",
-    "IQ4_XS": "IQ4_XS",
-    "TQ1_0": "TQ1_0",
-    "TQ2_0": "TQ2_0",
-    "MXFP4_MOE": "MXFP4",
-}
+    "F32": "F32", "F16": "F16", "BF16": "BF16",
+    "Q4_0": "Q4_0", "Q4_1": "Q4_1", "Q5_0": "Q5_0", "Q5_1": "Q5_1", "Q8_0": "Q8_0",
+    "Q2_K": "Q2_K", "Q2_K_S": "Q2_K", "Q3_K_S": "Q3_K", "Q3_K_M": "Q3_K", "Q3_K_L": "Q3_K",
+    "Q4_K_S": "Q4_K", "Q4_K_M": "Q4_K", "Q5_K_S": "Q5_K", "Q5_K_M": "Q5_K", "Q6_K": "Q6_K",
+    "IQ1_S": "IQ1_S", "IQ1_M": "IQ1_M", "IQ2_XXS": "IQ2_XXS", "IQ2_XS": "IQ2_XS", "IQ2_S": "IQ2_XS", "IQ2_M": "IQ2_S",
+    "IQ3_XXS": "IQ3_XXS", "IQ3_XS": "IQ3_S", "IQ3_S": "IQ3_S", "IQ3_M": "IQ3_S", "IQ4_NL": "IQ4_NL", "IQ4_XS": "IQ4_XS",
+    "TQ1_0": "TQ1_0", "TQ2_0": "TQ2_0", "MXFP4_MOE": "MXFP4",
+}  # fmt: skip
 _ALIASES: Final = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
 NAMES: Final[tuple[str, ...]] = (*_BASE, *_ALIASES)
 """Mixture names; a name without a suffix means the M mixture, as in llama.cpp."""
@@ -63,6 +37,23 @@ _FALLBACK: Final[dict[str, str]] = {
     "Q5_K": "Q5_1",
     "Q6_K": "Q8_0",
 }
+_EMBEDDING: Final[dict[str, str]] = {
+    **dict.fromkeys(("IQ2_XXS", "IQ2_XS", "IQ1_S", "IQ1_M"), "Q2_K"),
+    **dict.fromkeys(("IQ2_S", "IQ2_M", "IQ3_XXS"), "IQ3_S"),
+    **dict.fromkeys(("TQ1_0", "TQ2_0"), "Q4_K"),
+}
+_ATTENTION_OUTPUT: Final[dict[str, str]] = {
+    "IQ1_S": "IQ2_XXS", "IQ1_M": "IQ2_XXS", "IQ2_S": "IQ3_S", "IQ2_M": "IQ3_S", "IQ3_XXS": "IQ3_S",
+    "Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "IQ3_M": "Q4_K", "Q3_K_L": "Q5_K",
+}  # fmt: skip
+_FIVE_WITH_EIGHT_EXPERTS: Final = frozenset(
+    ["Q2_K", "IQ3_XS", "IQ3_XXS", "Q3_K_S", "Q3_K_M", "IQ4_NL", "IQ4_XS", "Q4_K_S", "Q4_K_M", "IQ3_S", "IQ3_M"]
+)
+# Types of the down matrices in the first eighth of the layers.
+_FIRST_DOWN: Final[dict[str, str]] = {
+    "IQ1_S": "Q2_K", "IQ1_M": "Q2_K", "IQ2_XXS": "Q2_K", "IQ2_XS": "Q2_K", "IQ2_S": "IQ3_S", "IQ2_M": "IQ3_S",
+    "Q2_K_S": "Q4_K", "IQ3_M": "Q4_K", "IQ4_NL": "Q5_K", "IQ4_XS": "Q5_K", "Q4_K_S": "Q5_K",
+}  # fmt: skip
 
 
 def mixture(name: str) -> str | None:
@@ -106,7 +97,7 @@ def _chosen(tensor: Tensor, architecture: Architecture, name: str, base: str) ->
     if name == "MXFP4_MOE":
         return "MXFP4" if tensor.count > 1 else "Q8_0"
     if kind == "embedding":
-        return _embedding_type(name, base)
+        return _EMBEDDING.get(name, base)
     shared = architecture.heads // architecture.kv_heads >= 4
     if kind == "value":
         return _value_type(layer, layers, shared, architecture, name, base)
@@ -116,7 +107,9 @@ def _chosen(tensor: Tensor, architecture: Architecture, name: str, base: str) ->
     if kind in ("query", "key"):
         return {"IQ3_XS": "IQ3_XXS", "IQ3_XXS": "IQ2_S"}.get(name, base)
     if kind == "attention-output":
-        return _attention_output_type(eight_experts, name, base)
+        if eight_experts:
+            return "Q5_K" if name in _TWO_BIT_AND_LESS or name in _FIVE_WITH_EIGHT_EXPERTS else base
+        return _ATTENTION_OUTPUT.get(name, base)
     if kind == "down":
         return _down_type(layer, layers, eight_experts, name, base)
     if name == "IQ3_XS" and layers // 8 <= layer < 7 * layers // 8:
@@ -135,14 +128,6 @@ def _output_type(tensor: Tensor, name: str, base: str) -> str:
     if name in _TWO_BIT_AND_LESS or name == "IQ3_XXS":
         return "Q5_K"
     return base if base == "Q8_0" else "Q6_K"
-
-
-def _embedding_type(name: str, base: str) -> str:
-    if name in ("IQ2_XXS", "IQ2_XS", "IQ1_S", "IQ1_M"):
-        return "Q2_K"
-    if name in ("IQ2_S", "IQ2_M", "IQ3_XXS"):
-        return "IQ3_S"
-    return "Q4_K" if name in ("TQ1_0", "TQ2_0") else base
 
 
 def _value_type(layer: int, layers: int, shared: bool, architecture: Architecture, name: str, base: str) -> str:
@@ -168,38 +153,15 @@ def _value_type(layer: int, layers: int, shared: bool, architecture: Architectur
     return "Q8_0" if architecture.experts == 8 else chosen
 
 
-def _attention_output_type(eight_experts: bool, name: str, base: str) -> str:
-    if eight_experts:
-        five = {"Q2_K", "IQ3_XS", "IQ3_XXS", "Q3_K_S", "Q3_K_M", "IQ4_NL", "Q4_K_S", "Q4_K_M", "IQ3_S", "IQ3_M"}
-        return "Q5_K" if name in five | {"IQ4_XS"} | _TWO_BIT_AND_LESS else base
-    rules = {
-        **dict.fromkeys(("IQ1_S", "IQ1_M"), "IQ2_XXS"),
-        **dict.fromkeys(("IQ2_S", "IQ2_M", "IQ3_XXS"), "IQ3_S"),
-        "Q2_K": "Q3_K",
-        **dict.fromkeys(("Q3_K_M", "IQ3_M"), "Q4_K"),
-        "Q3_K_L": "Q5_K",
-    }
-    return rules.get(name, base)
-
-
 def _down_type(layer: int, layers: int, eight_experts: bool, name: str, base: str) -> str:
-    first = layer < layers // 8
-    if name in _TWO_BIT_AND_LESS:
-        if not first:
-            return base
-        return "IQ3_S" if name in ("IQ2_S", "IQ2_M") else "Q2_K"
-    if name == "Q2_K":
-        return "Q3_K"
-    if name == "Q2_K_S":
-        return "Q4_K" if first else base
-    if name == "Q3_K_M":
-        return "Q5_K" if layer < layers // 16 else "Q4_K"
-    if name == "IQ3_M":
-        return "Q4_K" if first or (eight_experts and more_bits(layer, layers)) else base
-    if name == "Q3_K_L":
-        return "Q5_K"
-    if name in ("Q4_K_M", "Q5_K_M"):
-        return "Q6_K" if more_bits(layer, layers) else base
-    if first and name in ("IQ4_NL", "IQ4_XS", "Q4_K_S"):
-        return "Q5_K"
+    every = {"Q2_K": "Q3_K", "Q3_K_M": "Q5_K" if layer < layers // 16 else "Q4_K", "Q3_K_L": "Q5_K"}
+    if name in every:
+        return every[name]
+    if layer < layers // 8 and name in _FIRST_DOWN:
+        return _FIRST_DOWN[name]
+    if more_bits(layer, layers):
+        if name in ("Q4_K_M", "Q5_K_M"):
+            return "Q6_K"
+        if name == "IQ3_M" and eight_experts:
+            return "Q4_K"
     return base

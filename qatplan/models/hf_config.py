@@ -10,32 +10,22 @@ from qatplan.models.architecture import Architecture
 
 # What the configuration does not say because the model's code has it fixed.
 _FAMILY_FACTS: dict[str, dict[str, Any]] = {
-    "llama": {},
-    "mistral": {},
-    "smollm3": {},
+    **{family: {} for family in ("llama", "mistral", "smollm3", "mixtral")},
+    **{family: {"query_key_norm": "head"} for family in ("qwen3", "qwen3_moe")},
+    **{family: {"query_key_norm": "full"} for family in ("olmo2", "olmoe")},
+    **{family: {"norms_per_layer": 4, "query_key_norm": "head"} for family in ("gemma3_text", "gemma3")},
     "qwen2": {"attention_bias": "qkv"},
-    "qwen3": {"query_key_norm": "head"},
-    "qwen3_moe": {"query_key_norm": "head"},
-    "mixtral": {},
     "olmo": {"norms_per_layer": 0},
-    "olmo2": {"query_key_norm": "full"},
-    "olmoe": {"query_key_norm": "full"},
     "gemma2": {"norms_per_layer": 4},
-    "gemma3_text": {"norms_per_layer": 4, "query_key_norm": "head"},
-    "gemma3": {"norms_per_layer": 4, "query_key_norm": "head"},
     "gpt_oss": {"attention_bias": "all", "attention_sinks": True, "expert_bias": True},
 }
 
 # What a file may leave out because transformers' configuration class has it as a default (Gemma3TextConfig in
 # models/gemma3/configuration_gemma3.py): the files of the larger Gemma 3 models do.
 _GEMMA_3_DEFAULTS: dict[str, Any] = {
-    "vocab_size": 262_208,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "head_dim": 256,
-    "sliding_window": 4096,
+    "vocab_size": 262_208, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "sliding_window": 4096,
     "sliding_window_pattern": 6,
-}
+}  # fmt: skip
 _DEFAULTS: dict[str, dict[str, Any]] = {"gemma3": _GEMMA_3_DEFAULTS, "gemma3_text": _GEMMA_3_DEFAULTS}
 
 # Families whose configuration class ties the head unless the file says otherwise (transformers' own default is tied).
@@ -64,7 +54,9 @@ def from_config(config: Mapping[str, Any], *, name: str) -> Architecture:
     facts = dict(_FAMILY_FACTS[family])
     if family != "gpt_oss" and config.get("attention_bias") is True:
         facts["attention_bias"] = "all"
-    layers, width, heads = (_whole(config, key, name) for key in _STACK_KEYS)
+    layers, width, heads = (
+        _whole(config, key, name) for key in ("num_hidden_layers", "hidden_size", "num_attention_heads")
+    )
     experts = _first(config, ("num_local_experts", "num_experts"), 1, name)
     expert_width = config.get("moe_intermediate_size") if experts > 1 else None
     local, window = _local_layers(config, layers, family, name)
@@ -86,9 +78,6 @@ def from_config(config: Mapping[str, Any], *, name: str) -> Architecture:
         source=f"config.json of {name}",
         **facts,
     )
-
-
-_STACK_KEYS = ("num_hidden_layers", "hidden_size", "num_attention_heads")
 
 
 def _whole(config: Mapping[str, Any], key: str, name: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from qatplan.errors import UsageError
@@ -15,13 +15,7 @@ if TYPE_CHECKING:
 
 # Bytes of GGUF header (metadata, tokenizer, tensor table) per vocabulary entry, measured as published file size minus
 # exact tensor bytes (tests/reference/model_files.csv), by the vocabulary that gives the tokenizer away.
-_HEADER_PER_ENTRY: Final[dict[int, float]] = {
-    49_152: 36.335,
-    128_256: 61.1,
-    151_936: 39.2,
-    262_144: 24.93,
-    262_208: 24.98,
-}
+_HEADER_PER_ENTRY: Final = {49_152: 36.335, 128_256: 61.1, 151_936: 39.2, 262_144: 24.93, 262_208: 24.98}
 _HEADER_TYPICAL: Final = 40.0
 _MICRO_BATCH: Final = 512
 
@@ -83,19 +77,13 @@ class Memory:
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of `qatplan memory`; all sizes in bytes."""
+        sizes = ("weights_bytes", "tensor_bytes", "kv_bytes", "total_bytes", "bits_per_weight")
         return {
             "model": self.model,
             "format": self.format,
             "params": self.parameters,
-            "context": self.context,
-            "batch": self.batch,
-            "kv_format": self.kv_format,
-            "weights_bytes": self.weights_bytes,
-            "tensor_bytes": self.tensor_bytes,
-            "kv_bytes": self.kv_bytes,
-            "total_bytes": self.total_bytes,
-            "bits_per_weight": self.bits_per_weight,
-            "items": [{"name": item.name, "bytes": item.bytes, "detail": item.detail} for item in self.items],
+            **{name: getattr(self, name) for name in ("context", "batch", "kv_format", *sizes)},
+            "items": [asdict(item) for item in self.items],
             "assumptions": list(self.assumptions),
         }
 

@@ -7,20 +7,22 @@ from typing import Any
 from qatplan.errors import UsageError
 from qatplan.models.architecture import Architecture
 
-_GPT_OSS: dict[str, Any] = {
-    "attention_bias": "all",
-    "expert_bias": True,
-    "attention_sinks": True,
-    "experts_active": 4,
-    "window": 128,
-}
-_GEMMA_3: dict[str, Any] = {"norms_per_layer": 4, "query_key_norm": "head"}
 _QWEN_3: dict[str, Any] = {"query_key_norm": "head"}
 _QWEN_3_MOE: dict[str, Any] = {"query_key_norm": "head", "experts": 128, "experts_active": 8}
 _OLMO_2: dict[str, Any] = {"query_key_norm": "full"}
 
+
+def _gemma_3(local_layers: int, window: int) -> dict[str, Any]:
+    return {"norms_per_layer": 4, "query_key_norm": "head", "local_layers": local_layers, "window": window}
+
+
+def _gpt_oss(experts: int, local_layers: int) -> dict[str, Any]:
+    biases = {"attention_bias": "all", "expert_bias": True, "attention_sinks": True}
+    return {**biases, "experts": experts, "experts_active": 4, "local_layers": local_layers, "window": 128}
+
+
 # name, repository on huggingface.co, (layers, width, heads, KV heads, head size, feed-forward, vocabulary, tied), rest
-_ROWS: tuple[tuple[str, str, tuple[int, int, int, int, int, int, int, bool], dict[str, Any]], ...] = (
+_ROWS: tuple[tuple[str, str, tuple[Any, ...], dict[str, Any]], ...] = (
     ("llama-3.2-1b", "meta-llama/Llama-3.2-1B", (16, 2048, 32, 8, 64, 8192, 128256, True), {}),
     ("llama-3.2-3b", "meta-llama/Llama-3.2-3B", (28, 3072, 24, 8, 128, 8192, 128256, True), {}),
     ("llama-3-8b", "meta-llama/Meta-Llama-3-8B", (32, 4096, 32, 8, 128, 14336, 128256, False), {}),
@@ -34,30 +36,10 @@ _ROWS: tuple[tuple[str, str, tuple[int, int, int, int, int, int, int, bool], dic
     ("qwen3-14b", "Qwen/Qwen3-14B", (40, 5120, 40, 8, 128, 17408, 151936, False), _QWEN_3),
     ("qwen3-32b", "Qwen/Qwen3-32B", (64, 5120, 64, 8, 128, 25600, 151936, False), _QWEN_3),
     ("qwen3-30b-a3b", "Qwen/Qwen3-30B-A3B", (48, 2048, 32, 4, 128, 768, 151936, False), _QWEN_3_MOE),
-    (
-        "gemma-3-1b",
-        "google/gemma-3-1b-pt",
-        (26, 1152, 4, 1, 256, 6912, 262144, True),
-        {**_GEMMA_3, "local_layers": 22, "window": 512},
-    ),
-    (
-        "gemma-3-4b",
-        "google/gemma-3-4b-pt",
-        (34, 2560, 8, 4, 256, 10240, 262208, True),
-        {**_GEMMA_3, "local_layers": 29, "window": 1024},
-    ),
-    (
-        "gemma-3-12b",
-        "google/gemma-3-12b-pt",
-        (48, 3840, 16, 8, 256, 15360, 262208, True),
-        {**_GEMMA_3, "local_layers": 40, "window": 1024},
-    ),
-    (
-        "gemma-3-27b",
-        "google/gemma-3-27b-pt",
-        (62, 5376, 32, 16, 128, 21504, 262208, True),
-        {**_GEMMA_3, "local_layers": 52, "window": 1024},
-    ),
+    ("gemma-3-1b", "google/gemma-3-1b-pt", (26, 1152, 4, 1, 256, 6912, 262144, True), _gemma_3(22, 512)),
+    ("gemma-3-4b", "google/gemma-3-4b-pt", (34, 2560, 8, 4, 256, 10240, 262208, True), _gemma_3(29, 1024)),
+    ("gemma-3-12b", "google/gemma-3-12b-pt", (48, 3840, 16, 8, 256, 15360, 262208, True), _gemma_3(40, 1024)),
+    ("gemma-3-27b", "google/gemma-3-27b-pt", (62, 5376, 32, 16, 128, 21504, 262208, True), _gemma_3(52, 1024)),
     ("smollm2-135m", "HuggingFaceTB/SmolLM2-135M", (30, 576, 9, 3, 64, 1536, 49152, True), {}),
     ("smollm2-360m", "HuggingFaceTB/SmolLM2-360M", (32, 960, 15, 5, 64, 2560, 49152, True), {}),
     ("smollm2-1.7b", "HuggingFaceTB/SmolLM2-1.7B", (24, 2048, 32, 32, 64, 8192, 49152, True), {}),
@@ -66,42 +48,21 @@ _ROWS: tuple[tuple[str, str, tuple[int, int, int, int, int, int, int, bool], dic
     ("olmo-2-7b", "allenai/OLMo-2-1124-7B", (32, 4096, 32, 32, 128, 11008, 100352, False), _OLMO_2),
     ("olmo-2-13b", "allenai/OLMo-2-1124-13B", (40, 5120, 40, 40, 128, 13824, 100352, False), _OLMO_2),
     ("olmo-2-32b", "allenai/OLMo-2-0325-32B", (64, 5120, 40, 8, 128, 27648, 100352, False), _OLMO_2),
-    (
-        "gpt-oss-20b",
-        "openai/gpt-oss-20b",
-        (24, 2880, 64, 8, 64, 2880, 201088, False),
-        {**_GPT_OSS, "experts": 32, "local_layers": 12},
-    ),
-    (
-        "gpt-oss-120b",
-        "openai/gpt-oss-120b",
-        (36, 2880, 64, 8, 64, 2880, 201088, False),
-        {**_GPT_OSS, "experts": 128, "local_layers": 18},
-    ),
+    ("gpt-oss-20b", "openai/gpt-oss-20b", (24, 2880, 64, 8, 64, 2880, 201088, False), _gpt_oss(32, 12)),
+    ("gpt-oss-120b", "openai/gpt-oss-120b", (36, 2880, 64, 8, 64, 2880, 201088, False), _gpt_oss(128, 18)),
 )
 
 
-def _build() -> dict[str, Architecture]:
-    built: dict[str, Architecture] = {}
-    for name, repository, shape, rest in _ROWS:
-        layers, width, heads, kv_heads, head_size, feed_forward, vocabulary, tied = shape
-        built[name] = Architecture(
-            name=name,
-            layers=layers,
-            width=width,
-            heads=heads,
-            kv_heads=kv_heads,
-            head_size=head_size,
-            feed_forward=feed_forward,
-            vocabulary=vocabulary,
-            tied=tied,
-            source=f"https://huggingface.co/{repository}/blob/main/config.json",
-            **rest,
-        )
-    return built
-
-
-PRESETS: dict[str, Architecture] = _build()
+_SHAPE = ("layers", "width", "heads", "kv_heads", "head_size", "feed_forward", "vocabulary", "tied")
+PRESETS: dict[str, Architecture] = {
+    name: Architecture(
+        name=name,
+        source=f"https://huggingface.co/{repository}/blob/main/config.json",
+        **dict(zip(_SHAPE, shape, strict=True)),
+        **rest,
+    )
+    for name, repository, shape, rest in _ROWS
+}
 """Name to shape; `preset` looks names up without regard to case."""
 
 

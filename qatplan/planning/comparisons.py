@@ -91,13 +91,15 @@ def rules(
                 return float(objective.law.predict(split(last))[0]), source, True
         return None, f"outside the law's domain: {reason}; runs at this end measure it (--runs)", False
 
-    made = []
+    made, most = [], math.log(plan.tokens)
     for name, fraction in RULES:
         loss, source, at_least = value(fraction)
         if loss is None:
             made.append(Rule(name=name, fraction=fraction, source=source))
             continue
-        wasted = max(plan.tokens - _tokens_at_best_split(objective, plan, loss), 0.0)
+        # Fewest tokens whose best split reaches the loss.
+        needed = objective.log_tokens_at_best(plan.n, plan.bits, loss, most - _FAR, most)
+        wasted = 0.0 if needed is None else max(plan.tokens - math.exp(needed), 0.0)
         made.append(
             Rule(
                 name=name,
@@ -111,13 +113,6 @@ def rules(
             )
         )
     return tuple(made)
-
-
-def _tokens_at_best_split(objective: Objective, plan: Candidate, loss: float) -> float:
-    """Fewest tokens whose best split reaches the loss; at most the plan's own."""
-    most = math.log(plan.tokens)
-    found = objective.log_tokens_at_best(plan.n, plan.bits, loss, most - _FAR, most)
-    return plan.tokens if found is None else math.exp(found)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,15 +13,11 @@ from qatplan.laws import FittedLaw, QatFraction
 from qatplan.laws.qat_fraction import PUBLISHED_MAE
 from qatplan.planning import caveats
 from qatplan.planning.caveats import Concern, Flag
-from qatplan.planning.frame import frame
 from qatplan.planning.intervals import Interval, draws_of, theta
 from qatplan.planning.problem import Problem
 from qatplan.planning.recommend import default_bits
 from qatplan.planning.trust import PlanStatus
 from qatplan.units import format_bytes, format_count
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +62,6 @@ class FractionAdvice:
     excluded: dict[str, str]
     law: str
     a: float
-    published: bool
     level: float
     assumptions: tuple[str, ...]
     flags: tuple[Flag, ...]
@@ -94,13 +89,6 @@ class FractionAdvice:
             "flags": [str(flag) for flag in self.flags],
             "level": self.level,
         }
-
-    def to_frame(self) -> pd.DataFrame:
-        """A pandas table with a row a bit width, the one shown first at the top; columns as in `Recommendation`.
-
-        `loss` and its interval are missing: the fraction law gives none.
-        """
-        return frame(split.as_dict() for split in self.options)
 
 
 def advise(problem: Problem, fit: FittedLaw | None = None) -> FractionAdvice:
@@ -155,7 +143,6 @@ def advise(problem: Problem, fit: FittedLaw | None = None) -> FractionAdvice:
         excluded=excluded,
         law=law.name,
         a=law.a,
-        published=fit is None,
         level=problem.level,
         assumptions=assumptions,
         flags=tuple(flags),
@@ -185,22 +172,18 @@ def _split(problem: Problem, law: QatFraction, fit: FittedLaw | None, bits: floa
             break
         fraction = float(law.fraction(tokens / (n * bits / 8.0)))
     s_total = tokens / (n * bits / 8.0)
+    draws, interval = None if fit is None else draws_of(fit, problem.level), None
+    if draws is not None:
+        low, high = draws.interval(np.exp(-theta(draws)[:, 0] / math.log(s_total)))
+        interval = float(low), float(high)
     return Split(
         bits=bits,
         params=layout.parameters,
         params_in_law=n,
         tokens=tokens,
         fraction=fraction,
-        fraction_interval=_interval(fit, s_total, problem.level),
+        fraction_interval=interval,
         memory_bytes=math.ceil(memory),
         tokens_per_parameter_byte=s_total,
         binding=problem.binding(layout, memory, tokens, fraction),
     )
-
-
-def _interval(fit: FittedLaw | None, s_total: float, level: float) -> Interval | None:
-    draws = None if fit is None else draws_of(fit, level)
-    if draws is None:
-        return None
-    low, high = draws.interval(np.exp(-theta(draws)[:, 0] / math.log(s_total)))
-    return float(low), float(high)

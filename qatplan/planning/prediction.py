@@ -12,7 +12,7 @@ from qatplan.planning import caveats
 from qatplan.planning.caveats import Concern, Flag
 from qatplan.planning.intervals import Interval, draws_of, loss_intervals
 from qatplan.planning.objective import Objective
-from qatplan.planning.request import WIDTHS, require_level, require_positive
+from qatplan.planning.request import require_fraction, require_level, require_positive, require_width
 from qatplan.planning.trust import Extrapolation, PlanStatus, extrapolation, status_of
 
 
@@ -72,72 +72,66 @@ def predict(
     Without `bits` the run is in full precision; without `fraction` the law's best one is taken. Raises UsageError for
     numbers that no run can have and for points outside the law's domain.
     """
-    _check(params=params, tokens=tokens, bits=bits, fraction=fraction, level=level)
+    require_positive("params", params)
+    require_positive("tokens", tokens)
+    require_width(bits)
+    require_fraction(fraction)
+    if fraction is not None and bits is None:
+        raise UsageError("a fraction needs bits: a full-precision run has no QAT phase.")
+    require_level(level)
     law, n, assumptions = fit.law, params, []
     if fit.n_convention == "nonembedding":
         layout = infer(params)
         n = layout.nonembedding
         assumptions.append(f"parameters without embeddings, {n:.4g}, are {layout.source}")
-    asked: dict[str, Any] = {"law": law.name, "params": params, "params_in_law": n, "tokens": tokens, "level": level}
+    known: dict[str, Any]
     if isinstance(law, QatFraction):
         if bits is None:
             raise UsageError("the fraction law needs bits.")
         x = Inputs.of(n=n, d_total=tokens, bits=bits, fraction=0.5)
-        share = float(law.fraction(x.s_total)[0])
-        distance = extrapolation(fit, x, limit=limit)
-        return Prediction(
-            **asked,
-            bits=bits,
-            fraction=share,
-            fraction_chosen=True,
-            optimal_fraction=share,
-            tokens_per_parameter_byte=float(x.s_total[0]),
-            extrapolation=distance,
-            status=status_of(fit, distance),
-            flags=(Flag(Concern.LOSSES_NEED_A_SWEEP, "the fraction law gives no loss; fit qat-loss"),),
-            assumptions=tuple(assumptions),
-        )
-    chosen, best_fraction, best_loss = False, None, None
-    if bits is not None:
-        objective = Objective.of(fit)
-        if objective.sees_fraction:
-            found, losses = objective.best(n, tokens, bits)
-            best_fraction, best_loss = float(found[0]), float(losses[0])
-        elif fraction is None:
-            assumptions.append(caveats.no_split(fit))
-        if fraction is None:
-            fraction, chosen = 1.0 if best_fraction is None else best_fraction, best_fraction is not None
-    x = Inputs.of(n=n, d_total=tokens, bits=bits, fraction=fraction)
-    if reason := law.outside(x)[0]:
-        raise UsageError(f"the law {law.name} has no value there: {reason}.")
-    means, new_run = loss_intervals(draws_of(fit, level), x)
+        fraction = float(law.fraction(x.s_total)[0])
+        known = {"fraction_chosen": True, "optimal_fraction": fraction}
+        flags = [Flag(Concern.LOSSES_NEED_A_SWEEP, "the fraction law gives no loss; fit qat-loss")]
+    else:
+        chosen, best_fraction, best_loss = False, None, None
+        if bits is not None:
+            objective = Objective.of(fit)
+            if objective.sees_fraction:
+                found, losses = objective.best(n, tokens, bits)
+                best_fraction, best_loss = float(found[0]), float(losses[0])
+            elif fraction is None:
+                assumptions.append(caveats.no_split(fit))
+            if fraction is None:
+                fraction, chosen = 1.0 if best_fraction is None else best_fraction, best_fraction is not None
+        x = Inputs.of(n=n, d_total=tokens, bits=bits, fraction=fraction)
+        if reason := law.outside(x)[0]:
+            raise UsageError(f"the law {law.name} has no value there: {reason}.")
+        means, new_run = loss_intervals(draws_of(fit, level), x)
+        known = {
+            "fraction_chosen": chosen,
+            "loss": float(law.predict(x)[0]),
+            "loss_interval": None if means is None else means[0],
+            "new_run_interval": new_run,
+            "optimal_fraction": best_fraction,
+            "optimal_loss": best_loss,
+            "full_precision_loss": float(law.predict(Inputs.of(n=n, d_total=tokens))[0]),
+        }
+        flags = [*caveats.fit_flags(fit), *caveats.missing_draws(fit)]
     distance = extrapolation(fit, x, limit=limit)
+    if "loss" in known:
+        flags += caveats.distance_flags(distance)
     return Prediction(
-        **asked,
+        law=law.name,
+        params=params,
+        params_in_law=n,
+        tokens=tokens,
+        level=level,
         bits=bits,
         fraction=fraction,
-        fraction_chosen=chosen,
-        loss=float(law.predict(x)[0]),
-        loss_interval=None if means is None else means[0],
-        new_run_interval=new_run,
-        optimal_fraction=best_fraction,
-        optimal_loss=best_loss,
-        full_precision_loss=float(law.predict(Inputs.of(n=n, d_total=tokens))[0]),
         tokens_per_parameter_byte=None if bits is None else float(x.s_total[0]),
         extrapolation=distance,
         status=status_of(fit, distance),
-        flags=(*caveats.fit_flags(fit), *caveats.missing_draws(fit), *caveats.distance_flags(distance)),
+        flags=tuple(flags),
         assumptions=tuple(assumptions),
+        **known,
     )
-
-
-def _check(*, params: float, tokens: float, bits: float | None, fraction: float | None, level: float) -> None:
-    require_positive("params", params)
-    require_positive("tokens", tokens)
-    if bits is not None and not WIDTHS[0] <= bits <= WIDTHS[1]:
-        raise UsageError(f"bits is {bits:g}, but a bit width must lie between 1 and 16.")
-    if fraction is not None and not 0 <= fraction <= 1:
-        raise UsageError(f"fraction is {fraction:g}, but it must lie between 0 and 1.")
-    if fraction is not None and bits is None:
-        raise UsageError("a fraction needs bits: a full-precision run has no QAT phase.")
-    require_level(level)

@@ -9,7 +9,7 @@ from functools import cached_property
 from qatplan.errors import UsageError
 from qatplan.models.layout import Layout, infer
 from qatplan.planning.numeric import root_of_falling
-from qatplan.planning.request import WIDTHS, Budgets, Serving, Training, require_level, require_positive
+from qatplan.planning.request import Budgets, Serving, Training, require_level, require_positive, require_width
 from qatplan.units import format_bytes, format_count
 
 _SMALLEST, _LARGEST = 5e3, 1e15
@@ -38,8 +38,7 @@ class Problem:
         if self.bits is not None and not self.bits:
             raise UsageError("bits is empty; give at least one bit width.")
         for width in self.bits or ():
-            if not WIDTHS[0] <= width <= WIDTHS[1]:
-                raise UsageError(f"bits has {width:g}, but a bit width must lie between 1 and 16.")
+            require_width(width, "has")
         require_positive("vocabulary", self.vocabulary)
         require_level(self.level)
         if not self.extrapolation_limit >= 1:
@@ -110,11 +109,8 @@ class Problem:
             )
         if needed(high) <= budget:
             return high
-        found = math.exp(
-            root_of_falling(
-                lambda log_n: -math.log(needed(math.exp(log_n))), -math.log(budget), math.log(low), math.log(high)
-            )
-        )
+        ends = math.log(low), math.log(high)
+        found = math.exp(root_of_falling(lambda size: -math.log(needed(math.exp(size))), -math.log(budget), *ends))
         # The root may lie above the budget by rounding.
         while needed(found) > budget:
             found *= 1.0 - 1e-13

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw
@@ -18,16 +18,12 @@ from qatplan.planning.candidate import Candidate
 from qatplan.planning.caveats import Concern, Flag
 from qatplan.planning.comparisons import FullPrecision, Rule, full_precision, rules
 from qatplan.planning.evidence import fusion, split_ends
-from qatplan.planning.frame import frame
 from qatplan.planning.given_model import Continuation, continuation
 from qatplan.planning.intervals import Interval, assess, draws_of, theta
 from qatplan.planning.objective import Objective
 from qatplan.planning.problem import Problem
 from qatplan.planning.solve import solve
 from qatplan.planning.trust import Extrapolation, PlanStatus, extrapolation, status_of
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RUN_COLUMNS = tuple(dict.fromkeys((*fusion.COLUMNS, *split_ends.COLUMNS)))
 """Columns of a runs table that `recommend` looks at."""
@@ -77,27 +73,6 @@ class Option:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sensitivity:
-    """What twice a budget that is used up would buy, everything else as it is."""
-
-    budget: str
-    loss: float
-    """At the choice's bit width, nats per token."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """Where the law comes from."""
-
-    law: str
-    rows: int
-    status: str
-    n_convention: str
-    noise: float
-    provenance: Any
-
-
-@dataclass(frozen=True, kw_only=True)
 class Recommendation:
     """A plan that one can defend."""
 
@@ -108,8 +83,8 @@ class Recommendation:
     """Bit widths without a plan, and why."""
     new_run_interval: Interval | None
     """For the loss of one new run of the choice."""
-    sensitivity: tuple[Sensitivity, ...]
-    """To each budget that is used up."""
+    sensitivity: dict[str, float]
+    """Loss at the choice's bit width, nats per token, with twice each budget that is used up."""
     rules: tuple[Rule, ...]
     full_precision: FullPrecision
     continuation: Continuation | None
@@ -121,7 +96,8 @@ class Recommendation:
     flags: tuple[Flag, ...]
     status: PlanStatus
     draws: int
-    fit: Origin
+    fit: dict[str, Any]
+    """Where the law comes from."""
     remarks: tuple[str, ...] = ()
     """How the problem was completed from the runs."""
 
@@ -136,7 +112,7 @@ class Recommendation:
             "choice": {**self.choice.as_dict(), "new_run_interval": self.new_run_interval},
             "alternatives": [option.as_dict() for option in self.alternatives],
             "excluded": self.excluded,
-            "with_twice_the_budget": {s.budget: s.loss for s in self.sensitivity},
+            "with_twice_the_budget": self.sensitivity,
             "rules": [asdict(rule) for rule in self.rules],
             "full_precision": asdict(self.full_precision),
             "continuation": None if self.continuation is None else asdict(self.continuation),
@@ -148,20 +124,11 @@ class Recommendation:
             "status": str(self.status),
             "status_message": self.status.message,
             "flags": [str(flag) for flag in self.flags],
-            "law": self.fit.law,
+            "law": self.fit["law"],
             "level": self.problem.level,
             "draws": self.draws,
-            "fit": asdict(self.fit),
+            "fit": self.fit,
         }
-
-    def to_frame(self) -> pd.DataFrame:
-        """A pandas table with a row a bit width, the choice first; columns are the keys of the JSON object's `choice`.
-
-        `params`, `params_in_law` are counts, `tokens`, `fp_tokens`, `qat_tokens` tokens, `fraction` and the
-        probabilities shares of 1, `loss` nats per token, `memory_bytes` bytes, `flops` FLOPs; ends of intervals are
-        `loss_low`, `loss_high`, `fraction_low`, `fraction_high`.
-        """
-        return frame(option.as_dict() for option in self.options)
 
 
 def default_bits(fit: FittedLaw | None) -> tuple[float, ...]:
@@ -186,7 +153,6 @@ def recommend(fit: FittedLaw, problem: Problem, *, runs: Sequence[Mapping[str, A
     draws = draws_of(fit, problem.level)
     options, new_run = _options(fit, objective, problem, plans, draws)
     distance = extrapolation(fit, choice.x, limit=problem.extrapolation_limit)
-    status = status_of(fit, distance)
     return Recommendation(
         problem=problem,
         choice=options[0],
@@ -206,17 +172,17 @@ def recommend(fit: FittedLaw, problem: Problem, *, runs: Sequence[Mapping[str, A
         memory=problem.serving.memory(choice.layout, choice.bits),
         extrapolation=distance,
         assumptions=caveats.assumptions(fit, objective, problem, choice),
-        flags=_flags(fit, objective, problem, options, distance, status),
-        status=status,
+        flags=_flags(fit, objective, problem, options, distance),
+        status=status_of(fit, distance),
         draws=0 if draws is None else len(theta(draws)),
-        fit=Origin(
-            law=fit.law.name,
-            rows=fit.rows,
-            status=str(fit.status),
-            n_convention=fit.n_convention,
-            noise=fit.noise,
-            provenance=plain(fit.provenance) or {},
-        ),
+        fit={
+            "law": fit.law.name,
+            "rows": fit.rows,
+            "status": str(fit.status),
+            "n_convention": fit.n_convention,
+            "noise": fit.noise,
+            "provenance": plain(fit.provenance) or {},
+        },
     )
 
 
@@ -245,12 +211,16 @@ def _options(
     doubt = ranks = assess(draws, objective, plans, free_split=free_split)
     judged = plans
     if problem.budgets.target_loss is not None:
-        judged = _at_equal_flops(objective, problem, plans)
+        # The width that reaches the target with the fewest FLOPs is the one of lowest loss at those FLOPs, so losses at
+        # equal FLOPs say how sure the choice is.
+        limited = problem.with_budgets(target_loss=None, flops=plans[0].flops, gpu_hours=None)
+        judged = [plans[0], *(solve(objective, limited, plan.bits) for plan in plans[1:])]
         ranks = assess(draws, objective, judged, free_split=free_split)
-    options = []
+    options, noise = [], fit.noise if fit.seed_noise is None else fit.seed_noise
     for i, plan in enumerate(plans):
         share = None if ranks.better_than_best is None else ranks.better_than_best[i]
-        scatter = None if i == 0 else _within_scatter(fit, plans[0], judged[i])
+        apart = abs(math.log(judged[i].loss / plans[0].loss))
+        scatter = apart < noise if i > 0 and math.isfinite(noise) else None
         open_in_draws = None if share is None else share > 0.5 * (1.0 - problem.level)
         options.append(
             Option(
@@ -266,45 +236,22 @@ def _options(
     return options, doubt.new_run
 
 
-def _at_equal_flops(objective: Objective, problem: Problem, plans: list[Candidate]) -> list[Candidate]:
-    """For a target loss, the plans that each bit width makes of the choice's FLOPs.
-
-    The width that reaches the target with the fewest FLOPs is the one of lowest loss at those FLOPs, so losses at equal
-    FLOPs say how sure the choice is. The choice itself stays as it is.
-    """
-    limited = problem.with_budgets(target_loss=None, flops=plans[0].flops, gpu_hours=None)
-    return [plans[0], *(solve(objective, limited, plan.bits) for plan in plans[1:])]
-
-
-def _sensitivity(objective: Objective, problem: Problem, choice: Candidate) -> tuple[Sensitivity, ...]:
+def _sensitivity(objective: Objective, problem: Problem, choice: Candidate) -> dict[str, float]:
     """The loss with twice of each budget that binds."""
-    if problem.budgets.target_loss is not None:
-        return ()
-    made = []
-    for name in choice.binding:
+    given, losses = problem.budgets, dict[str, float]()
+    for name in choice.binding if given.target_loss is None else ():
         if name != "memory" or problem.size_is_free:
-            doubled = problem.with_budgets(**{name: 2.0 * getattr(problem.budgets, name)})
-            made.append(Sensitivity(budget=name, loss=solve(objective, doubled, choice.bits).loss))
-    return tuple(made)
-
-
-def _within_scatter(fit: FittedLaw, choice: Candidate, other: Candidate) -> bool | None:
-    """Whether the two losses differ by less than single runs scatter; None for a fit that does not know."""
-    noise = fit.seed_noise if fit.seed_noise is not None else fit.noise
-    return abs(math.log(other.loss / choice.loss)) < noise if math.isfinite(noise) else None
+            doubled = problem.with_budgets(**{name: 2.0 * getattr(given, name)})
+            losses[name] = solve(objective, doubled, choice.bits).loss
+    return losses
 
 
 def _flags(
-    fit: FittedLaw,
-    objective: Objective,
-    problem: Problem,
-    options: list[Option],
-    distance: Extrapolation,
-    status: PlanStatus,
+    fit: FittedLaw, objective: Objective, problem: Problem, options: list[Option], distance: Extrapolation
 ) -> tuple[Flag, ...]:
     choice = options[0]
     made = caveats.missing_draws(fit)
-    if status is PlanStatus.UNCERTAIN_FIT:
+    if status_of(fit, distance) is PlanStatus.UNCERTAIN_FIT:
         made.append(Flag(Concern.FIT, fit.status.message))
     made += [*caveats.fit_flags(fit), *caveats.distance_flags(distance)]
     made += caveats.choice_flags(problem, objective, choice.plan, [o.plan for o in options[1:] if o.within_noise])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
 
 from qatplan.errors import UsageError
 from qatplan.models.costs import (
@@ -48,8 +47,7 @@ class Budgets:
         for name, value in vars(self).items():
             if name != "fraction":
                 require_positive(name, value)
-        if self.fraction is not None and not 0 <= self.fraction <= 1:
-            raise UsageError(f"fraction is {self.fraction:g}, but it must lie between 0 and 1.")
+        require_fraction(self.fraction)
         if self.fp_tokens is not None and self.fraction is not None:
             raise UsageError("give fp tokens or fraction, not both: with a given model the tokens set the split.")
 
@@ -128,14 +126,22 @@ class Training:
         return cost(layout, d_fp=d_fp, d_qat=d_qat, rates=self.rates, sequence=self.sequence)
 
 
-WIDTHS: Final = (1.0, 16.0)
-"""The narrowest and the widest weights that can be asked for, in bits."""
-
-
 def require_positive(name: str, value: float | None) -> None:
     """Raise UsageError unless the number is missing, or finite and above 0."""
     if value is not None and not (math.isfinite(value) and value > 0):
         raise UsageError(f"{name.replace('_', ' ')} is {value:g}, but it must be a finite number above 0.")
+
+
+def require_fraction(fraction: float | None) -> None:
+    """Raise UsageError unless the share of QAT is missing, or lies between 0 and 1."""
+    if fraction is not None and not 0 <= fraction <= 1:
+        raise UsageError(f"fraction is {fraction:g}, but it must lie between 0 and 1.")
+
+
+def require_width(bits: float | None, verb: str = "is") -> None:
+    """Raise UsageError unless weights can have this width, in bits; None is no width."""
+    if bits is not None and not 1 <= bits <= 16:
+        raise UsageError(f"bits {verb} {bits:g}, but a bit width must lie between 1 and 16.")
 
 
 def require_level(level: float) -> None:

@@ -8,6 +8,7 @@ the live extremes, which makes a step of the optimizer move the range in proport
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -102,13 +103,13 @@ class _Asymmetric(Quantizer):
     symmetric: ClassVar[bool] = False
 
     @property
-    def top(self) -> int:
-        """k, the highest code."""
-        return (1 << int(self.bits)) - 1
+    def levels(self) -> int:
+        return 1 << int(self.bits)
 
     @property
-    def levels(self) -> int:
-        return self.top + 1
+    def top(self) -> int:
+        """k, the highest code."""
+        return self.levels - 1
 
     def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
         grid = self.affine(rows, ranges)
@@ -147,17 +148,21 @@ class MinMax(_Asymmetric):
     def start(self, rows: Tensor) -> tuple[Tensor, ...]:
         return extremes(rows)
 
+    def ends(self, rows: Tensor, ranges: Ranges) -> tuple[Tensor, Tensor]:
+        """Both ends (rows, 1) of the range, differentiable in `ranges`."""
+        low, high = ranges
+        return low, high
+
     def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
-        result: Tensor = _LearnedEnds.apply(rows, *ranges, self.top)
+        result: Tensor = _LearnedEnds.apply(rows, *self.ends(rows, ranges), self.top)
         return result
 
     def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
-        low, high = ranges
-        return _affine_of_ends(low, high, self.top)
+        return _affine_of_ends(*self.ends(rows, ranges), self.top)
 
 
 @dataclass(frozen=True)
-class BetaGamma(_Asymmetric):
+class BetaGamma(MinMax):
     """Learns the ends as multiples of the live extremes: min = beta min(x), max = gamma max(x), started at 1.
 
     With `sigmoid` the multiples are sigma(beta) and sigma(gamma), so the range can only shrink, started at sigma(4).
@@ -175,17 +180,12 @@ class BetaGamma(_Asymmetric):
         return tuple(torch.full((len(rows), 1), value, dtype=rows.dtype, device=rows.device) for _ in range(2))
 
     def ends(self, rows: Tensor, ranges: Ranges) -> tuple[Tensor, Tensor]:
-        """Both ends (rows, 1) of the range, differentiable in `ranges`."""
         low, high = extremes(rows)
         beta, gamma = (value.sigmoid() for value in ranges) if self.sigmoid else ranges
         return beta * low, gamma * high
 
-    def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
-        result: Tensor = _LearnedEnds.apply(rows, *self.ends(rows, ranges), self.top)
-        return result
 
-    def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
-        return _affine_of_ends(*self.ends(rows, ranges), self.top)
+beta_gamma_sigmoid = partial(BetaGamma, sigmoid=True)
 
 
 def extremes(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,13 +193,3 @@ def extremes(rows: Tensor) -> tuple[Tensor, Tensor]:
     values = rows.detach()
     # Two reductions: aminmax over rows takes eight times as long.
     return values.amin(dim=1, keepdim=True), values.amax(dim=1, keepdim=True)
-
-
-def beta_gamma(bits: float) -> BetaGamma:
-    """Both ends learned as multiples of the live extremes."""
-    return BetaGamma(bits)
-
-
-def beta_gamma_sigmoid(bits: float) -> BetaGamma:
-    """Both ends learned as shares of the live extremes."""
-    return BetaGamma(bits, sigmoid=True)

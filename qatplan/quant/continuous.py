@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from qatplan.quant.lsq import first_step, signed_bounds
-from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, constant, gradient_scale, summed_to
+from qatplan.quant.lsq import Lsq
+from qatplan.quant.quantizer import SCALE_FLOOR, Ranges, gradient_scale, summed_to
 
 SHARPNESS = 10.0
 """The gate of SoftClamp is g(t) = sigma(SHARPNESS t), t in steps: within half a step of a bound the slope goes from 1
@@ -87,7 +88,7 @@ class _ContinuousSlope(Function):
 
 
 @dataclass(frozen=True)
-class Continuous(Quantizer):
+class Continuous(Lsq):
     """LSQ's grid, start and gradient scale, with a soft clamp, sigmoid rounding, or both.
 
     SoftClamp changes the forward pass too: s round(SoftClamp(x / s)) has exactly LSQ's levels (its dips outside the
@@ -96,49 +97,25 @@ class Continuous(Quantizer):
     the printed formula is garbled].
     """
 
-    bits: float
-    soft: bool
+    first: Literal["max", "mean"] = "mean"
+    soft: bool = False
     """Whether the clamp is SoftClamp."""
-    sigmoid: bool
+    sigmoid: bool = False
     """Whether rounding has the slope of a sigmoid."""
 
-    parameters: ClassVar[tuple[str, ...]] = ("scale",)
-    relative: ClassVar[bool] = True
-
-    @property
-    def levels(self) -> int:
-        return 1 << int(self.bits)
-
-    def start(self, rows: Tensor) -> tuple[Tensor, ...]:
-        return (first_step(rows, signed_bounds(self.bits)[1], "mean"),)
-
     def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
-        low, high = signed_bounds(self.bits)
+        low, high = self.bounds
         weight = gradient_scale(numel, high)
         result: Tensor = _ContinuousSlope.apply(rows, ranges[0], low, high, weight, self.soft, self.sigmoid)
         return result
 
     def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
-        low, high = signed_bounds(self.bits)
-        ratio = rows / ranges[0].clamp(min=SCALE_FLOOR)
-        clamped = soft_clamp(ratio, low, high)[0] if self.soft else ratio.clamp(low, high)
-        return clamped.round().long() - low
-
-    def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
-        step = ranges[0].clamp(min=SCALE_FLOOR)
-        return Affine(step=step, zero=constant(signed_bounds(self.bits)[0], step))
+        if not self.soft:
+            return super().codes(rows, ranges)
+        clamped, _ = soft_clamp(rows / ranges[0].clamp(min=SCALE_FLOOR), *self.bounds)
+        return clamped.round().long() - self.bounds[0]
 
 
-def lsq_soft_clamp(bits: float) -> Continuous:
-    """LSQ with SoftClamp."""
-    return Continuous(bits, soft=True, sigmoid=False)
-
-
-def lsq_sigmoid(bits: float) -> Continuous:
-    """LSQ with sigmoid rounding."""
-    return Continuous(bits, soft=False, sigmoid=True)
-
-
-def lsq_soft_clamp_sigmoid(bits: float) -> Continuous:
-    """LSQ with both."""
-    return Continuous(bits, soft=True, sigmoid=True)
+lsq_soft_clamp = partial(Continuous, soft=True)
+lsq_sigmoid = partial(Continuous, sigmoid=True)
+lsq_soft_clamp_sigmoid = partial(Continuous, soft=True, sigmoid=True)

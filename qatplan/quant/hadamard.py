@@ -56,7 +56,7 @@ def _rotated(rows: Tensor, block: int) -> Tensor:
         # Compiled code is slow at sums of views.
         matrix = _MATRICES[block]
     size = len(matrix)
-    matrix = _like(rows, matrix)
+    matrix = matrix.to(dtype=rows.dtype) if rows.device.type == "cpu" else _kept(rows, size)
     if rows.ndim == 2 and rows.shape[1] == size == block:
         return rows @ matrix
     turned = rows.reshape(-1, size) @ matrix
@@ -68,11 +68,6 @@ def _rotated(rows: Tensor, block: int) -> Tensor:
         second.copy_(difference)
         size *= 2
     return turned.view(rows.shape)
-
-
-def _like(rows: Tensor, matrix: Tensor) -> Tensor:
-    """The matrix in the type of the rows, and where they are."""
-    return matrix.to(dtype=rows.dtype) if rows.device.type == "cpu" else _kept(rows, len(matrix))
 
 
 def _kept(rows: Tensor, size: int) -> Tensor:

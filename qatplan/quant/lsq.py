@@ -6,17 +6,13 @@ x_hat = s * clamp(round(x / s), n, p), n = -2^(B-1), p = 2^(B-1) - 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 from torch.autograd import Function
 
 from qatplan.quant.quantizer import SCALE_FLOOR, Affine, Quantizer, Ranges, constant, gradient_scale, summed_to
-
-
-def lsq(bits: float) -> Lsq:
-    """LSQ as its paper starts it."""
-    return Lsq(bits, first="mean")
 
 
 class _LearnedStep(Function):
@@ -59,36 +55,33 @@ class Lsq(Quantizer):
     relative: ClassVar[bool] = True
 
     @property
-    def lowest(self) -> int:
-        """n, the lowest level in steps."""
-        return signed_bounds(self.bits)[0]
-
-    @property
-    def highest(self) -> int:
-        """p, the highest level in steps."""
-        return signed_bounds(self.bits)[1]
+    def bounds(self) -> tuple[int, int]:
+        """n and p, the lowest and the highest level in steps."""
+        return signed_bounds(self.bits)
 
     @property
     def levels(self) -> int:
         return 1 << int(self.bits)
 
     def start(self, rows: Tensor) -> tuple[Tensor, ...]:
-        return (first_step(rows, self.highest, self.first),)
+        return (first_step(rows, self.bounds[1], self.first),)
 
     def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
-        (scale,) = ranges
-        weight = gradient_scale(numel, self.highest)
-        result: Tensor = _LearnedStep.apply(rows, scale, self.lowest, self.highest, weight)
+        lowest, highest = self.bounds
+        result: Tensor = _LearnedStep.apply(rows, ranges[0], lowest, highest, gradient_scale(numel, highest))
         return result
 
     def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
-        (scale,) = ranges
-        level = (rows / scale.clamp(min=SCALE_FLOOR)).round().clamp(self.lowest, self.highest)
-        return level.long() - self.lowest
+        level = (rows / ranges[0].clamp(min=SCALE_FLOOR)).round().clamp(*self.bounds)
+        return level.long() - self.bounds[0]
 
     def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
         (scale,) = ranges
-        return Affine(step=scale.clamp(min=SCALE_FLOOR), zero=constant(self.lowest, scale))
+        return Affine(step=scale.clamp(min=SCALE_FLOOR), zero=constant(self.bounds[0], scale))
+
+
+lsq = partial(Lsq, first="mean")
+"""LSQ as its paper starts it."""
 
 
 def signed_bounds(bits: float) -> tuple[int, int]:

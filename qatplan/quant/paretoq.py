@@ -105,37 +105,28 @@ class Stretched(Quantizer):
     relative: ClassVar[bool] = True
 
     @property
-    def per_unit(self) -> float:
-        """Levels per unit of w / alpha."""
-        return 1.5 if self.bits == 1.58 else 2.0
+    def levels(self) -> int:
+        return 3 if self.bits == 1.58 else 4
 
     @property
     def shift(self) -> float:
         """What is taken off before rounding, so that two bits have no level at zero."""
-        return 0.0 if self.bits == 1.58 else 0.5
-
-    @property
-    def lowest(self) -> float:
-        """The lowest level, in steps of alpha / `per_unit`."""
-        return -1.0 if self.bits == 1.58 else -1.5
-
-    @property
-    def levels(self) -> int:
-        return 3 if self.bits == 1.58 else 4
+        return 0.0 if self.levels == 3 else 0.5
 
     def start(self, rows: Tensor) -> tuple[Tensor, ...]:
         return (rows.detach().abs().amax(dim=1, keepdim=True).clamp(min=SCALE_FLOOR),)
 
     def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
         weight = gradient_scale(numel, 1)
-        result: Tensor = _StretchedGrid.apply(rows, ranges[0], self.per_unit, self.shift, weight)
+        result: Tensor = _StretchedGrid.apply(rows, ranges[0], self.levels / 2, self.shift, weight)
         return result
 
     def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
         ratio = rows / ranges[0].clamp(min=SCALE_FLOOR)
-        level = (ratio.clamp(-CLIP, CLIP) * self.per_unit - self.shift).round() + self.shift
-        return (level - self.lowest).round().long()
+        level = (ratio.clamp(-CLIP, CLIP) * (self.levels / 2) - self.shift).round() + self.shift
+        return (level + (self.levels - 1) / 2).round().long()
 
     def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
         (scale,) = ranges
-        return Affine(step=scale.clamp(min=SCALE_FLOOR) / self.per_unit, zero=constant(self.lowest, scale))
+        zero = constant(-(self.levels - 1) / 2, scale)
+        return Affine(step=scale.clamp(min=SCALE_FLOOR) / (self.levels / 2), zero=zero)

@@ -11,12 +11,10 @@ from qatplan.errors import UsageError
 if TYPE_CHECKING:
     from qatplan.quant.quantizer import Quantizer
 
-
 GroupSize = int | Literal["tensor"] | None
 """Inputs of a weight that share a range; None is one range per output channel, `tensor` one for the whole tensor."""
 ActivationGranularity = Literal["tensor", "token"]
 """What shares a range of activations."""
-
 
 WHOLE: tuple[float, ...] = (2, 3, 4, 5, 6, 7, 8)
 
@@ -52,102 +50,63 @@ class QuantizerEntry:
         return ("token",) if self.rotates else ("tensor", "token")
 
 
+PARETOQ, LSQ = "Liu et al., ParetoQ, arXiv 2502.02631", "Esser et al., LSQ, arXiv 1902.08153"
+ASYMMETRIC, CONTINUOUS = "You et al., arXiv 2404.16898", "Li et al., arXiv 2410.10849"
+
 ENTRIES = (
     QuantizerEntry(
-        name="paretoq",
-        factory="qatplan.quant.paretoq:paretoq",
+        name="paretoq", factory="qatplan.quant.paretoq:paretoq", source=PARETOQ, firmness="code",
         bits=(1, 1.58, *WHOLE),
         formula="1 bit: a sign(w); 1.58 bits: {0, +-2/3} a; 2 bits: {+-1/4, +-3/4} a; else LSQ with s = max|w| / p",
-        source="Liu et al., ParetoQ, arXiv 2502.02631",
-        firmness="code",
     ),
     QuantizerEntry(
-        name="lsq",
-        factory="qatplan.quant.lsq:lsq",
+        name="lsq", factory="qatplan.quant.lsq:lsq", source=LSQ, firmness="code",
         formula="s clamp(round(w / s), -2^(B-1), 2^(B-1) - 1), s = 2 mean|w| / sqrt(p)",
-        source="Esser et al., LSQ, arXiv 1902.08153",
-        firmness="code",
     ),
     QuantizerEntry(
-        name="rtn",
-        factory="qatplan.quant.rtn:Rtn",
-        learnable=False,
-        live=True,
+        name="rtn", factory="qatplan.quant.rtn:Rtn", source="round to nearest, the common baseline", firmness="derived",
+        learnable=False, live=True,
         formula="s round(x / s), s = max|x| / p of the live values; straight-through gradient",
-        source="round to nearest, the common baseline",
-        firmness="derived",
     ),
     QuantizerEntry(
-        name="scale-offset",
-        factory="qatplan.quant.asymmetric:ScaleOffset",
-        symmetric=False,
-        formula="s (clamp(round(x / s) - z, 0, k) + z), k = 2^B - 1; s and z learned",
-        source="You et al., arXiv 2404.16898",
-        firmness="paper",
+        name="scale-offset", factory="qatplan.quant.asymmetric:ScaleOffset", source=ASYMMETRIC, firmness="paper",
+        symmetric=False, formula="s (clamp(round(x / s) - z, 0, k) + z), k = 2^B - 1; s and z learned",
     ),
     QuantizerEntry(
-        name="min-max",
-        factory="qatplan.quant.asymmetric:MinMax",
+        name="min-max", factory="qatplan.quant.asymmetric:MinMax", source=ASYMMETRIC, firmness="paper, derived",
         symmetric=False,
         formula="as scale-offset with s = (max - min) / k, z = round(min / s); min and max learned",
-        source="You et al., arXiv 2404.16898",
-        firmness="paper, derived",
     ),
     QuantizerEntry(
-        name="beta-gamma",
-        factory="qatplan.quant.asymmetric:beta_gamma",
-        symmetric=False,
-        live=True,
+        name="beta-gamma", factory="qatplan.quant.asymmetric:BetaGamma", source=ASYMMETRIC, firmness="paper, derived",
+        symmetric=False, live=True,
         formula="as min-max with min = beta min(x), max = gamma max(x) of the live values; learned from 1",
-        source="You et al., arXiv 2404.16898",
-        firmness="paper, derived",
     ),
     QuantizerEntry(
-        name="beta-gamma-sigmoid",
-        factory="qatplan.quant.asymmetric:beta_gamma_sigmoid",
-        symmetric=False,
-        live=True,
+        name="beta-gamma-sigmoid", factory="qatplan.quant.asymmetric:beta_gamma_sigmoid", source=ASYMMETRIC,
+        firmness="paper, derived", symmetric=False, live=True,
         formula="as beta-gamma with sigma(beta) and sigma(gamma), learned from 4",
-        source="You et al., arXiv 2404.16898",
-        firmness="paper, derived",
     ),
     QuantizerEntry(
-        name="lsq-softclamp",
-        factory="qatplan.quant.continuous:lsq_soft_clamp",
-        numerics=2,
+        name="lsq-softclamp", factory="qatplan.quant.continuous:lsq_soft_clamp", source=CONTINUOUS,
+        firmness="paper, open", numerics=2,
         formula="lsq with s round(SoftClamp(w / s)); SoftClamp(x, a, b) = x g(x-a) g(b-x) + a g(a-x) + b g(x-b)",
-        source="Li et al., arXiv 2410.10849",
-        firmness="paper, open",
     ),
     QuantizerEntry(
-        name="lsq-sigmoid",
-        factory="qatplan.quant.continuous:lsq_sigmoid",
+        name="lsq-sigmoid", factory="qatplan.quant.continuous:lsq_sigmoid", source=CONTINUOUS, firmness="open",
         numerics=2,
         formula="lsq with the slope of floor(x) + sigma(T (x - floor(x) - 1/2)), over its mean, for rounding's",
-        source="Li et al., arXiv 2410.10849",
-        firmness="open",
     ),
     QuantizerEntry(
-        name="lsq-softclamp-sigmoid",
-        factory="qatplan.quant.continuous:lsq_soft_clamp_sigmoid",
-        numerics=2,
-        formula="lsq-softclamp and lsq-sigmoid together",
-        source="Li et al., arXiv 2410.10849",
-        firmness="open",
+        name="lsq-softclamp-sigmoid", factory="qatplan.quant.continuous:lsq_soft_clamp_sigmoid", source=CONTINUOUS,
+        firmness="open", numerics=2, formula="lsq-softclamp and lsq-sigmoid together",
     ),
     QuantizerEntry(
-        name="quest",
-        factory="qatplan.quant.quest:Quest",
-        bits=(1, 1.58, *WHOLE),
-        learnable=False,
-        live=True,
-        rotates=True,
-        numerics=4,
+        name="quest", factory="qatplan.quant.quest:Quest", source="Panferov et al., QuEST, arXiv 2502.05003",
+        firmness="code, derived", bits=(1, 1.58, *WHOLE), learnable=False, live=True, rotates=True, numerics=4,
         formula="Hadamard blocks, then the evenly spaced grid that is best for a Gaussian of the row's mean square",
-        source="Panferov et al., QuEST, arXiv 2502.05003",
-        firmness="code, derived",
     ),
-)
+)  # fmt: skip
 
 
 def entry(name: str) -> QuantizerEntry:
@@ -158,16 +117,11 @@ def entry(name: str) -> QuantizerEntry:
     raise UsageError(f"quantizer {name!r} is not one of {', '.join(e.name for e in ENTRIES)}.")
 
 
-def check_bits(name: str, bits: float) -> None:
-    """Raise UsageError unless quantizer `name` works at `bits`."""
-    allowed = entry(name).bits
-    if bits not in allowed:
-        raise UsageError(f"bits {bits:g} is not one of {', '.join(f'{b:g}' for b in allowed)}, which {name} allows.")
-
-
 def create(name: str, bits: float) -> Quantizer:
     """The quantizer `name` at `bits`; UsageError if there is no such pair."""
-    check_bits(name, bits)
-    module, function = entry(name).factory.split(":")
+    found = entry(name)
+    if bits not in found.bits:
+        raise UsageError(f"bits {bits:g} is not one of {', '.join(f'{b:g}' for b in found.bits)}, which {name} allows.")
+    module, function = found.factory.split(":")
     quantizer: Quantizer = getattr(importlib.import_module(module), function)(bits)
     return quantizer

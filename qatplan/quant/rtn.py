@@ -44,11 +44,6 @@ class Rtn(Quantizer):
     live: ClassVar[bool] = True
 
     @property
-    def highest(self) -> int:
-        """p, the highest level in steps."""
-        return signed_bounds(self.bits)[1]
-
-    @property
     def levels(self) -> int:
         return 1 << int(self.bits)
 
@@ -56,7 +51,7 @@ class Rtn(Quantizer):
         return ()
 
     def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
-        result: Tensor = _Rounded.apply(rows, self.highest)
+        result: Tensor = _Rounded.apply(rows, signed_bounds(self.bits)[1])
         return result
 
     def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:

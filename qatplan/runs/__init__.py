@@ -11,28 +11,7 @@ from qatplan.runs.selection import select
 from qatplan.runs.table import FileProblem, Inspected, columns, digest, inspect, read, sound, table
 
 __all__ = [
-    "ALIASES",
-    "DIVERGED",
-    "FIELDS",
-    "FINISHED",
-    "MEASURED",
-    "SCHEDULES",
-    "SCHEMA",
-    "STATUSES",
-    "Field",
-    "FileProblem",
-    "Inspected",
-    "Problem",
-    "columns",
-    "complete",
-    "digest",
-    "encode",
-    "inspect",
-    "load",
-    "read",
-    "select",
-    "sound",
-    "table",
-    "validate",
-    "write",
-]
+    "ALIASES", "DIVERGED", "FIELDS", "FINISHED", "MEASURED", "SCHEDULES", "SCHEMA", "STATUSES", "Field", "FileProblem",
+    "Inspected", "Problem", "columns", "complete", "digest", "encode", "inspect", "load", "read", "select", "sound",
+    "table", "validate", "write",
+]  # fmt: skip

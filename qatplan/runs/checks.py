@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from qatplan.runs.repeats import repeats
 from qatplan.runs.schema import CONTROL_BITS, FIELDS, FINISHED, NAMES, STATUSES, Field
@@ -27,11 +28,8 @@ def validate(table: pa.Table) -> list[Problem]:
 
     Vectorised: linear in rows, and no Python loop over sound ones.
     """
-    problems: list[Problem] = []
-    for field in FIELDS:
-        problems += _check_field(field, table.column(field.name))
-    problems += _check_identity(table)
-    problems += _check_relations(table)
+    problems = [problem for field in FIELDS for problem in _check_field(field, table.column(field.name))]
+    problems += _check_identity(table) + _check_relations(table)
     return sorted(problems, key=lambda p: (p.row, NAMES.index(p.field)))
 
 
@@ -40,21 +38,19 @@ def _check_field(field: Field, column: pa.ChunkedArray) -> list[Problem]:
     if field.required:
         missing = _true(pc.is_null(column))
         problems += _each(missing, field.name, f"{field.name} is missing; every run needs it.")
+
+    def refuse(bad: Any, rule: str) -> None:
+        for i in _true(bad).tolist():
+            problems.append(Problem(i + 1, field.name, f"{field.name} is {column[i].as_py()}; it must be {rule}."))
+
     if pa.types.is_floating(field.type):
-        odd = _true(pc.invert(pc.is_finite(column)))
         allowed = "null where the run diverged" if field.name == "loss" else "null where unknown"
-        problems += [
-            Problem(i + 1, field.name, f"{field.name} is {column[int(i)].as_py()}; it must be finite, or {allowed}.")
-            for i in odd
-        ]
+        refuse(pc.invert(pc.is_finite(column)), f"finite, or {allowed}")
         column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, field.type))
     if field.minimum is not None:
         compare = pc.less_equal if field.open_minimum else pc.less
-        low = _true(compare(column, pa.scalar(field.minimum, pa.float64()).cast(field.type)))
         rule = f"more than {field.minimum:g}" if field.open_minimum else f"{field.minimum:g} or more"
-        problems += [
-            Problem(i + 1, field.name, f"{field.name} is {column[int(i)].as_py()}; it must be {rule}.") for i in low
-        ]
+        refuse(compare(column, pa.scalar(field.minimum, pa.float64()).cast(field.type)), rule)
     return problems
 
 
@@ -76,9 +72,10 @@ def _check_relations(table: pa.Table) -> list[Problem]:
         problems.extend(_each(_true(bad), field, sentence))
 
     both = pc.and_kleene
-    split = pc.not_equal(_wrapping_sum(c["d_fp"], c["d_qat"]), c["d_total"])
+    # pc.add wraps around, which cannot equal a true total of non-negative parts: no exception on absurd counts.
+    split = pc.not_equal(pc.add(c["d_fp"], c["d_qat"]), c["d_total"])
     rule(split, "d_total", "d_total is not d_fp + d_qat.")
-    parts = pc.not_equal(_wrapping_sum(c["n_embedding"], c["n_nonembedding"]), c["n_total"])
+    parts = pc.not_equal(pc.add(c["n_embedding"], c["n_nonembedding"]), c["n_total"])
     rule(parts, "n_total", "n_total is not n_embedding + n_nonembedding.")
     full_precision = pc.is_null(c["bits"])
     rule(
@@ -112,16 +109,10 @@ def _check_relations(table: pa.Table) -> list[Problem]:
     return problems
 
 
-def _wrapping_sum(a: pa.ChunkedArray, b: pa.ChunkedArray) -> pa.ChunkedArray:
-    # pc.add wraps around, which cannot equal a true total of non-negative parts: no exception on absurd counts.
-    return pc.add(a, b)
-
-
-def _true(mask: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _true(mask: Any) -> NDArray[np.int64]:
     """Positions, from 0, where a boolean Arrow mask is true; null is not true."""
-    filled = pc.fill_null(mask, False)
-    return np.flatnonzero(filled.to_numpy())
+    return np.flatnonzero(pc.fill_null(mask, False).to_numpy())
 
 
-def _each(positions: np.ndarray[Any, np.dtype[np.int64]], field: str, sentence: str) -> list[Problem]:
+def _each(positions: NDArray[np.int64], field: str, sentence: str) -> list[Problem]:
     return [Problem(int(i) + 1, field, sentence) for i in positions]

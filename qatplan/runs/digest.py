@@ -34,7 +34,8 @@ def _column_digest(column: pa.ChunkedArray) -> bytes:
         digest.update(pc.list_value_length(values).to_numpy().astype("<i8").tobytes())
         flat = pc.list_flatten(values)
         for index in range(kind.value_type.num_fields):
-            digest.update(_column_digest(_chunked(pc.struct_field(flat, index))))
+            part = pc.struct_field(flat, index)
+            digest.update(_column_digest(part if isinstance(part, pa.ChunkedArray) else pa.chunked_array([part])))
     elif pa.types.is_string(kind):
         digest.update(pc.binary_length(values).to_numpy().astype("<i8").tobytes())
         digest.update("".join(values.to_pylist()).encode())
@@ -42,7 +43,3 @@ def _column_digest(column: pa.ChunkedArray) -> bytes:
         array = values.to_numpy()
         digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
     return digest.digest()
-
-
-def _chunked(array: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
-    return array if isinstance(array, pa.ChunkedArray) else pa.chunked_array([array])

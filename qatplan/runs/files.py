@@ -36,9 +36,7 @@ def encode(table: pa.Table, notes: Mapping[str, str] | None = None) -> bytes:
     and the footer unguarded. The same table gives the same bytes on the same version of pyarrow.
     """
     if not table.schema.equals(SCHEMA):
-        raise DataError(
-            "A runs table must have exactly the columns of qatplan.runs.SCHEMA; build it with runs.table()."
-        )
+        raise DataError("A runs table must have the columns of qatplan.runs.SCHEMA; build it with runs.table().")
     stream = pa.BufferOutputStream()
     # A file often holds one run: dictionaries, statistics and Arrow's copy of the schema would triple its size.
     with pq.ParquetWriter(
@@ -112,12 +110,10 @@ def conform(raw: pa.Table, name: str) -> pa.Table:
         if labels.count(label) > 1:
             raise DataError(f"{name} has the column '{label}' more than once.")
     raw = raw.rename_columns(labels)
-    arrays = []
-    for field in SCHEMA:
-        if field.name in labels:
-            arrays.append(_cast(raw.column(field.name), field, name))
-        else:
-            arrays.append(pa.chunked_array([pa.nulls(raw.num_rows, field.type)]))
+    arrays = [
+        _cast(raw.column(f.name), f, name) if f.name in labels else pa.chunked_array([pa.nulls(len(raw), f.type)])
+        for f in SCHEMA
+    ]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
@@ -130,22 +126,14 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, name: str) -> pa.ChunkedArra
             column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
         return column.cast(field.type)
     except (pa.ArrowException, NotImplementedError) as error:
-        row, shown = _first_failure(column, field.type)
-        where = (
-            f"row {row} of {name}: {field.name} is {shown!r}"
-            if row
-            else f"column {field.name} of {name} is {column.type}"
-        )
+        where = f"column {field.name} of {name} is {column.type}"
+        for row, value in enumerate(column, start=1):
+            try:
+                value.cast(field.type)
+            except (pa.ArrowException, NotImplementedError):
+                where = f"row {row} of {name}: {field.name} is {value.as_py()!r}"
+                break
         raise DataError(f"{where}, which is not a value of type {field.type}.") from error
-
-
-def _first_failure(column: pa.ChunkedArray, kind: pa.DataType) -> tuple[int, object]:
-    for row, value in enumerate(column, start=1):
-        try:
-            value.cast(kind)
-        except (pa.ArrowException, NotImplementedError):
-            return row, value.as_py()
-    return 0, None
 
 
 def _decode_csv(content: bytes, name: str) -> pa.Table:

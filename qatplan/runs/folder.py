@@ -124,7 +124,11 @@ def check(storage: Storage) -> Checked:
             kept.append(copy.row[name])
         else:
             try:
-                new.append(_only_row(decode(content, str(_entry(storage, name)))[0], storage, name))
+                where = _entry(storage, name)
+                table = decode(content, str(where))[0]
+                if table.column("run_id").to_pylist() != [name]:
+                    raise DataError(f"{where} is foreign: it does not hold the one run {name}.")
+                new.append(table)
             except DataError as error:
                 bad[name] = str(error)
                 continue
@@ -172,24 +176,17 @@ def _parse_copy(storage: Storage) -> _Copy:
     table, notes = decode(storage.read(MERGED), name)
     try:
         files = json.loads(notes[_FILES_KEY])
-        marks = [Mark(size, sha256) for size, sha256 in zip(files["sizes"], files["sha256"], strict=True)]
+        ids = table.column("run_id").to_pylist()
+        listed = zip(ids, files["sizes"], files["sha256"], strict=True)
+        marks = [Mark(size, sha256) for _, size, sha256 in listed]
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"{name} is no merged copy of a sweep's runs.") from error
-    if len(marks) != table.num_rows:
-        raise DataError(f"{name} is no merged copy of a sweep's runs.")
-    return _Copy(table, {run: index for index, run in enumerate(table.column("run_id").to_pylist())}, marks)
+    return _Copy(table, {run: index for index, run in enumerate(ids)}, marks)
 
 
 def _contents(storage: Storage, names: Iterable[str]) -> Iterator[bytes]:
     with ThreadPoolExecutor(READERS) as readers:
         yield from readers.map(lambda name: _entry(storage, name).read(), names)
-
-
-def _only_row(table: pa.Table, storage: Storage, name: str) -> pa.Table:
-    found = table.column("run_id").to_pylist()
-    if found != [name]:
-        raise DataError(f"{_entry(storage, name)} is foreign: it does not hold the one run {name}.")
-    return table
 
 
 def _entry(storage: Storage, name: str) -> Entry:

@@ -26,25 +26,16 @@ from qatplan.runs.schema import ALIASES, BY_NAME, SCALARS
 COLUMNS: tuple[str, ...] = (*SCALARS, *ALIASES, "fraction")
 """Names an expression may use; `fraction` is d_qat / d_total."""
 
+_SIGNS = ("or", "and", "not", "==", "!=", "<", "<=", ">", ">=", "in", "not in", "is null", "is not null")
 _LANGUAGE = Language(
-    option="--rows",
-    operand="a column, number or text",
-    signs=(
-        *("or", "and", "not", "==", "!=", "<", "<=", ">", ">=", "in", "not in", "is null", "is not null"),
-        *("+", "-", "*", "/", "(", ")", ","),
-    ),
+    option="--rows", operand="a column, number or text", signs=(*_SIGNS, "+", "-", "*", "/", "(", ")", ",")
 )
 _LOGIC: dict[str, Callable[..., Any]] = {"and": pc.and_kleene, "or": pc.or_kleene, "not": pc.invert}
 _ARITHMETIC: dict[str, Callable[..., Any]] = {"+": pc.add, "-": pc.subtract, "*": pc.multiply, "/": pc.divide}
 _COMPARE: dict[str, Callable[..., Any]] = {
-    "==": pc.equal,
-    "!=": pc.not_equal,
-    "in": pc.equal,
-    "<": pc.less,
-    "<=": pc.less_equal,
-    ">": pc.greater,
-    ">=": pc.greater_equal,
-}
+    "==": pc.equal, "!=": pc.not_equal, "in": pc.equal,
+    "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal,
+}  # fmt: skip
 
 
 class _Value(NamedTuple):

@@ -64,9 +64,8 @@ class Summary:
 def summarise(table: pa.Table) -> Summary:
     """Summary of a table of SCHEMA; rows with missing values count where their values are known."""
     table = table.combine_chunks()
-    total = table.column("d_total").cast(pa.float64(), safe=False)
-    quantized = pc.is_valid(table.column("bits"))
-    fraction = pc.filter(pc.divide(table.column("d_qat").cast(pa.float64(), safe=False), total), quantized)
+    total, qat = _real(table, "d_total"), _real(table, "d_qat")
+    fraction = pc.filter(pc.divide(qat, total), pc.is_valid(table.column("bits")))
     return Summary(
         rows=table.num_rows,
         status=_counts(table, "status"),
@@ -85,9 +84,7 @@ def summarise(table: pa.Table) -> Summary:
 
 def _sizes(table: pa.Table) -> tuple[Size, ...]:
     table = table.filter(pc.greater(table.column("n_total"), 0))
-    ratio = pc.divide(
-        table.column("d_total").cast(pa.float64(), safe=False), table.column("n_total").cast(pa.float64())
-    )
+    ratio = pc.divide(_real(table, "d_total"), _real(table, "n_total"))
     # Runs of one size may differ in what they say about embeddings; the smallest known count stands for them.
     grouped = (
         table.append_column("ratio", ratio)
@@ -125,6 +122,10 @@ def _counts(table: pa.Table, name: str) -> tuple[Count, ...]:
         return ()
     counts = [Count(value=pair["values"], runs=pair["counts"]) for pair in pc.value_counts(column).to_pylist()]
     return tuple(sorted(counts, key=lambda count: _order(count.value)))
+
+
+def _real(table: pa.Table, name: str) -> Any:
+    return table.column(name).cast(pa.float64(), safe=False)
 
 
 def _order(value: Any) -> tuple[bool, Any]:

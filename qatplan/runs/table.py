@@ -158,12 +158,11 @@ def _arrow(source: Any) -> pa.Table:
 
 def digest(table: pa.Table) -> str:
     """SHA-256 (hex) of all that was measured about the model and nothing about the clock; row order does not matter."""
-    order = [("run_id", "ascending")]
+    order = ["run_id"]
     if pc.count_distinct(table.column("run_id")).as_py() < table.num_rows:
         # Repeated runs tie on run_id, so every other plain column has to settle the order.
-        plain = [name for name in SCALARS if name not in MEASURED]
-        order = [(name, "ascending") for name in plain]
-    return content_digest(table.sort_by(order), leave_out=MEASURED)
+        order = [name for name in SCALARS if name not in MEASURED]
+    return content_digest(table.sort_by([(name, "ascending") for name in order]), leave_out=MEASURED)
 
 
 def columns(table: pa.Table, names: Sequence[str]) -> dict[str, npt.NDArray[np.float64]]:

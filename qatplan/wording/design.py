@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from qatplan.planning.next_runs.design import Design
 from qatplan.units import format_count
-from qatplan.wording.sections import Section, Table, bullets, section
-from qatplan.wording.sentences import percent, sentence
+from qatplan.wording.sections import Section, Table, bullets, percent, section, sentence
 
 
 def design_sections(design: Design, *, details: bool = False) -> list[Section]:
@@ -42,11 +41,7 @@ def design_sections(design: Design, *, details: bool = False) -> list[Section]:
         ),
         words=(0,),
     )
-    rests = (
-        bullets(*map(sentence, design.assumptions))
-        if details
-        else f"{sentence(design.assumptions[0])} More: --details."
-    )
+    rests = bullets(*map(sentence, design.assumptions))
     return [
         section("Next runs", head, runs),
         section("What they buy", bought),

@@ -115,16 +115,12 @@ def _trust(fitted: FittedLaw, numbers: Numbers, *, details: bool) -> list[str]:
     if math.isfinite(fitted.noise):
         known = "" if fitted.seed_noise is None else f"; between seeds: {numbers.percent(fitted.seed_noise)}"
         noise = numbers.percent(fitted.noise)
-        sentences.append(f"Residual standard deviation: {noise} of the {_quantity(fitted)}{known}.")
+        sentences.append(f"Residual standard deviation: {noise} of the {fitted.law.quantity}{known}.")
     if fitted.holdout is not None:
         sentences.append(held_out(fitted.holdout, numbers, details=details))
     if isinstance(fitted.diagnostics, FractionDiagnostics):
         sentences += fraction_errors(fitted.diagnostics, numbers)
     return sentences
-
-
-def _quantity(fitted: FittedLaw) -> str:
-    return "loss" if fitted.law.quantity == "loss" else "fraction"
 
 
 def held_out(score: Score, numbers: Numbers = TEXT, *, details: bool = False) -> str:

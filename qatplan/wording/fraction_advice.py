@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from qatplan.planning.fraction_only import FractionAdvice
 from qatplan.units import format_bytes, format_count
-from qatplan.wording.sections import Section, Table, bullets, section
-from qatplan.wording.sentences import sentence
+from qatplan.wording.sections import Section, Table, bullets, section, sentence
 
 
 def fraction_sections(advice: FractionAdvice, *, details: bool = False) -> list[Section]:

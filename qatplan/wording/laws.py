@@ -20,18 +20,12 @@ def law_object(law: type[Law]) -> dict[str, Any]:
     """The JSON object of a law in `qatplan laws`; `published` holds its published parameters, or None."""
     # Laws with parameters per bit width are shown at 4 bits with a group size, beside a full-precision point.
     points = Inputs.of(n=1e9, d_total=2e10, bits=[4, float("nan")], fraction=[0.5, 0.0], group_size=128)
+    names = ("name", "title", "quantity", "formula", "domain", "sees_fraction", "source", "firmness")
     published = QatFraction if law is QatFraction else getattr(law, "published", None)
     return {
-        "name": law.name,
-        "title": law.title,
-        "quantity": law.quantity,
-        "formula": law.formula,
-        "domain": law.domain,
-        "sees_fraction": law.sees_fraction,
-        "source": law.source,
-        "firmness": law.firmness,
+        **{name: getattr(law, name) for name in names},
         "parameters": [
-            {"name": p.name, "unit": p.unit, "lower": p.lower, "upper": p.upper, "meaning": p.meaning}
+            {name: getattr(p, name) for name in ("name", "unit", "lower", "upper", "meaning")}
             for p in law.for_inputs(points).parameters()
         ],
         "published": None if published is None else published().params(),

@@ -12,8 +12,7 @@ from qatplan.planning.trust import Extrapolation
 from qatplan.units import format_bytes, format_count
 from qatplan.wording.fraction_advice import fraction_sections
 from qatplan.wording.numbers import estimate
-from qatplan.wording.sections import Section, Table, bullets, section
-from qatplan.wording.sentences import percent, sentence
+from qatplan.wording.sections import Section, Table, bullets, percent, section, sentence
 from qatplan.wording.text import WIDTH, to_text
 
 LINES = 25
@@ -32,11 +31,11 @@ def plan_sections(advice: Recommendation | FractionAdvice, *, details: bool = Fa
             headline(advice),
             why(advice),
             alternatives(advice),
-            rules(advice),
+            section("Against the usual rules", bullets(*map(_rule, advice.rules))),
             full_precision(advice),
             continuation(advice),
             schedule(advice),
-            assumptions(advice),
+            section("What it rests on", bullets(*map(sentence, advice.assumptions))),
             changes(advice),
         ]
     parts = [summary(advice), section("", alternatives_table(advice, _WIDTHS)), section("", _deviations(advice))]
@@ -207,11 +206,6 @@ def alternatives(advice: Recommendation) -> Section:
     )
 
 
-def rules(advice: Recommendation) -> Section:
-    """What fixed rules for the split would cost."""
-    return section("Against the usual rules", bullets(*(_rule(rule) for rule in advice.rules)))
-
-
 def _rule(rule: Rule) -> str:
     name = f"{rule.name} (fraction {rule.fraction:g})"
     if rule.loss is None:
@@ -236,7 +230,8 @@ def _deviations(advice: Recommendation) -> str | None:
     if costs:
         parts.append(f"Other splits cost, in nats per token (and tokens wasted): {', '.join(costs)}.")
     parts += [
-        f"Twice the {BUDGETS[s.budget]} would gain {advice.choice.plan.loss - s.loss:.4f}." for s in advice.sensitivity
+        f"Twice the {BUDGETS[budget]} would gain {advice.choice.plan.loss - loss:.4f}."
+        for budget, loss in advice.sensitivity.items()
     ]
     return " ".join(parts) or None
 
@@ -306,22 +301,16 @@ def schedule(advice: Recommendation) -> Section:
     return section("Schedule", f"{do}: {fusion.why}{worth} ({fusion.source}).")
 
 
-def assumptions(advice: Recommendation) -> Section:
-    """What the plan takes for granted."""
-    return section("What it rests on", bullets(*map(sentence, advice.assumptions)))
-
-
-def changes(advice: Recommendation, *, fit_flags: bool = True) -> Section:
+def changes(advice: Recommendation) -> Section:
     """Larger budgets, measurements that would settle something, and what the fit flags."""
     loss = advice.choice.plan.loss
-    told = {Concern.NO_INTERVALS, Concern.FRACTION_AT_END, Concern.FRACTION_UNCERTAIN}
-    told |= {Concern.FIT} if fit_flags else set()
+    told = {Concern.NO_INTERVALS, Concern.FRACTION_AT_END, Concern.FRACTION_UNCERTAIN, Concern.FIT}
     return section(
         "What would change it",
         bullets(
             *(
-                f"Twice the {BUDGETS[s.budget]}: loss {s.loss:.4f} nats per token, {loss - s.loss:.4f} less."
-                for s in advice.sensitivity
+                f"Twice the {BUDGETS[budget]}: loss {less:.4f} nats per token, {loss - less:.4f} less."
+                for budget, less in advice.sensitivity.items()
             ),
             "Runs at the widths that cannot be told apart would settle the choice of bits."
             if any(option.within_noise for option in advice.alternatives)

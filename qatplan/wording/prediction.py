@@ -7,8 +7,7 @@ from qatplan.planning.prediction import Prediction
 from qatplan.units import format_count
 from qatplan.wording.numbers import estimate
 from qatplan.wording.plan import caveat, distance_sentences
-from qatplan.wording.sections import Section, Table, bullets, section
-from qatplan.wording.sentences import percent, sentence
+from qatplan.wording.sections import Section, Table, bullets, percent, section, sentence
 
 
 def prediction_sections(predicted: Prediction) -> list[Section]:

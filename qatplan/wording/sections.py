@@ -18,7 +18,6 @@ class Table:
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str | None, ...], ...]
-    caption: str = ""
     words: tuple[int, ...] = ()
     """Columns of words, which may be wrapped; the others hold numbers and stay whole."""
     strong: int | None = None
@@ -66,3 +65,14 @@ def _says(block: Block) -> bool:
 
 def _numeric(column: list[str]) -> bool:
     return any(column) and all(not cell or cell.lstrip("+-−.~<>=≥≤ ")[:1].isdigit() for cell in column)
+
+
+def percent(share: float, digits: str = ".3g") -> str:
+    """A share as a percentage, in plain characters."""
+    return f"{100 * share:{digits}} %"
+
+
+def sentence(text: str) -> str:
+    """A capital at the beginning, unless a symbol stands there, and a full stop at the end."""
+    first = text[0].upper() if text[1:2].isalpha() else text[0]
+    return f"{first}{text[1:]}{'' if text.endswith('.') else '.'}"

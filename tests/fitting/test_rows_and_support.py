@@ -145,7 +145,6 @@ def test_each_control_counts_with_its_best_cooldown_and_each_run_with_its_best_d
 def test_n_is_a_switch() -> None:
     chosen = select(sweep_table(), "chinchilla", shape=Chinchilla, n="nonembedding")
     assert chosen.x.n.tolist() == [80_000.0]
-    assert chosen.n_convention == "nonembedding"
 
 
 def test_nothing_left_is_an_error_that_says_why() -> None:

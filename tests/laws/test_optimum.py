@@ -12,7 +12,7 @@ from support.law_examples import QAT
 
 from qatplan.errors import UsageError
 from qatplan.laws import Chinchilla, Inputs, QatFraction, QatLoss, get, optimal_fraction
-from qatplan.laws.optimum import predict_rows
+from qatplan.laws.law import predict_rows
 
 
 @pytest.mark.parametrize("bits", [1.0, 2.0, 4.0, 6.0])

@@ -11,6 +11,7 @@ from qatplan.laws import FittedLaw, QatFraction
 from qatplan.planning.fraction_only import FractionAdvice
 from qatplan.planning.plan import plan
 from qatplan.planning.recommend import Recommendation
+from qatplan.results import Plan
 from tests.support.problems import problem
 
 Build = Callable[..., FittedLaw]
@@ -60,12 +61,12 @@ def test_frames_have_a_row_a_bit_width_with_the_choice_first(fitted: Build) -> N
     pytest.importorskip("pandas")
     advice = plan(fitted(scatter=0.01), problem(params=1e9, tokens=2e11, bits=(2.0, 4.0)))
     assert isinstance(advice, Recommendation)
-    frame = advice.to_frame()
+    frame = Plan(advice).to_frame()
     assert frame["bits"].tolist() == [option.plan.bits for option in advice.options]
     assert frame["loss"].tolist() == [option.plan.loss for option in advice.options]
     assert (frame["loss_low"][0], frame["loss_high"][0]) == advice.choice.loss_interval
     assert "loss_interval" not in frame
-    split = plan(None, problem(params=1e9, tokens=2e11, bits=(2.0, 4.0)), law="qat-fraction").to_frame()
+    split = Plan(plan(None, problem(params=1e9, tokens=2e11, bits=(2.0, 4.0)), law="qat-fraction")).to_frame()
     assert split["bits"].tolist() == [4.0, 2.0]
     assert split["loss"].isna().all()
     assert split["fraction_low"].isna().all()
@@ -77,4 +78,4 @@ def test_twice_a_budget_is_solved_anew(fitted: Build) -> None:
     twice = plan(fitted(), problem(asked, tokens=4e11))
     assert isinstance(advice, Recommendation)
     assert isinstance(twice, Recommendation)
-    assert [(s.budget, s.loss) for s in advice.sensitivity] == [("tokens", twice.choice.plan.loss)]
+    assert advice.sensitivity == {"tokens": twice.choice.plan.loss}

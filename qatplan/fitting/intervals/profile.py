@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from qatplan.fitting.intervals.trunk_effects import FEW_TRUNKS, variance_components
@@ -53,29 +53,28 @@ def calibrate(solution: Solution, rows: Rows, delta: float) -> Calibration:
     inside = [i for i, name in enumerate(problem.free) if name.name not in solution.at_bounds]
     sd = 1.4826 * float(np.median(np.abs(r)))
     window = max(delta, 0.3 * sd, 1e-12)
-    curvature = float(np.mean(np.abs(r) <= window)) * min(1.0, delta / window)
+    curvature = max(float(np.mean(np.abs(r) <= window)) * min(1.0, delta / window), 1.0 / n)
     score = np.clip(r, -delta, delta)[:, None] * slopes
     clusters = int(rows.cluster.max()) + 1
     if rows.clustered and clusters >= FEW_TRUNKS:
         score = by_trunk(score, rows) * np.sqrt(clusters / (clusters - 1))
     bread, covariance = np.zeros((p, p)), np.zeros((p, p))
     cells = np.ix_(inside, inside)
-    bread[cells] = np.linalg.pinv(max(curvature, 1.0 / n) * (slopes.T @ slopes)[cells], hermitian=True)
+    bread[cells] = np.linalg.pinv(curvature * (slopes.T @ slopes)[cells], hermitian=True)
     covariance[cells] = bread[cells] @ (score.T @ score)[cells] @ bread[cells]
     freedom, trunk_effect = np.full(p, np.inf), 0.0
     if rows.clustered and clusters < FEW_TRUNKS:
         components = variance_components(-residuals(problem, u[None, :])[0], rows, slopes)
         # A row counts by its slope times the expected curvature, which the bread takes out again.
-        shared = components.trunk_effect * max(curvature, 1.0 / n) * by_trunk(slopes, rows) @ bread
+        shared = components.trunk_effect * curvature * by_trunk(slopes, rows) @ bread
         trunk_effect = components.trunk_effect
         covariance += shared.T @ shared
         share = np.sum(shared**2, axis=0) / np.maximum(np.diag(covariance), np.finfo(float).tiny)
         # Without a variance of its own, at a bound, a coordinate has the others' freedom and the effects'.
         share[[i for i in range(p) if i not in inside]] = float(trunk_effect > 0)
         freedom = components.freedom / np.maximum(share, 1e-9) ** 2
-    expected = max(curvature, 1.0 / n)
     return Calibration(
-        covariance=covariance, bread=bread, freedom=freedom, curvature=expected, trunk_effect=trunk_effect
+        covariance=covariance, bread=bread, freedom=freedom, curvature=curvature, trunk_effect=trunk_effect
     )
 
 
@@ -95,14 +94,12 @@ def intervals(solution: Solution, rows: Rows, *, delta: float, level: float) -> 
     theta = solution.theta()
     names = [p.name for p in solution.problem.law.parameters()]
     for j, parameter in enumerate(solution.problem.free):
+        low, high = _interval(solution, rows, j, delta, level)
         if parameter.coordinate == "factor":
             # The factor is exp(-coordinate / exponent); its coordinate's interval is read at the fitted exponent.
             exponent = float(theta[names.index(parameter.exponent)])
-            low, high = _interval(solution, rows, j, delta, level)
-            result[parameter.name] = (float(np.exp(-high / exponent)), float(np.exp(-low / exponent)))
-            continue
-        low, high = _interval(solution, rows, j, delta, level)
-        if parameter.coordinate == "log":
+            low, high = float(np.exp(-high / exponent)), float(np.exp(-low / exponent))
+        elif parameter.coordinate == "log":
             low, high = float(np.exp(low)), float(np.exp(min(high, 700.0)))
         elif parameter.coordinate == "inverse":
             low, high = 1.0 / high, (1.0 / low if low > 0 else np.inf)
@@ -116,8 +113,7 @@ def _interval(solution: Solution, rows: Rows, j: int, delta: float, level: float
     amplitude = base.free[j].coordinate == "log"
     problem = build(base.law, rows.x, rows.y, fixed=base.fixed, uncentred=base.free[j].name) if amplitude else base
     u = problem.scaled(solution.theta()) if amplitude else solution.u
-    same = Solution(**{**vars(solution), "problem": problem, "u": u})
-    calibration = calibrate(same, rows, delta)
+    calibration = calibrate(replace(solution, problem=problem, u=u), rows, delta)
     bread, variance = float(calibration.bread[j, j]), float(calibration.covariance[j, j])
     wanted = float(stdtrit(calibration.freedom[j], 0.5 + level / 2))
     scale = float(problem.to_u[j, j])
@@ -131,31 +127,32 @@ def _interval(solution: Solution, rows: Rows, j: int, delta: float, level: float
     else:
         inflation, sd = variance / bread, float(np.sqrt(variance))
     task = Weighted(problem=problem, weights=np.ones(len(rows)), log_y=problem.log_y, pinned=j)
-    ends = [_end(task, same, direction, sd, inflation, sign, wanted, delta) / scale for sign in (-1.0, 1.0)]
-    return ends[0], ends[1]
+
+    def end(sign: float) -> float:
+        """Where the profile crosses the wanted root on one side, or the bound if it does not reach it."""
+        bound = float(problem.lower[j] if sign < 0 else problem.upper[j])
+        room = abs(bound - float(u[j]))
+        if room <= 1e-9:
+            return float(u[j])
+
+        def roots(distances: Floats) -> Floats:
+            """Square root of the calibrated rise of the profile at each distance."""
+            shifts = sign * distances
+            start = np.clip(u[None, :] + shifts[:, None] * direction[None, :], problem.lower, problem.upper)
+            start[:, j] = np.clip(u[j] + shifts, problem.lower[j], problem.upper[j])
+            found = minimise(task, start, deltas=[delta], tolerance=1e-9)
+            rise: Floats = np.sqrt(2.0 * np.maximum(found.value - solution.objective, 0.0) / inflation)
+            return np.maximum.accumulate(rise)
+
+        distance = _crossing(roots, wanted, 1.6 * wanted * sd, room)
+        return bound if distance is None else float(u[j] + sign * distance)
+
+    return end(-1.0) / scale, end(1.0) / scale
 
 
-def _end(
-    task: Weighted,
-    solution: Solution,
-    direction: Floats,
-    sd: float,
-    inflation: float,
-    sign: float,
-    wanted: float,
-    delta: float,
-) -> float:
-    """Where the profile crosses the wanted root on one side, or the bound if it does not reach it."""
-    u, j = solution.u, int(task.pinned or 0)
-    bound = float(task.problem.lower[j] if sign < 0 else task.problem.upper[j])
-    room = abs(bound - float(u[j]))
-    if room <= 1e-9:
-        return float(u[j])
-
-    def roots(distances: Floats) -> Floats:
-        return _signed_roots(task, u, direction, sign * distances, solution.objective, inflation, delta)
-
-    below, root_below, reach = 0.0, 0.0, min(1.6 * wanted * sd, room)
+def _crossing(roots: Callable[[Floats], Floats], wanted: float, reach: float, room: float) -> float | None:
+    """The distance within `room` at which `roots` reach the wanted one, searched for up to `reach` first; else None."""
+    below, root_below, reach = 0.0, 0.0, min(reach, room)
     for _ in range(8):
         distances = np.linspace(below, reach, _POINTS + 1)[1:]
         z = roots(distances)
@@ -167,23 +164,9 @@ def _end(
             finer = np.linspace(below, distances[k], 8)[1:-1]
             z_finer = np.concatenate([[root_below], roots(finer), [z[k]]])
             at = np.concatenate([[below], finer, [distances[k]]])
-            return float(u[j] + sign * np.interp(wanted, np.maximum.accumulate(z_finer), at))
+            return float(np.interp(wanted, np.maximum.accumulate(z_finer), at))
         below, root_below = float(distances[-1]), float(z[-1])
         if below >= room * (1 - 1e-12):
-            return bound
+            break
         reach = min(4 * reach, room)
-    return bound
-
-
-def _signed_roots(
-    task: Weighted, u: Floats, direction: Floats, shifts: Floats, objective: float, inflation: float, delta: float
-) -> NDArray[np.float64]:
-    """Square root of the calibrated rise of the profile at each shift."""
-    j, problem = int(task.pinned or 0), task.problem
-    start = u[None, :] + shifts[:, None] * direction[None, :]
-    start = np.clip(start, problem.lower, problem.upper)
-    start[:, j] = np.clip(u[j] + shifts, problem.lower[j], problem.upper[j])
-    found = minimise(task, start, deltas=[delta], tolerance=1e-9)
-    rise = np.maximum(found.value - objective, 0.0)
-    roots: Floats = np.sqrt(2.0 * rise / inflation)
-    return np.maximum.accumulate(roots)
+    return None

@@ -18,6 +18,7 @@ from qatplan.fitting.solver.objective import Weighted, derivatives, value
 from qatplan.laws.inputs import Floats
 
 _FLOOR = 1e-11  # curvatures below this share of the largest are treated as this share: the rows hardly see them
+_LOOSE_END = (1e-3, 30)  # tolerance and steps with all deltas but the last
 _CELLS = 100_000  # members x rows worked on at once: what stays in the processor's cache
 PATIENCE = 1000
 """Newton steps that a member may take. Around ten are usual. Where few rows lie within delta (few rows, or a delta far
@@ -47,8 +48,6 @@ def minimise(
     deltas: Sequence[float],
     tolerance: float = 1e-12,
     iterations: int = PATIENCE,
-    loose: float = 1e-3,
-    loose_iterations: int = 30,
     damping: float = 1e-3,
     workers: int = 1,
 ) -> Minima:
@@ -66,19 +65,11 @@ def minimise(
         at, used = u[rows], np.zeros(len(rows), dtype=np.intp)
         for i, delta in enumerate(deltas):
             last = i == len(deltas) - 1
-            at, spent = _descend(
-                task,
-                rows,
-                at,
-                delta,
-                gauss_newton=not last,
-                tolerance=tolerance if last else loose,
-                iterations=iterations if last else loose_iterations,
-                damping=damping,
-            )
+            end = (tolerance, iterations) if last else _LOOSE_END
+            at, spent = _descend(task, rows, at, delta, damping, end, gauss_newton=not last)
             used += spent
         f, g, h = derivatives(task, rows, at, deltas[-1])
-        g, h, _ = _project(task, at, g, h)
+        g, h = _project(task, at, g, h)
         _, promised = _step(g, h, np.zeros(len(rows)))
         return at, f, g, h, promised / np.maximum(f, _negligible(task)), used
 
@@ -93,16 +84,11 @@ def minimise(
 
 
 def _descend(
-    task: Weighted,
-    rows: NDArray[np.intp],
-    u: Floats,
-    delta: float,
-    *,
-    gauss_newton: bool,
-    tolerance: float,
-    iterations: int,
-    damping: float,
-) -> tuple[Floats, NDArray[np.intp]]:
+    task: Weighted, rows: NDArray[np.intp], u: Floats, delta: float, damping: float, end: tuple[float, int],
+    *, gauss_newton: bool,
+) -> tuple[Floats, NDArray[np.intp]]:  # fmt: skip
+    """(u, steps) of each member, at most as many and to the tolerance that `end` says."""
+    tolerance, iterations = end
     u = np.clip(u, task.problem.lower, task.problem.upper)
     used = np.zeros(len(u), dtype=np.intp)
     active = np.arange(len(u))
@@ -113,11 +99,11 @@ def _descend(
     for _ in range(iterations):
         if not active.size:
             break
-        if np.any(stale[active]):
-            todo = active[stale[active]]
+        todo = active[stale[active]]
+        if todo.size:
             f[todo], g[todo], h[todo] = derivatives(task, rows[todo], u[todo], delta, gauss_newton=gauss_newton)
             stale[todo] = False
-        projected, free_h, _ = _project(task, u[active], g[active], h[active])
+        projected, free_h = _project(task, u[active], g[active], h[active])
         step, promised = _step(projected, free_h, damped[active])
         trial = np.clip(u[active] + step, task.problem.lower, task.problem.upper)
         trial_f = value(task, rows[active], trial, delta)
@@ -145,20 +131,20 @@ def _negligible(task: Weighted) -> float:
     return max(0.5 * EXACT**2 * total, 1e-300)
 
 
-def _project(task: Weighted, u: Floats, g: Floats, h: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+def _project(task: Weighted, u: Floats, g: Floats, h: Floats) -> tuple[Floats, Floats]:
     """Take coordinates out that sit on a bound and would leave the box: zero gradient, unit curvature, no coupling."""
     lower, upper = task.problem.lower, task.problem.upper
     fixed = ((u <= lower) & (g > 0)) | ((u >= upper) & (g < 0))
     if task.pinned is not None:
         fixed[:, task.pinned] = True
     if not np.any(fixed):
-        return g, h, fixed
+        return g, h
     g = np.where(fixed, 0.0, g)
     h = np.where(fixed[:, :, None] | fixed[:, None, :], 0.0, h)
     k, i = np.nonzero(fixed)
     largest = np.maximum(np.max(np.abs(np.diagonal(h, axis1=1, axis2=2)), axis=1), 1e-300)
     h[k, i, i] = largest[k]
-    return g, h, fixed
+    return g, h
 
 
 def _step(g: Floats, h: Floats, damping: Floats) -> tuple[Floats, Floats]:

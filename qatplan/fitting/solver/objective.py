@@ -13,6 +13,8 @@ from qatplan.laws.law import log_kept
 
 _ROWS_AT_ONCE = 16384
 """Rows are worked through in slices, so memory beyond the design itself stays small for any number of them."""
+_Weights = tuple[Floats, Floats, Floats | None]
+"""Of the columns, of their outer products, and of the products within each term; (K, rows) each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +30,9 @@ class Weighted:
     """Position of a coordinate that stays where each vector has it, for profiles."""
 
 
-def residuals(problem: Problem, u: Floats, log_y: Floats | None = None) -> Floats:
+def residuals(problem: Problem, u: Floats) -> Floats:
     """(K, rows) log prediction minus log observation at u (K, p)."""
-    observed = problem.log_y if log_y is None else log_y
-    _, log_prediction = _shares(problem, u, slice(None))
-    return log_prediction - observed
+    return _shares(problem, u, slice(None))[1] - problem.log_y
 
 
 def huber(residual: Floats, delta: float) -> Floats:
@@ -47,10 +47,8 @@ def value(task: Weighted, rows: NDArray[np.intp], u: Floats, delta: float) -> Fl
     """(len(rows),) objectives of the vectors u, which belong to the members `rows` of the task."""
     total = np.zeros(len(u))
     for part in _slices(task.problem):
-        _, log_prediction = _shares(task.problem, u, part)
-        total += np.sum(
-            _pick(task.weights, rows, part) * huber(log_prediction - _pick(task.log_y, rows, part), delta), 1
-        )
+        residual = _shares(task.problem, u, part)[1] - _pick(task.log_y, rows, part)
+        total += np.sum(_pick(task.weights, rows, part) * huber(residual, delta), 1)
     return total
 
 
@@ -77,10 +75,8 @@ def derivatives(
         else:
             second = w * (size <= delta)
             curve, bend_weight = second - first, first
-        if any(b.bend is not None for b in problem.blocks):
-            _add_bent(problem, u, part, shares, first, curve, bend_weight, gradient, hessian)
-        else:
-            _add_straight(problem, part, shares, first, curve, bend_weight, gradient, hessian)
+        add = _add_bent if any(b.bend is not None for b in problem.blocks) else _add_straight
+        add(problem, u, part, shares, (first, curve, bend_weight), (gradient, hessian))
     return objective, gradient, hessian
 
 
@@ -101,8 +97,7 @@ def jacobians(problem: Problem, u: Floats) -> Floats:
 
 def shares(problem: Problem, u: Floats) -> list[Floats]:
     """Per term its share (rows,) of the prediction at one vector u (p,)."""
-    parts, _ = _shares(problem, u[None, :], slice(None))
-    return [part[0] for part in parts]
+    return [part[0] for part in _shares(problem, u[None, :], slice(None))[0]]
 
 
 def _slices(problem: Problem) -> list[slice]:
@@ -116,16 +111,7 @@ def _pick(values: Floats, rows: NDArray[np.intp], part: slice) -> Floats:
 
 def _shares(problem: Problem, u: Floats, part: slice) -> tuple[list[Floats], Floats]:
     """Per term its share of the prediction (K, rows), and the log prediction (K, rows)."""
-    parts = []
-    for b in problem.blocks:
-        z = u[:, b.index] @ b.design[part].T + b.offset[part]
-        if b.bend is not None:
-            z -= (u[:, b.index[b.bend.exponent], None] / b.bend.scale) * log_kept(
-                u[:, b.index[b.bend.rate], None] * b.bend.bits[part]
-            )
-        np.exp(np.minimum(z, 500.0, out=z), out=z)
-        z *= b.present[part]
-        parts.append(z)
+    parts = [term(b, u[:, b.index], part) for b in problem.blocks]
     total = parts[0].copy()
     for z in parts[1:]:
         total += z
@@ -135,16 +121,22 @@ def _shares(problem: Problem, u: Floats, part: slice) -> tuple[list[Floats], Flo
     return parts, np.log(total)
 
 
+def term(block: Block, at: Floats, rows: slice | NDArray[np.intp]) -> Floats:
+    """(K, rows) values of a block at its own coordinates (K, q), 0 where it is absent."""
+    z = at @ block.design[rows].T + block.offset[rows]
+    bend = block.bend
+    if bend is not None:
+        z -= (at[:, bend.exponent, None] / bend.scale) * log_kept(at[:, bend.rate, None] * bend.bits[rows])
+    np.exp(np.minimum(z, 500.0, out=z), out=z)
+    z *= block.present[rows]
+    return z
+
+
 def _add_straight(
-    problem: Problem,
-    part: slice,
-    shares: list[Floats],
-    first: Floats,
-    curve: Floats,
-    bend_weight: Floats | None,
-    gradient: Floats,
-    hessian: Floats,
+    problem: Problem, u: Floats, part: slice, shares: list[Floats], weights: _Weights, sums: tuple[Floats, Floats]
 ) -> None:
+    """Add what the rows of `part` have in the gradient and the hessian, which are `sums`."""
+    (first, curve, bend_weight), (gradient, hessian) = weights, sums
     for s, block in enumerate(problem.blocks):
         weighted = first * shares[s]
         gradient[:, block.index] += weighted @ block.design[part]
@@ -184,17 +176,10 @@ def _bend(bend: Bend, block: Block, u: Floats, part: slice) -> tuple[Floats, Flo
 
 
 def _add_bent(
-    problem: Problem,
-    u: Floats,
-    part: slice,
-    shares: list[Floats],
-    first: Floats,
-    curve: Floats,
-    bend_weight: Floats | None,
-    gradient: Floats,
-    hessian: Floats,
+    problem: Problem, u: Floats, part: slice, shares: list[Floats], weights: _Weights, sums: tuple[Floats, Floats]
 ) -> None:
-    """The same sums with the columns written out, for laws with a saturating factor."""
+    """The same with the columns written out, for laws with a saturating factor."""
+    (first, curve, bend_weight), (gradient, hessian) = weights, sums
     jac = np.zeros((*first.shape, problem.size))
     for block, share in zip(problem.blocks, shares, strict=True):
         design = _design(block, u, part)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qatplan.errors import UsageError
+from qatplan.laws.fit_parts import Pair
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law, Parameter, Term, log_kept
 
@@ -42,7 +43,6 @@ class Bend:
 class Block:
     """One term in scaled coordinates."""
 
-    name: str
     index: NDArray[np.intp]
     """(q,) positions of its free coordinates."""
     design: Floats
@@ -105,7 +105,7 @@ def build(
 
     The amplitude named `uncentred` keeps its own log as coordinate, so that it can be pinned for a profile.
     """
-    fixed = {} if fixed is None else dict(fixed)
+    fixed = dict(fixed or {})
     free = tuple(p for p in law.parameters() if p.name not in fixed)
     position = {p.name: i for i, p in enumerate(free)}
     by_name = {p.name: p for p in free}
@@ -115,24 +115,23 @@ def build(
     typical = float(np.exp(np.median(np.log(y)))) if len(y) else 1.0
     highest = float(np.max(y)) if len(y) else 1.0
     blocks = []
+
+    def add(made: dict[str, Floats], name: str, column: Floats, bounds: Pair, scale: float = 1.0) -> None:
+        i, made[name] = position[name], column
+        to_u[i, i] = scale
+        lower[i], upper[i] = bounds[0] * scale, bounds[1] * scale
+
     for term in law.terms(x):
         present = term.rows.astype(np.float64)
         offset = np.zeros(len(x))
         centred = term.amplitude in position and term.amplitude != uncentred
-        names: list[str] = []
-        columns: list[Floats] = []
-        amplitude = None
+        made: dict[str, Floats] = {}
         if term.amplitude is not None and term.amplitude in fixed:
             offset += fixed[term.amplitude] * present
         elif term.amplitude is not None:
-            amplitude = 0
-            names.append(term.amplitude)
-            columns.append(present)
-            i = position[term.amplitude]
-            to_u[i, i] = 1.0
-            lower[i], upper[i] = np.log(VANISHED * typical), np.log(_LARGEST * highest)
-            if term.amplitude == uncentred and term.columns:
-                lower[i], upper[i] = -500.0, 500.0
+            free_ends = term.amplitude == uncentred and bool(term.columns)
+            ends = (float(np.log(VANISHED * typical)), float(np.log(_LARGEST * highest)))
+            add(made, term.amplitude, present, (-500.0, 500.0) if free_ends else ends)
         for name, column in _columns(term, fixed).items():
             if name in fixed:
                 offset += np.where(term.rows, fixed[name] * column, 0.0)
@@ -142,24 +141,26 @@ def build(
             mean = float(inside.mean()) if centred and inside.size and not binary else 0.0
             spread = float(inside.std()) if inside.size and not binary else 1.0
             scale = spread if spread > 1e-9 * (1.0 + abs(mean)) else 1.0
-            i = position[name]
-            to_u[i, i] = scale
+            add(made, name, np.where(term.rows, (column - mean) / scale, 0.0), coordinate_bounds(by_name[name]), scale)
             if term.amplitude in position:
-                to_u[position[term.amplitude], i] += mean
-            names.append(name)
-            columns.append(np.where(term.rows, (column - mean) / scale, 0.0))
-            lower[i], upper[i] = (b * scale for b in coordinate_bounds(by_name[name]))
-        bend = _saturation(term, names, columns, present, position, to_u, lower, upper, by_name)
-        index = np.array([position[n] for n in names], dtype=np.intp)
-        design = np.ascontiguousarray(np.stack(columns, axis=1)) if columns else np.zeros((len(x), 0))
+                to_u[position[term.amplitude], position[name]] += mean
+        bend, s = None, term.saturation
+        if s is not None and s.rate in position:
+            if s.exponent not in position:
+                raise UsageError(f"{s.exponent} cannot be fixed while {s.rate} is fitted; fix both or neither")
+            # The rate's column is filled at every evaluation.
+            add(made, s.rate, np.zeros_like(present), coordinate_bounds(by_name[s.rate]))
+            names, at = list(made), position[s.exponent]
+            bend = Bend(
+                rate=names.index(s.rate), exponent=names.index(s.exponent), bits=s.bits, scale=float(to_u[at, at])
+            )
         blocks.append(
             Block(
-                name=term.name,
-                index=index,
-                design=design,
+                index=np.array([position[n] for n in made], dtype=np.intp),
+                design=np.ascontiguousarray(np.stack([*made.values()], axis=1)) if made else np.zeros((len(x), 0)),
                 present=present,
                 offset=offset,
-                amplitude=amplitude,
+                amplitude=0 if term.amplitude in position else None,
                 bend=bend,
             )
         )
@@ -196,34 +197,7 @@ def coordinate_bounds(parameter: Parameter) -> tuple[float, float]:
 
 def _columns(term: Term, fixed: dict[str, float]) -> dict[str, Floats]:
     """The term's columns; a saturating factor whose rate is fixed is part of its exponent's column."""
-    columns = dict(term.columns)
-    s = term.saturation
+    columns, s = dict(term.columns), term.saturation
     if s is not None and s.rate in fixed:
         columns[s.exponent] = columns[s.exponent] - log_kept(fixed[s.rate] * s.bits)
     return columns
-
-
-def _saturation(
-    term: Term,
-    names: list[str],
-    columns: list[Floats],
-    present: Floats,
-    position: dict[str, int],
-    to_u: Floats,
-    lower: Floats,
-    upper: Floats,
-    by_name: dict[str, Parameter],
-) -> Bend | None:
-    """Add the rate of a saturating factor as a coordinate; its column is filled at every evaluation."""
-    s = term.saturation
-    if s is None or s.rate not in position:
-        return None
-    if s.exponent not in position:
-        raise UsageError(f"{s.exponent} cannot be fixed while {s.rate} is fitted; fix both or neither")
-    i = position[s.rate]
-    to_u[i, i] = 1.0
-    lower[i], upper[i] = coordinate_bounds(by_name[s.rate])
-    names.append(s.rate)
-    columns.append(np.zeros_like(present))
-    scale = float(to_u[position[s.exponent], position[s.exponent]])
-    return Bend(rate=len(names) - 1, exponent=names.index(s.exponent), bits=s.bits, scale=scale)

@@ -33,14 +33,8 @@ class Solution:
     problem: Problem
     u: Floats
     objective: float
-    starts: int
-    starts_agreeing: int
-    decrement: float
-    """Relative decrease of the objective that one more Newton step would promise."""
-    scaled_gradient: float
-    """Largest projected gradient in scaled coordinates, relative to the objective."""
-    condition: float
-    """Condition number of the information matrix in scaled coordinates, at-bound coordinates left out."""
+    certificate: Certificate
+    """Its condition number leaves out coordinates at a bound."""
     information: Floats
     """(p, p) sum of outer products of log-prediction gradients in scaled coordinates."""
     at_bounds: tuple[str, ...]
@@ -49,19 +43,6 @@ class Solution:
     def theta(self) -> Floats:
         """The law's full coordinate vector."""
         return self.problem.theta(self.u)
-
-    def certificate(self) -> Certificate:
-        """The facts, for the fit."""
-        return Certificate(
-            starts=self.starts,
-            starts_agreeing=self.starts_agreeing,
-            agreement=f"objective within {AGREE:g} of the best, relative",
-            share_agreeing=self.starts_agreeing / self.starts,
-            scaled_gradient=self.scaled_gradient,
-            newton_decrement=self.decrement,
-            condition_number=self.condition,
-            parameters_at_bounds=self.at_bounds,
-        )
 
 
 def solve(problem: Problem, *, delta: float, seed: int, starts: int | None = None) -> Solution:
@@ -83,8 +64,7 @@ def solve(problem: Problem, *, delta: float, seed: int, starts: int | None = Non
         if agreeing >= ENOUGH:
             break
     assert found is not None
-    best = int(np.argmin(found.value))
-    return _describe(task, found, best, tried, agreeing)
+    return _describe(task, found, tried, agreeing)
 
 
 def deltas(delta: float) -> list[float]:
@@ -106,17 +86,15 @@ def _search_all(task: Weighted, begin: Floats, delta: float) -> Minima:
         if not open_ends.size:
             break
         again = minimise(task, found.u[open_ends], deltas=[delta], iterations=120)
-        found = _replaced(found, open_ends, again)
+        _replace(found, open_ends, again)
     return found
 
 
 def _search_thinned(task: Weighted, begin: Floats, delta: float) -> Minima:
     """With very many rows: all starts on an even sample of rows, then every distinct end on all rows."""
-    problem = task.problem
-    rng = np.random.default_rng(len(problem.log_y))
-    rows = rng.choice(len(problem.log_y), _SAMPLE, replace=False)
-    small = _restricted(task, rows)
-    rough = _search_all(small, begin, delta)
+    count = len(task.problem.log_y)
+    rows = np.random.default_rng(count).choice(count, _SAMPLE, replace=False)
+    rough = _search_all(_restricted(task, rows), begin, delta)
     order = np.argsort(rough.value)
     leaders: list[int] = []
     follows = np.zeros(len(begin), dtype=np.intp)
@@ -131,7 +109,7 @@ def _search_thinned(task: Weighted, begin: Floats, delta: float) -> Minima:
     found = replace(rough, value=np.full(len(begin), np.inf), decrement=np.full(len(begin), np.inf))
     for j, leader in enumerate(promising):
         for i in np.flatnonzero(follows == leaders.index(leader)):
-            _replaced(found, [i], _members(polished, [j]))
+            _replace(found, i, Minima(**{name: value[j] for name, value in vars(polished).items()}))
     return found
 
 
@@ -159,15 +137,10 @@ def _joined(first: Minima | None, second: Minima) -> Minima:
     return Minima(**{name: np.concatenate([value, getattr(second, name)]) for name, value in vars(first).items()})
 
 
-def _members(found: Minima, at: Any) -> Minima:
-    return Minima(**{name: value[at] for name, value in vars(found).items()})
-
-
-def _replaced(found: Minima, at: Any, by: Minima) -> Minima:
+def _replace(found: Minima, at: Any, by: Minima) -> None:
     for name in ("u", "value", "gradient", "hessian", "decrement"):
         getattr(found, name)[at] = getattr(by, name)
     found.iterations[at] += by.iterations
-    return found
 
 
 def _vanished(problem: Problem, u: Floats) -> NDArray[np.bool_]:
@@ -179,9 +152,9 @@ def _vanished(problem: Problem, u: Floats) -> NDArray[np.bool_]:
     return gone
 
 
-def _describe(task: Weighted, found: Minima, best: int, tried: int, agreeing: int) -> Solution:
-    problem, u = task.problem, found.u[best]
-    objective = float(found.value[best])
+def _describe(task: Weighted, found: Minima, tried: int, agreeing: int) -> Solution:
+    best = int(np.argmin(found.value))
+    problem, u, objective = task.problem, found.u[best], float(found.value[best])
     at_bound = (u <= problem.lower + 1e-9) | (u >= problem.upper - 1e-9)
     at_bound |= _vanished(problem, u)
     slopes = jacobian(problem, u)
@@ -199,16 +172,18 @@ def _describe(task: Weighted, found: Minima, best: int, tried: int, agreeing: in
     else:
         status = Status.GOOD
     floor = 0.5 * EXACT**2 * len(task.weights)
-    return Solution(
-        problem=problem,
-        u=u,
-        objective=objective,
+    names = tuple(p.name for p, hit in zip(problem.free, at_bound, strict=True) if hit)
+    facts = Certificate(
         starts=tried,
         starts_agreeing=agreeing,
-        decrement=decrement,
+        agreement=f"objective within {AGREE:g} of the best, relative",
+        share_agreeing=agreeing / tried,
         scaled_gradient=float(np.max(np.abs(found.gradient[best]), initial=0.0) / max(objective, floor)),
-        condition=1.0 / ratio if ratio > 0 else float("inf"),
-        information=information,
-        at_bounds=tuple(p.name for p, hit in zip(problem.free, at_bound, strict=True) if hit),
-        status=status,
+        newton_decrement=decrement,
+        condition_number=1.0 / ratio if ratio > 0 else float("inf"),
+        parameters_at_bounds=names,
     )
+    return Solution(
+        problem=problem, u=u, objective=objective, certificate=facts, information=information, at_bounds=names,
+        status=status,
+    )  # fmt: skip

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import qmc
 
-from qatplan.fitting.solver.objective import Weighted
-from qatplan.fitting.solver.problem import Block, coordinate_bounds
+from qatplan.fitting.solver.objective import Weighted, term
+from qatplan.fitting.solver.problem import coordinate_bounds
 from qatplan.laws.inputs import Floats
-from qatplan.laws.law import Parameter, log_kept
+from qatplan.laws.law import Parameter
 
 _SWEEPS = 60
+_MOST_ROWS = 2000
 _LEAST_SHARE = 3e-3
 
 
@@ -54,13 +54,14 @@ def _with_amplitudes(task: Weighted, u: Floats) -> Floats:
     problem = task.problem
     weights = task.weights if task.weights.ndim == 1 else task.weights[0]
     log_y = task.log_y if task.log_y.ndim == 1 else task.log_y[0]
-    rows = _thin(len(log_y))
+    # Evenly spread rows; starts need no more.
+    rows = np.unique(np.linspace(0, len(log_y) - 1, min(len(log_y), _MOST_ROWS)).astype(np.intp))
     columns, positions, fixed = [], [], np.zeros((len(u), len(rows)))
     for block in problem.blocks:
         at = u[:, block.index].copy()
         if block.amplitude is not None:
             at[:, block.amplitude] = 0.0
-        shape = _shape(block, at, rows) / np.exp(log_y[rows])
+        shape = term(block, at, rows) / np.exp(log_y[rows])
         if block.amplitude is None:
             fixed += shape
         else:
@@ -79,21 +80,6 @@ def _with_amplitudes(task: Weighted, u: Floats) -> Floats:
     result = u.copy()
     result[:, positions] = np.log(amplitude)
     return np.clip(result, problem.lower, problem.upper)
-
-
-def _shape(block: Block, at: Floats, rows: NDArray[np.intp]) -> Floats:
-    z = at @ block.design[rows].T + block.offset[rows]
-    if block.bend is not None:
-        z -= (at[:, block.bend.exponent, None] / block.bend.scale) * log_kept(
-            at[:, block.bend.rate, None] * block.bend.bits[rows]
-        )
-    result: Floats = np.exp(np.minimum(z, 500.0)) * block.present[rows]
-    return result
-
-
-def _thin(n: int, most: int = 2000) -> NDArray[np.intp]:
-    """Evenly spread row numbers; starts need no more."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.intp))
 
 
 def _non_negative(gram: Floats, right: Floats) -> Floats:

@@ -10,18 +10,9 @@ from typing import Any, Final
 from qatplan.errors import DataError
 
 COLUMNS: Final = (
-    "n_total",
-    "sequence",
-    "batch_tokens",
-    "device",
-    "backend",
-    "precision",
-    "threads",
-    "torch_version",
-    "bits",
-    "d_qat",
-    "tokens_per_second",
-)
+    "n_total", "sequence", "batch_tokens", "device", "backend", "precision", "threads", "torch_version",
+    "bits", "d_qat", "tokens_per_second",
+)  # fmt: skip
 """Columns of a runs table that are looked at; `tokens_per_second` is that of a run's own tokens, after its switch."""
 
 _ALIKE: Final = COLUMNS[:8]
@@ -47,27 +38,23 @@ def measured_slowdown(rows: Iterable[Mapping[str, Any]]) -> Slowdown:
     In each setting the median throughput in full precision is divided by the median in QAT. Rounded runs trained no
     tokens of their own and do not count. Raises DataError when no setting has runs of both kinds.
     """
-    full: dict[tuple[Any, ...], list[float]] = {}
-    quantized: dict[tuple[Any, ...], list[float]] = {}
+    # (in full precision, in QAT) of each setting.
+    speeds: dict[tuple[Any, ...], tuple[list[float], list[float]]] = {}
     for row in rows:
-        speed = row.get("tokens_per_second")
-        if speed is None or not speed > 0:
-            continue
-        if row.get("bits") is None:
-            full.setdefault(tuple(row.get(name) for name in _ALIKE), []).append(float(speed))
-        elif (row.get("d_qat") or 0) > 0:
-            quantized.setdefault(tuple(row.get(name) for name in _ALIKE), []).append(float(speed))
-    both = [key for key in full if key in quantized]
+        speed, quantized = row.get("tokens_per_second"), row.get("bits") is not None
+        if speed is not None and speed > 0 and (not quantized or (row.get("d_qat") or 0) > 0):
+            speeds.setdefault(tuple(row.get(name) for name in _ALIKE), ([], []))[quantized].append(float(speed))
+    both = [(full, qat) for full, qat in speeds.values() if full and qat]
     if not both:
         raise DataError(
             "no runs measure the slowdown of QAT: it takes full-precision and QAT runs of one size on one device, "
             "with tokens_per_second."
         )
-    factors = [median(full[key]) / median(quantized[key]) for key in both]
+    factors = [median(full) / median(qat) for full, qat in both]
     return Slowdown(
         factor=median(factors),
         lowest=min(factors),
         highest=max(factors),
         settings=len(both),
-        runs=sum(len(full[key]) + len(quantized[key]) for key in both),
+        runs=sum(len(full) + len(qat) for full, qat in both),
     )

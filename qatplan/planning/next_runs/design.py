@@ -122,6 +122,7 @@ def design(
     bounds = zip(*draws.interval(known.targets), strict=True)
     shares = known.weights * np.sum(known.targets_factor**2, axis=0)
     x = possible.x
+    doubt = f"the fit is doubtful, so its draws may understate what is unknown: {fit.status.message}"
     return Design(
         target=target,
         runs=tuple(
@@ -157,13 +158,6 @@ def design(
             "each full-precision phase is a cooldown of its own",
             f"losses of single runs scatter by {100 * fit.noise:.3g} % about the law, each run by itself",
             "the law is right, and nearly linear over its draws",
-            *_doubt(fit),
+            *(() if fit.status is Status.GOOD else (doubt,)),
         ),
     )
-
-
-def _doubt(fit: FittedLaw) -> tuple[str, ...]:
-    """What a fit that failed its own checks means for a design."""
-    if fit.status is Status.GOOD:
-        return ()
-    return (f"the fit is doubtful, so its draws may understate what is unknown: {fit.status.message}",)

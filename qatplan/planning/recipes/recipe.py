@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from qatplan.errors import UsageError
 from qatplan.planning.recommend import Recommendation
+from qatplan.planning.request import require_positive
 
 COOLDOWN = 0.2
 """Share of the full-precision phase that is its cooldown in the classic schedule (arXiv 2509.22935)."""
@@ -72,9 +72,8 @@ def recipe(
     Raises UsageError for a batch that is smaller than a sequence or larger than a phase, and for rates that are not
     positive.
     """
-    for name, rate in (("learning rate", learning_rate), ("qat learning rate", qat_learning_rate)):
-        if rate is not None and not (math.isfinite(rate) and rate > 0):
-            raise UsageError(f"{name} is {rate:g}, but it must be a finite number above 0.")
+    require_positive("learning rate", learning_rate)
+    require_positive("qat learning rate", qat_learning_rate)
     plan, problem = advice.choice.plan, advice.problem
     sequence, given = problem.training.sequence, problem.budgets.fp_tokens
     if batch_tokens < sequence:

@@ -46,7 +46,7 @@ def test_chinchilla_is_never_above_scipy(noise: float) -> None:
     found = solve(build(TRUE_CHINCHILLA, x, y), delta=1e-3, seed=0)
     assert found.status is Status.GOOD
     assert found.objective <= scipy_objective(TRUE_CHINCHILLA, x, y, 1e-3) * (1 + 1e-9)
-    assert found.starts_agreeing == found.starts
+    assert found.certificate.starts_agreeing == found.certificate.starts
 
 
 def test_qat_loss_is_never_above_scipy_from_the_truth() -> None:
@@ -67,7 +67,7 @@ def test_qat_loss_finds_what_more_starts_find(seed: int) -> None:
     task = Weighted(problem=problem, weights=np.ones(len(y)), log_y=problem.log_y)
     from_truth = minimise(task, problem.scaled(TRUE_QAT.coordinates())[None, :], deltas=[1e-3])
     assert quick.objective <= min(thorough.objective, float(from_truth.value[0])) * (1 + 1e-9)
-    assert quick.scaled_gradient < 1e-5
+    assert quick.certificate.scaled_gradient < 1e-5
 
 
 def test_exact_data_are_recovered() -> None:
@@ -84,7 +84,7 @@ def test_same_seed_same_bits() -> None:
     y = observed(TRUE_QAT, x)
     first, second = (solve(build(TRUE_QAT, x, y), delta=1e-3, seed=3) for _ in range(2))
     np.testing.assert_array_equal(first.u, second.u)
-    assert first.certificate() == second.certificate()
+    assert first.certificate == second.certificate
 
 
 def test_an_indeterminate_law_is_called_undetermined() -> None:
@@ -92,7 +92,7 @@ def test_an_indeterminate_law_is_called_undetermined() -> None:
     n = np.repeat(np.geomspace(1e7, 1e9, 6), 4)
     x = Inputs.of(n=n, d_total=20 * n)
     found = solve(build(TRUE_CHINCHILLA, x, observed(TRUE_CHINCHILLA, x, 0.01)), delta=1e-3, seed=0)
-    assert found.status is not Status.GOOD or found.condition > 1e8 or found.at_bounds
+    assert found.status is not Status.GOOD or found.certificate.condition_number > 1e8 or found.at_bounds
 
 
 def test_vanishing_irreducible_loss_is_at_its_bound() -> None:

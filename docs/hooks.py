@@ -67,7 +67,7 @@ def laws() -> str:
         formula = "\n".join(textwrap.wrap(law.formula, 90, subsequent_indent="    "))
         parts.append(
             f"### {law.name}\n\n{law.title}.\n\n```text\n{formula}\n```\n\n"
-            f"- Domain: {law.domain}.\n- Source: {law.source}.\n- Evidence: [{law.firmness}]."
+            f"- Domain: {law.domain}.\n- Source: {law.source}.\n- Evidence: [{law.evidence}]."
         )
     return "\n\n".join(parts)
 
@@ -78,7 +78,7 @@ def quantizers() -> str:
         (
             f"`{e.name}`", ", ".join(f"{b:g}" for b in e.bits), "symmetric" if e.symmetric else "asymmetric",
             ", ".join(["learned"] * e.learnable + ["live"] * e.live), "/".join(e.granularity), "/".join(e.activations),
-            e.formula, f"{e.source} [{e.firmness}]",
+            e.formula, f"{e.source} [{e.evidence}]",
         )
         for e in ENTRIES
     )  # fmt: skip

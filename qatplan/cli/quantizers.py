@@ -31,9 +31,10 @@ def quantizers(as_json: opt.Json = False) -> None:
          "/".join(e.activations))
         for e in ENTRIES
     ]  # fmt: skip
-    details = "\n".join(f"{e.name} [{e.firmness}] {e.source}\n{_indented(e.formula)}" for e in ENTRIES)
+    details = "\n".join(f"{e.name} [{e.evidence}] {e.source}\n{_indented(e.formula)}" for e in ENTRIES)
     text = f"{table(titles, rows)}\n\n{details}\n\n{textwrap.fill(LEGEND, WIDTH)}"
-    emit({"quantizers": ENTRIES}, text, as_json)
+    shown = [{"firmness" if k == "evidence" else k: value for k, value in vars(e).items()} for e in ENTRIES]
+    emit({"quantizers": shown}, text, as_json)
 
 
 def _bits(bits: tuple[float, ...]) -> str:

@@ -44,7 +44,7 @@ class Chen2025(OverChinchilla, BitwiseLaw):
     title: ClassVar[str] = "QAT from scratch with group size"
     formula: ClassVar[str] = "L = E + A/N^alpha + C/D^beta + k*D^gD*(log2 G)^gG/N^gN, k and g per bit width"
     source: ClassVar[str] = "Chen et al. 2025, arXiv 2505.14302"
-    firmness: ClassVar[str] = "paper"
+    evidence: ClassVar[str] = "paper"
     domain: ClassVar[str] = "full precision, and QAT at a fitted bit width; group size known on all or on no row"
     SHARED: ClassVar[tuple[Parameter, ...]] = BASE
     # The paper's gN and gD are positive; a sweep in which QAT recovers with tokens needs gD below 0, so it may be.

@@ -55,7 +55,7 @@ class Chinchilla(OverChinchilla, ScalarLaw):
     title: ClassVar[str] = "Chinchilla"
     formula: ClassVar[str] = "L = E + A/N^alpha + C/D^beta"
     source: ClassVar[str] = "Hoffmann et al. 2022, arXiv 2203.15556; constants: Besiroglu et al. 2024, arXiv 2404.10102"
-    firmness: ClassVar[str] = "paper"
+    evidence: ClassVar[str] = "paper"
     domain: ClassVar[str] = "full-precision runs; quantized rows are only fitted when they are asked for"
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = PARAMETERS
 

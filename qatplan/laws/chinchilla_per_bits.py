@@ -29,7 +29,7 @@ class ChinchillaPerBits(BitwiseLaw):
     title: ClassVar[str] = "One Chinchilla law per bit width"
     formula: ClassVar[str] = "L = E_b + A_b/N^alpha_b + C_b/D_total^beta_b for each bit width b"
     source: ClassVar[str] = "a baseline of ours over arXiv 2203.15556"
-    firmness: ClassVar[str] = "derived"
+    evidence: ClassVar[str] = "derived"
     domain: ClassVar[str] = "full precision, and QAT at a fitted bit width; does not see how the tokens are split"
     SHARED: ClassVar[tuple[Parameter, ...]] = ()
     EACH: ClassVar[tuple[Parameter, ...]] = BASE

@@ -31,7 +31,7 @@ class Effective(OverChinchilla, BitwiseLaw):
     title: ClassVar[str] = "Effective parameters"
     formula: ClassVar[str] = "L = E + A/(N*eff(bits))^alpha + C/D_total^beta"
     source: ClassVar[str] = "Panferov et al. 2025 (QuEST), arXiv 2502.05003, and its public code"
-    firmness: ClassVar[str] = "code"
+    evidence: ClassVar[str] = "code"
     domain: ClassVar[str] = "full precision, and QAT at a fitted bit width; does not see how the tokens are split"
     SHARED: ClassVar[tuple[Parameter, ...]] = BASE
     EACH: ClassVar[tuple[Parameter, ...]] = (

@@ -95,7 +95,7 @@ class Law(ABC):
     title: ClassVar[str]
     formula: ClassVar[str]
     source: ClassVar[str]
-    firmness: ClassVar[str]
+    evidence: ClassVar[str]
     domain: ClassVar[str]
     quantity: ClassVar[Literal["loss", "fraction"]] = "loss"
     sees_fraction: ClassVar[bool] = False

@@ -30,7 +30,7 @@ class Ouyang(OverChinchilla, ScalarLaw):
     title: ClassVar[str] = "Loss added by rounding after training"
     formula: ClassVar[str] = "L = E + A/N^alpha + C/D^beta + k*D^b/(N^a*bits^g)"
     source: ClassVar[str] = "Ouyang et al. 2024, arXiv 2411.17691 (the added loss; GPTQ on Pythia)"
-    firmness: ClassVar[str] = "paper"
+    evidence: ClassVar[str] = "paper"
     domain: ClassVar[str] = "full precision, and quantized with D_qat = 0"
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
         *BASE,

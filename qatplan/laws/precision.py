@@ -51,7 +51,7 @@ class Precision(OverChinchilla, ScalarLaw):
         " [+ C_T*D^gD/N^gN*exp(-bits/gamma_post) when rounded after training]"
     )
     source: ClassVar[str] = "Kumar et al. 2024, arXiv 2411.04330 (N non-embedding, 30M-220M)"
-    firmness: ClassVar[str] = "paper"
+    evidence: ClassVar[str] = "paper"
     domain: ClassVar[str] = "full precision, QAT, and rounding after training"
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = BASE + _EXTRA
 

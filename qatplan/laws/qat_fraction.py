@@ -31,7 +31,7 @@ class QatFraction(ScalarLaw):
     title: ClassVar[str] = "Optimal QAT fraction"
     formula: ClassVar[str] = "f = exp(-a / ln S_total),  S_total = D_total/(N*bits/8)"
     source: ClassVar[str] = "Dremov et al. 2026, arXiv 2509.22935 (a = 6.7297)"
-    firmness: ClassVar[str] = "paper"
+    evidence: ClassVar[str] = "paper"
     domain: ClassVar[str] = "quantized, S_total > 1"
     quantity: ClassVar[Literal["loss", "fraction"]] = "fraction"
     PARAMETERS: ClassVar[tuple[Parameter, ...]] = (

@@ -72,7 +72,7 @@ class QatLoss(OverChinchilla, ScalarLaw):
         " + lam*2^(-mu*bits)/(N^nu*S_fp^xi*S_qat^rho),  S = D/(N*bits/8)"
     )
     source: ClassVar[str] = "Dremov et al. 2026, arXiv 2509.22935; coefficients not public, fit your own sweep"
-    firmness: ClassVar[str] = "paper"
+    evidence: ClassVar[str] = "paper"
     domain: ClassVar[str] = (
         "full precision; quantized with D_qat > 0 and D_fp > 0 (D_fp = 0 only without the interaction term)"
     )

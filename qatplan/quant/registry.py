@@ -33,7 +33,7 @@ class QuantizerEntry:
     """Whether its range follows the live values, as activations quantized per token need it."""
     formula: str
     source: str
-    firmness: str
+    evidence: str
     """paper, code, derived or open: how the formula reached us."""
     granularity: tuple[str, ...] = ("tensor", "channel", "group")
     """What may share a range in a weight."""
@@ -55,55 +55,55 @@ ASYMMETRIC, CONTINUOUS = "You et al., arXiv 2404.16898", "Li et al., arXiv 2410.
 
 ENTRIES = (
     QuantizerEntry(
-        name="paretoq", factory="qatplan.quant.paretoq:paretoq", source=PARETOQ, firmness="code",
+        name="paretoq", factory="qatplan.quant.paretoq:paretoq", source=PARETOQ, evidence="code",
         bits=(1, 1.58, *WHOLE),
         formula="1 bit: a sign(w); 1.58 bits: {0, +-2/3} a; 2 bits: {+-1/4, +-3/4} a; else LSQ with s = max|w| / p",
     ),
     QuantizerEntry(
-        name="lsq", factory="qatplan.quant.lsq:lsq", source=LSQ, firmness="code",
+        name="lsq", factory="qatplan.quant.lsq:lsq", source=LSQ, evidence="code",
         formula="s clamp(round(w / s), -2^(B-1), 2^(B-1) - 1), s = 2 mean|w| / sqrt(p)",
     ),
     QuantizerEntry(
-        name="rtn", factory="qatplan.quant.rtn:Rtn", source="round to nearest, the common baseline", firmness="derived",
+        name="rtn", factory="qatplan.quant.rtn:Rtn", source="round to nearest, the common baseline", evidence="derived",
         learnable=False, live=True,
         formula="s round(x / s), s = max|x| / p of the live values; straight-through gradient",
     ),
     QuantizerEntry(
-        name="scale-offset", factory="qatplan.quant.asymmetric:ScaleOffset", source=ASYMMETRIC, firmness="paper",
+        name="scale-offset", factory="qatplan.quant.asymmetric:ScaleOffset", source=ASYMMETRIC, evidence="paper",
         symmetric=False, formula="s (clamp(round(x / s) - z, 0, k) + z), k = 2^B - 1; s and z learned",
     ),
     QuantizerEntry(
-        name="min-max", factory="qatplan.quant.asymmetric:MinMax", source=ASYMMETRIC, firmness="paper, derived",
+        name="min-max", factory="qatplan.quant.asymmetric:MinMax", source=ASYMMETRIC, evidence="paper, derived",
         symmetric=False,
         formula="as scale-offset with s = (max - min) / k, z = round(min / s); min and max learned",
     ),
     QuantizerEntry(
-        name="beta-gamma", factory="qatplan.quant.asymmetric:BetaGamma", source=ASYMMETRIC, firmness="paper, derived",
+        name="beta-gamma", factory="qatplan.quant.asymmetric:BetaGamma", source=ASYMMETRIC, evidence="paper, derived",
         symmetric=False, live=True,
         formula="as min-max with min = beta min(x), max = gamma max(x) of the live values; learned from 1",
     ),
     QuantizerEntry(
         name="beta-gamma-sigmoid", factory="qatplan.quant.asymmetric:beta_gamma_sigmoid", source=ASYMMETRIC,
-        firmness="paper, derived", symmetric=False, live=True,
+        evidence="paper, derived", symmetric=False, live=True,
         formula="as beta-gamma with sigma(beta) and sigma(gamma), learned from 4",
     ),
     QuantizerEntry(
         name="lsq-softclamp", factory="qatplan.quant.continuous:lsq_soft_clamp", source=CONTINUOUS,
-        firmness="paper, open", numerics=2,
+        evidence="paper, open", numerics=2,
         formula="lsq with s round(SoftClamp(w / s)); SoftClamp(x, a, b) = x g(x-a) g(b-x) + a g(a-x) + b g(x-b)",
     ),
     QuantizerEntry(
-        name="lsq-sigmoid", factory="qatplan.quant.continuous:lsq_sigmoid", source=CONTINUOUS, firmness="open",
+        name="lsq-sigmoid", factory="qatplan.quant.continuous:lsq_sigmoid", source=CONTINUOUS, evidence="open",
         numerics=2,
         formula="lsq with the slope of floor(x) + sigma(T (x - floor(x) - 1/2)), over its mean, for rounding's",
     ),
     QuantizerEntry(
         name="lsq-softclamp-sigmoid", factory="qatplan.quant.continuous:lsq_soft_clamp_sigmoid", source=CONTINUOUS,
-        firmness="open", numerics=2, formula="lsq-softclamp and lsq-sigmoid together",
+        evidence="open", numerics=2, formula="lsq-softclamp and lsq-sigmoid together",
     ),
     QuantizerEntry(
         name="quest", factory="qatplan.quant.quest:Quest", source="Panferov et al., QuEST, arXiv 2502.05003",
-        firmness="code, derived", bits=(1, 1.58, *WHOLE), learnable=False, live=True, rotates=True, numerics=4,
+        evidence="code, derived", bits=(1, 1.58, *WHOLE), learnable=False, live=True, rotates=True, numerics=4,
         formula="Hadamard blocks, then the evenly spaced grid that is best for a Gaussian of the row's mean square",
     ),
 )  # fmt: skip

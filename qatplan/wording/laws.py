@@ -20,10 +20,11 @@ def law_object(law: type[Law]) -> dict[str, Any]:
     """The JSON object of a law in `qatplan laws`; `published` holds its published parameters, or None."""
     # Laws with parameters per bit width are shown at 4 bits with a group size, beside a full-precision point.
     points = Inputs.of(n=1e9, d_total=2e10, bits=[4, float("nan")], fraction=[0.5, 0.0], group_size=128)
-    names = ("name", "title", "quantity", "formula", "domain", "sees_fraction", "source", "firmness")
+    names = ("name", "title", "quantity", "formula", "domain", "sees_fraction", "source")
     published = QatFraction if law is QatFraction else getattr(law, "published", None)
     return {
         **{name: getattr(law, name) for name in names},
+        "firmness": law.evidence,
         "parameters": [
             {name: getattr(p, name) for name in ("name", "unit", "lower", "upper", "meaning")}
             for p in law.for_inputs(points).parameters()
@@ -44,6 +45,6 @@ def law_section(law: type[Law], *, parameters: bool) -> Section:
         f"{law.name}: {law.title}",
         law.formula,
         f"domain: {law.domain}",
-        f"source: {law.source} ({_SOURCES[law.firmness]})",
+        f"source: {law.source} ({_SOURCES[law.evidence]})",
         Table(headers=("parameter", "published", "unit", "meaning"), rows=rows, words=(2, 3)) if parameters else None,
     )

@@ -199,11 +199,24 @@ def alternatives(advice: Recommendation) -> Section:
     return section(
         "What it beat",
         table,
+        _verdicts(advice),
         bullets(
             f"FLOPs in this order: {', '.join(flops)}." if missing else None,
             *(f"{bits} bits: {reason}" for bits, reason in advice.excluded.items()),
         ),
     )
+
+
+def _verdicts(advice: Recommendation) -> Table | None:
+    """How sure each width's fraction is, and whether it can be told from the choice."""
+    if len(advice.options) < 2:
+        return None
+    rows = []
+    for option in advice.options:
+        verdict = "worse" if not option.within_noise else "cannot be told from the choice"
+        interval = estimate(option.plan.fraction, option.fraction_interval)[1] if option.fraction_interval else None
+        rows.append((f"{option.plan.bits:g}", interval, "chosen" if option is advice.choice else verdict))
+    return Table(headers=("bits", f"fraction, {_level(advice)}", "verdict"), rows=tuple(rows), words=(1, 2), strong=0)
 
 
 def _rule(rule: Rule) -> str:

@@ -36,7 +36,7 @@ def test_coordinates_round_trip(name: str) -> None:
 def test_every_law_says_what_it_is(name: str) -> None:
     law = get(name)
     assert all([law.title, law.formula, law.source, law.domain])
-    assert law.firmness in ("paper", "code", "derived", "open")
+    assert law.evidence in ("paper", "code", "derived", "open")
     assert all(p.meaning and p.symbol and p.lower < p.upper for p in example(name).parameters())
 
 

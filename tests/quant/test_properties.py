@@ -116,7 +116,7 @@ def test_the_list_of_quantizers_tells_the_truth() -> None:
             promised = (entry.symmetric, entry.live, entry.rotates)
             assert (quantizer.symmetric, quantizer.live, quantizer.rotates) == promised
             assert bool(quantizer.parameters) == entry.learnable
-            assert {word.strip() for word in entry.firmness.split(",")} <= {"paper", "code", "derived", "open"}
+            assert {word.strip() for word in entry.evidence.split(",")} <= {"paper", "code", "derived", "open"}
             zero = quantizer.affine(rows(), quantizer.start(rows())).zero
             assert (len(torch.unique(zero)) == 1) == entry.symmetric
 

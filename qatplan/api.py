@@ -51,13 +51,9 @@ def read(source: RunsLike, *more: Location, rows: str | None = None) -> Runs:
 
 
 def import_runs(
-    source: str | os.PathLike[str],
-    mapping: Mapping[str, str] | None = None,
-    constants: Mapping[str, str] | None = None,
-    *,
-    diverged: bool = False,
-    keep_suspect: bool = False,
-) -> Imported:
+    source: str | os.PathLike[str], mapping: Mapping[str, str] | None = None,
+    constants: Mapping[str, str] | None = None, *, diverged: bool = False, keep_suspect: bool = False,
+) -> Imported:  # fmt: skip
     """Anybody's table of runs (CSV, JSON, JSON Lines, Parquet) in our columns.
 
     `mapping` gives a column or formula for a field, `constants` a value. Every row is used or listed with the reason.
@@ -80,26 +76,12 @@ def load(path: str | os.PathLike[str]) -> Fit:
 
 
 def fit(
-    runs: RunsLike,
-    *,
-    law: str = "qat-loss",
-    rows: str | None = None,
-    bootstrap: int = 1000,
-    interval: str = "bootstrap",
-    level: float = 0.95,
-    holdout: str | None = None,
-    leave_one_size_out: bool = False,
-    n: str = "total",
-    huber: float = 1e-3,
-    fix: Mapping[str, float] | None = None,
-    restrict: bool = False,
-    keep_tuning: bool = False,
-    seed: int = 0,
-    starts: int | None = None,
-    resample: Literal["case", "residual"] | None = None,
-    workers: int | None = None,
-    command: str | None = None,
-) -> Fit:
+    runs: RunsLike, *, law: str = "qat-loss", rows: str | None = None, bootstrap: int = 1000,
+    interval: str = "bootstrap", level: float = 0.95, holdout: str | None = None, leave_one_size_out: bool = False,
+    n: str = "total", huber: float = 1e-3, fix: Mapping[str, float] | None = None, restrict: bool = False,
+    keep_tuning: bool = False, seed: int = 0, starts: int | None = None,
+    resample: Literal["case", "residual"] | None = None, workers: int | None = None, command: str | None = None,
+) -> Fit:  # fmt: skip
     """Fit a scaling law; the options are described in `qatplan.fitting.options.FitOptions`.
 
     The fit is returned whatever its certificate says: look at `trustworthy`. `command` is recorded in it.
@@ -118,16 +100,10 @@ def fit(
 
 
 def compare(
-    runs: RunsLike,
-    *,
-    laws: Sequence[str] = ("qat-loss", "chen2025", "effective", "chinchilla-per-bits", "chinchilla"),
-    holdout: str = "top-compute:0.2",
-    rows: str | None = None,
-    n: str = "total",
-    huber: float = 1e-3,
-    keep_tuning: bool = False,
-    seed: int = 0,
-) -> Comparison:
+    runs: RunsLike, *, laws: Sequence[str] = ("qat-loss", "chen2025", "effective", "chinchilla-per-bits", "chinchilla"),
+    holdout: str = "top-compute:0.2", rows: str | None = None, n: str = "total", huber: float = 1e-3,
+    keep_tuning: bool = False, seed: int = 0,
+) -> Comparison:  # fmt: skip
     """Rank laws by how well they predict rows that they were not fitted to, all on the same rows."""
     from qatplan.fitting.compare import compare as compare_laws
 
@@ -138,24 +114,11 @@ def compare(
 
 
 def memory(
-    model: str | None = None,
-    *,
-    format: str = "int4",
-    context: int = 8192,
-    batch: int = 1,
-    kv_format: str = "f16",
-    params: Count | None = None,
-    layers: int | None = None,
-    width: int | None = None,
-    heads: int | None = None,
-    kv_heads: int | None = None,
-    head_size: int | None = None,
-    feed_forward: int | None = None,
-    vocabulary: int | None = None,
-    tied: bool = True,
-    experts: int = 1,
-    experts_active: int = 1,
-) -> Memory:
+    model: str | None = None, *, format: str = "int4", context: int = 8192, batch: int = 1, kv_format: str = "f16",
+    params: Count | None = None, layers: int | None = None, width: int | None = None, heads: int | None = None,
+    kv_heads: int | None = None, head_size: int | None = None, feed_forward: int | None = None,
+    vocabulary: int | None = None, tied: bool = True, experts: int = 1, experts_active: int = 1,
+) -> Memory:  # fmt: skip
     """Bytes of a model in a quantized format: a known name, a config.json, or its shape in numbers.
 
     >>> import qatplan as qp
@@ -174,15 +137,9 @@ def memory(
 
 
 def predict(
-    fit: FitLike,
-    *,
-    params: Count,
-    tokens: Count,
-    bits: float | None = None,
-    fraction: float | None = None,
-    level: float = 0.95,
-    extrapolation_limit: float = 10.0,
-) -> Prediction:
+    fit: FitLike, *, params: Count, tokens: Count, bits: float | None = None, fraction: float | None = None,
+    level: float = 0.95, extrapolation_limit: float = 10.0,
+) -> Prediction:  # fmt: skip
     """The loss of one run under a fitted law; without `bits` in full precision, without `fraction` at the law's best.
 
     >>> import qatplan as qp
@@ -193,47 +150,22 @@ def predict(
 
     return Prediction(
         ask(
-            _fit(fit).fitted,
-            params=_needed("params", params),
-            tokens=_needed("tokens", tokens),
-            bits=bits,
-            fraction=fraction,
-            level=level,
+            _fit(fit).fitted, **_counts(params=params, tokens=tokens), bits=bits, fraction=fraction, level=level,
             limit=extrapolation_limit,
         )
-    )
+    )  # fmt: skip
 
 
 def recommend(
-    fit: FitLike | None = None,
-    *,
-    law: str | None = None,
-    memory: Count | None = None,
-    params: Count | None = None,
-    model: str | None = None,
-    tokens: Count | None = None,
-    flops: Count | None = None,
-    gpu_hours: Count | None = None,
-    bits: float | Sequence[float] | None = None,
-    fraction: float | None = None,
-    target_loss: float | None = None,
-    fp_tokens: Count | None = None,
-    context: int = 8192,
-    batch: int = 1,
-    kv_format: str = "f16",
-    group_size: int | None = None,
-    embedding_bits: float | None = None,
-    vocabulary: Count | None = None,
-    sequence: int = 4096,
-    device: str = "h100",
-    dtype: str = "bf16",
-    mfu: float = 0.4,
-    qat_slowdown: float | None = None,
-    runs: RunsLike | None = None,
-    price_per_hour: float | None = None,
-    level: float = 0.95,
-    extrapolation_limit: float = 10.0,
-) -> Plan:
+    fit: FitLike | None = None, *, law: str | None = None, memory: Count | None = None, params: Count | None = None,
+    model: str | None = None, tokens: Count | None = None, flops: Count | None = None, gpu_hours: Count | None = None,
+    bits: float | Sequence[float] | None = None, fraction: float | None = None, target_loss: float | None = None,
+    fp_tokens: Count | None = None, context: int = 8192, batch: int = 1, kv_format: str = "f16",
+    group_size: int | None = None, embedding_bits: float | None = None, vocabulary: Count | None = None,
+    sequence: int = 4096, device: str = "h100", dtype: str = "bf16", mfu: float = 0.4,
+    qat_slowdown: float | None = None, runs: RunsLike | None = None, price_per_hour: float | None = None,
+    level: float = 0.95, extrapolation_limit: float = 10.0,
+) -> Plan:  # fmt: skip
     """Bits, parameters, tokens and the QAT fraction for budgets; each budget is an upper bound, the rest is chosen.
 
     Without a fit, `law="qat-fraction"` answers for the fraction alone with the published law. `runs` measure what QAT
@@ -254,9 +186,8 @@ def recommend(
     fitted = None if fit is None else _fit(fit).fitted
     problem = Problem(
         budgets=Budgets(
-            params=_count("params", params), tokens=_count("tokens", tokens), flops=_count("flops", flops),
-            gpu_hours=_count("gpu_hours", gpu_hours), memory=_bytes("memory", memory), fraction=fraction,
-            target_loss=target_loss, fp_tokens=_count("fp_tokens", fp_tokens),
+            **_counts(params=params, tokens=tokens, flops=flops, gpu_hours=gpu_hours, memory=memory),
+            **_counts(fp_tokens=fp_tokens), fraction=fraction, target_loss=target_loss,
         ),
         bits=_widths(bits),
         layout=None if model is None else of_architecture(architecture(model)),
@@ -276,20 +207,11 @@ def recommend(
 
 
 def design(
-    fit: FitLike,
-    *,
-    budget: Count | None = None,
-    gpu_hours: Count | None = None,
-    runs: int = 12,
-    target: Literal["fraction", "bits"] = "fraction",
-    params: Count | None = None,
-    tokens: Count | None = None,
-    bits: float | Sequence[float] | None = None,
-    trunks: Mapping[Count, Count] | None = None,
-    device: str = "h100",
-    mfu: float = 0.4,
-    level: float = 0.95,
-) -> Design:
+    fit: FitLike, *, budget: Count | None = None, gpu_hours: Count | None = None, runs: int = 12,
+    target: Literal["fraction", "bits"] = "fraction", params: Count | None = None, tokens: Count | None = None,
+    bits: float | Sequence[float] | None = None, trunks: Mapping[Count, Count] | None = None, device: str = "h100",
+    mfu: float = 0.4, level: float = 0.95,
+) -> Design:  # fmt: skip
     """Which runs to make next within a budget of FLOPs or device hours, and how much surer they make the plan.
 
     `trunks` are full-precision trunks that were kept: {parameters: tokens}.
@@ -299,34 +221,19 @@ def design(
 
     return Design(
         choose(
-            _fit(fit).fitted,
-            budget=_count("budget", budget),
-            gpu_hours=_count("gpu_hours", gpu_hours),
-            training=Training(device=device, mfu=mfu),
-            runs=runs,
-            target=target,
-            params=_count("params", params),
-            tokens=_count("tokens", tokens),
-            bits=_widths(bits),
-            trunks={_needed("trunks", size): _needed("trunks", seen) for size, seen in (trunks or {}).items()},
+            _fit(fit).fitted, **_counts(budget=budget, gpu_hours=gpu_hours, params=params, tokens=tokens),
+            training=Training(device=device, mfu=mfu), runs=runs, target=target, bits=_widths(bits),
+            trunks={_count("trunks", size): _count("trunks", seen) for size, seen in (trunks or {}).items()},
             level=level,
         )
-    )
+    )  # fmt: skip
 
 
 def plot(
-    kind: str,
-    subject: FitLike | RunsLike,
-    runs: RunsLike | None = None,
-    *,
-    rows: str | None = None,
-    params: Count | None = None,
-    tokens: Count | None = None,
-    bits: float | Sequence[float] | None = None,
-    layout: Literal["grid", "bits"] = "grid",
-    relative: bool = False,
-    training: bool = False,
-) -> Figure:
+    kind: str, subject: FitLike | RunsLike, runs: RunsLike | None = None, *, rows: str | None = None,
+    params: Count | None = None, tokens: Count | None = None, bits: float | Sequence[float] | None = None,
+    layout: Literal["grid", "bits"] = "grid", relative: bool = False, training: bool = False,
+) -> Figure:  # fmt: skip
     """One figure as matplotlib's own, to be restyled or saved; `qatplan.figures.make.KINDS` lists the kinds.
 
     `subject` is a fit (or the path of its JSON file) or runs. Beside a fit, `runs` are shown, by default those that it
@@ -339,45 +246,42 @@ def plot(
     'Value relative to the estimate'
     """
     request: dict[str, Any] = {
-        "params": _count("params", params), "tokens": _count("tokens", tokens), "bits": _widths(bits),
-        "layout": layout, "relative": relative, "training": training,
+        **_counts(params=params, tokens=tokens), "bits": _widths(bits), "layout": layout, "relative": relative,
+        "training": training,
     }  # fmt: skip
-    if isinstance(subject, Fit) or (isinstance(subject, (str, os.PathLike)) and str(subject).endswith(".json")):
+    if isinstance(subject, Fit) or (isinstance(subject, (str, os.PathLike)) and _is_json(subject)):
         return _fit(subject).plot(kind, None if runs is None else _runs(runs), rows=rows, **request)
-    from qatplan.figures.api import draw
-    from qatplan.figures.make import Request
+    from qatplan.figures.make import Request, draw
 
     return draw(kind, table=_runs(subject).table, rows=rows, request=Request(**request)).figure
 
 
 def draw_files(
-    kind: str,
-    sources: Sequence[Location],
-    runs: Sequence[Location] = (),
-    *,
-    out: Path,
-    rows: str | None = None,
+    kind: str, sources: Sequence[Location], runs: Sequence[Location] = (), *, out: Path, rows: str | None = None,
     **request: Any,
-) -> tuple[Path, Made]:
+) -> tuple[Path, Made]:  # fmt: skip
     """A figure from files, written to `out`: among `sources` a JSON file is the fit; everything else are runs."""
-    from qatplan.figures import api
-    from qatplan.figures.make import Request
+    from qatplan.figures.make import Request, check_sources, draw
     from qatplan.figures.style import out_path, save
 
     target = out_path(out)
-    made = api.draw_files(kind, sources, runs, rows=rows, request=Request(**request))
+    fits = [place for place in sources if _is_json(place)]
+    tables = [*(place for place in sources if not _is_json(place)), *runs]
+    check_sources(kind, fit=bool(fits), runs=True)
+    if len(fits) > 1:
+        raise UsageError(f"{kind} shows one fit, and {len(fits)} JSON files were given.")
+    if wrong := [place for place in runs if _is_json(place)]:
+        raise UsageError(f"--runs {wrong[0]} is a JSON file; runs are folders, Parquet or CSV files.")
+    fitted, path = (load(fits[0]).fitted, Path(fits[0])) if fits else (None, None)
+    table = _runs(tables).table if tables else None
+    made = draw(kind, fitted=fitted, path=path, table=table, rows=rows, request=Request(**request))
     return save(made.figure, target), made
 
 
 def export(
-    specification: str | os.PathLike[str],
-    *,
-    sweep: Location,
-    run: str,
-    out: str | os.PathLike[str],
-    device: str = "auto",
-    force: bool = False,
-) -> tuple[Export, int | None]:
+    specification: str | os.PathLike[str], *, sweep: Location, run: str, out: str | os.PathLike[str],
+    device: str = "auto", force: bool = False,
+) -> tuple[Export, int | None]:  # fmt: skip
     """Write a quantized run as packed codes and scales; the bytes that the memory model predicts stand beside it."""
     from qatplan.models.memory import estimate
     from qatplan.sweeping.run import require_training
@@ -395,20 +299,11 @@ def export(
 
 
 def report(
-    fit: FitLike,
-    runs: RunsLike | None = None,
-    *,
-    out: str | os.PathLike[str],
-    params: Count | None = None,
-    tokens: Count | None = None,
-    flops: Count | None = None,
-    memory: Count | None = None,
-    bits: float | Sequence[float] | None = None,
-    context: int | None = None,
-    vocabulary: Count | None = None,
-    sequence: int | None = None,
-    force: bool = False,
-) -> Report:
+    fit: FitLike, runs: RunsLike | None = None, *, out: str | os.PathLike[str], params: Count | None = None,
+    tokens: Count | None = None, flops: Count | None = None, memory: Count | None = None,
+    bits: float | Sequence[float] | None = None, context: int | None = None, vocabulary: Count | None = None,
+    sequence: int | None = None, force: bool = False,
+) -> Report:  # fmt: skip
     """Write one self-contained HTML page about a fit, and return it: look at `doubts` before relying on it.
 
     Without `runs` those that the fit names are shown; without budgets the plan is for the setting that was measured
@@ -420,40 +315,23 @@ def report(
 
     target = Path(out)
     check_target(target, force=force)
-    known, shown = _fit(fit), None if runs is None else _runs(runs)
     question = Question(
-        params=_count("params", params), tokens=_count("tokens", tokens), flops=_count("flops", flops),
-        memory=_bytes("memory", memory), bits=_widths(bits), context=context,
-        vocabulary=_count("vocabulary", vocabulary), sequence=sequence,
+        **_counts(params=params, tokens=tokens, flops=flops, memory=memory, vocabulary=vocabulary), bits=_widths(bits),
+        context=context, sequence=sequence,
     )  # fmt: skip
-    made = page(
-        gather(
-            known.fitted,
-            path=known.path,
-            table=None if shown is None else shown.table,
-            names=() if shown is None else shown.sources,
-        ),
-        question,
-    )
+    known, shown = _fit(fit), None if runs is None else _runs(runs)
+    table, names = (None, ()) if shown is None else (shown.table, shown.sources)
+    made = page(gather(known.fitted, path=known.path, table=table, names=names), question)
     made.save(target)
     return made
 
 
 def sweep(
-    specification: str | os.PathLike[str],
-    *,
-    out: Location | None = None,
-    dry_run: bool = False,
-    engine: Literal["local", "ray"] = "local",
-    address: str | None = None,
-    gpu_share: float | None = None,
-    workers: int | None = None,
-    stacked: int | None = None,
-    device: str = "auto",
-    console: Console | None = None,
-    json_lines: TextIO | None = None,
-    tensorboard: Path | None = None,
-) -> Outcome | Estimate:
+    specification: str | os.PathLike[str], *, out: Location | None = None, dry_run: bool = False,
+    engine: Literal["local", "ray"] = "local", address: str | None = None, gpu_share: float | None = None,
+    workers: int | None = None, stacked: int | None = None, device: str = "auto", console: Console | None = None,
+    json_lines: TextIO | None = None, tensorboard: Path | None = None,
+) -> Outcome | Estimate:  # fmt: skip
     """Train the runs of a specification into the folder `out`; called again it goes on where it was interrupted.
 
     With `dry_run` nothing is trained, and the answer is what the sweep would take. `stacked` is how many segments a
@@ -473,15 +351,9 @@ def sweep(
     from rich.console import Console as RichConsole
 
     return run.sweep(
-        plan,
-        out,
-        device=device,
-        workers=workers,
-        console=console or RichConsole(stderr=True),
-        make_engine=_engine(engine, address, gpu_share, stacked),
-        json_lines=json_lines,
-        tensorboard=tensorboard,
-    )
+        plan, out, device=device, workers=workers, console=console or RichConsole(stderr=True),
+        make_engine=_engine(engine, address, gpu_share, stacked), json_lines=json_lines, tensorboard=tensorboard,
+    )  # fmt: skip
 
 
 def _engine(
@@ -519,6 +391,10 @@ def _runs(source: RunsLike, *more: Location) -> Runs:
     return Runs(runs.read(paths), tuple(str(path) for path in paths))
 
 
+def _is_json(place: Location) -> bool:
+    return str(place).lower().endswith(".json")
+
+
 def _is_table(source: object) -> bool:
     return hasattr(source, "__arrow_c_stream__") or hasattr(source, "to_arrow") or hasattr(source, "iloc")
 
@@ -527,22 +403,18 @@ def _fit(fit: FitLike) -> Fit:
     return fit if isinstance(fit, Fit) else load(fit)
 
 
-def _count(name: str, value: Count | None) -> float | None:
-    return None if value is None else _needed(name, value)
-
-
-def _needed(name: str, value: Count) -> float:
+def _count(name: str, value: Count | None, parse: Callable[[Count], float] = parse_count) -> Any:
+    """A quantity as a float, None as None; an error names the argument."""
     try:
-        return float(parse_count(value))
+        return None if value is None else float(parse(value))
     except UsageError as error:
         raise UsageError(f"{name}: {error}") from error
 
 
-def _bytes(name: str, value: Count | None) -> float | None:
-    try:
-        return None if value is None else float(parse_bytes(value))
-    except UsageError as error:
-        raise UsageError(f"{name}: {error}") from error
+def _counts(**given: Count | None) -> dict[str, Any]:
+    return {
+        name: _count(name, value, parse_bytes if name == "memory" else parse_count) for name, value in given.items()
+    }
 
 
 def _widths(bits: float | Sequence[float] | None) -> tuple[float, ...] | None:

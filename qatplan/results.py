@@ -164,8 +164,7 @@ class Fit(Result):
 
         Counts in `request` are numbers here.
         """
-        from qatplan.figures.api import draw
-        from qatplan.figures.make import Request
+        from qatplan.figures.make import Request, draw
 
         table = None if runs is None else runs.table
         asked = Request(**request)

@@ -8,7 +8,8 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections import UserDict
+from collections.abc import Sequence
 from typing import Annotated, Any, cast
 
 import typer
@@ -38,34 +39,19 @@ COMMANDS: dict[str, str] = {
 }
 
 
-class _Commands(MutableMapping[str, Any]):
+class _Commands(UserDict[str, Any]):
     """The commands by name; a module is imported when its command is first looked up.
 
     So one command's start does not pay for the modules and signatures of all the others; `qatplan --help` looks up all.
     """
 
-    def __init__(self) -> None:
-        self._loaded: dict[str, Any] = {}
-
     def __getitem__(self, name: str) -> Any:
-        if name not in self._loaded:
-            module, function = COMMANDS[name].split(":")
+        if isinstance(target := self.data[name], str):
+            module, function = target.split(":")
             single = typer.Typer(add_completion=False, rich_markup_mode=None)
             single.command(name)(getattr(importlib.import_module(module), function))
-            self._loaded[name] = typer.main.get_command(single)
-        return self._loaded[name]
-
-    def __setitem__(self, name: str, command: Any) -> None:
-        self._loaded[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        del self._loaded[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(COMMANDS)
-
-    def __len__(self) -> int:
-        return len(COMMANDS)
+            self.data[name] = typer.main.get_command(single)
+        return self.data[name]
 
 
 class _LazyGroup(TyperGroup):
@@ -73,7 +59,7 @@ class _LazyGroup(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = _Commands()
+        self.commands = _Commands(COMMANDS)
 
 
 app = typer.Typer(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import typer
-
 from qatplan.cli import options as opt
 from qatplan.cli.output import show
 
@@ -13,11 +11,9 @@ from qatplan.cli.output import show
 def compare(
     paths: opt.RunPaths,
     laws: Annotated[
-        Any, typer.Option(parser=opt.names_parser, metavar="a,b,c", help="Laws to compare; `qatplan laws` lists them.")
+        Any, opt.ask("Laws to compare; `qatplan laws` lists them.", "a,b,c", parser=opt.names_parser)
     ] = "qat-loss,chen2025,effective,chinchilla-per-bits,chinchilla",
-    holdout: Annotated[str, typer.Option(metavar=opt.HOLDOUT, help="Rows that are predicted, not fitted.")] = (
-        "top-compute:0.2"
-    ),
+    holdout: Annotated[str, opt.ask("Rows that are predicted, not fitted.", opt.HOLDOUT)] = ("top-compute:0.2"),
     rows: opt.Rows = None,
     n: opt.Counting = "total",
     huber: opt.Huber = 1e-3,

@@ -34,12 +34,10 @@ class Step:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for everything.")] = Path("qatplan-demo"),
+    out: Annotated[Path, opt.ask("Folder for everything.", "DIR")] = Path("qatplan-demo"),
     device: opt.TrainOn = opt.TrainingDevice.auto,
     workers: opt.Workers = None,
-    short: Annotated[
-        bool, typer.Option("--short", help="A minute instead of several; too small to learn from.")
-    ] = False,
+    short: Annotated[bool, opt.flag("--short", "A minute instead of several; too small to learn from.")] = False,
     as_json: opt.Json = False,
 ) -> None:
     """Run the whole loop on real text: sweep, fit, recommend, figures, report. Minutes on two CPU cores.
@@ -77,13 +75,14 @@ def demo(
             raise SweepIncomplete("the demo's sweep did not finish; repeat the command to continue.", evidence=steps)
     figures = [out / f"{kind}.svg" for kind in FIGURES]
     written = {
-        "specification": [specification],
-        "runs": [sweep / "runs"],
+        "specification": [specification], "runs": [sweep / "runs"],
         "fit": [path for path in (fit, fraction) if path.exists()],
-        "figure": [path for path in figures if path.exists()],
-        "report": [path for path in (page,) if path.exists()],
-    }
-    emit({"folder": out, "written": written, "steps": steps}, _farewell(written, steps), as_json)
+        "figure": [path for path in figures if path.exists()], "report": [path for path in (page,) if path.exists()],
+    }  # fmt: skip
+    took = format_duration(sum(step.seconds for step in steps))
+    lines = [f"  {kind:<14} {path}" for kind, paths in written.items() for path in paths]
+    text = "\n".join(["", f"Done in {took}. Everything lies in:", *lines])
+    emit({"folder": out, "written": written, "steps": steps}, text, as_json)
     broken = [step for step in steps if step.code not in (0, 4)]
     if broken:
         raise typer.Exit(broken[0].code)
@@ -108,9 +107,3 @@ def _run(purpose: str, arguments: str, *, quiet: bool) -> Step:
     if code == 4:
         note("(The command ended with 4: a result this small is flagged as not to be relied upon.)")
     return Step(purpose, command, code, time.monotonic() - started)
-
-
-def _farewell(written: dict[str, list[Path]], steps: list[Step]) -> str:
-    lines = [f"  {kind:<14} {path}" for kind, paths in written.items() for path in paths]
-    took = format_duration(sum(step.seconds for step in steps))
-    return "\n".join(["", f"Done in {took}. Everything lies in:", *lines])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import typer
-
 from qatplan.cli import options as opt
 from qatplan.cli.output import show
 
@@ -14,17 +12,16 @@ def design(
     fit: opt.FitPath,
     budget: Annotated[float | None, opt.count("Training FLOPs, e.g. 1e18.")] = None,
     gpu_hours: opt.GpuHours = None,
-    runs: Annotated[int, typer.Option(min=1, help="Runs to make at most.")] = 12,
+    runs: Annotated[int, opt.ask("Runs to make at most.", min=1)] = 12,
     target: Annotated[
         Literal["fraction", "bits"],
-        typer.Option(help="What shall become surer: the best QAT fraction, or which bit width is best in its memory."),
+        opt.ask("What shall become surer: the best QAT fraction, or which bit width is best in its memory."),
     ] = "fraction",
     params: opt.Params = None,
     tokens: opt.Tokens = None,
     bits: opt.BitWidths = None,
     trunk: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PARAMS:TOKENS", help="A full-precision trunk that you kept; repeatable."),
+        list[str] | None, opt.ask("A full-precision trunk that you kept; repeatable.", "PARAMS:TOKENS")
     ] = None,
     device: opt.Device = "h100",
     mfu: opt.Mfu = 0.4,

@@ -15,8 +15,8 @@ from qatplan.units import format_bytes
 def export(
     specification: Annotated[Path, typer.Argument(metavar="SPEC.toml", help="The sweep's specification.")],
     sweep: Annotated[Any, opt.location("Folder of the sweep.")],
-    run: Annotated[str, typer.Option(metavar="ID", help="The run, by its id or the beginning of it.")],
-    out: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="Where to write the model.")],
+    run: Annotated[str, opt.ask("The run, by its id or the beginning of it.", "ID")],
+    out: Annotated[Path, opt.ask("Where to write the model.", "FILE.safetensors")],
     device: opt.TrainOn = opt.TrainingDevice.auto,
     force: opt.Force = False,
     as_json: opt.Json = False,

@@ -24,30 +24,26 @@ def _fixed(text: str) -> tuple[str, float]:
 
 def fit(
     paths: opt.RunPaths,
-    out: Annotated[Path, typer.Option(metavar="FIT.json", help="Where the fitted law is written.")],
-    law: Annotated[str, typer.Option(metavar="NAME", help="Law to fit; `qatplan laws` lists them.")] = "qat-loss",
+    out: Annotated[Path, opt.ask("Where the fitted law is written.", "FIT.json")],
+    law: Annotated[str, opt.ask("Law to fit; `qatplan laws` lists them.", "NAME")] = "qat-loss",
     rows: opt.Rows = None,
-    bootstrap: Annotated[int, typer.Option(min=0, help="Bootstrap draws; 0 for none.")] = 1000,
-    interval: Annotated[str, typer.Option(metavar="bootstrap|profile", help="Where parameter intervals come from.")] = (
-        "bootstrap"
-    ),
-    level: Annotated[float, typer.Option(help="Confidence level of intervals.")] = 0.95,
-    holdout: Annotated[
-        str | None, typer.Option(metavar=opt.HOLDOUT, help="Also fit without these rows and predict them.")
-    ] = None,
+    bootstrap: Annotated[int, opt.ask("Bootstrap draws; 0 for none.", min=0)] = 1000,
+    interval: Annotated[str, opt.ask("Where parameter intervals come from.", "bootstrap|profile")] = ("bootstrap"),
+    level: Annotated[float, opt.ask("Confidence level of intervals.")] = 0.95,
+    holdout: Annotated[str | None, opt.ask("Also fit without these rows and predict them.", opt.HOLDOUT)] = None,
     leave_one_size_out: Annotated[
-        bool, typer.Option("--leave-one-size-out", help="Also predict each model size from the others.")
+        bool, opt.flag("--leave-one-size-out", "Also predict each model size from the others.")
     ] = False,
     n: opt.Counting = "total",
     huber: opt.Huber = 1e-3,
     fix: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="Fix a parameter; an amplitude at 0 removes its term. With qat-fraction, of the loss law beside it.",
+        opt.ask(
+            "Fix a parameter; an amplitude at 0 removes its term. With qat-fraction, of the loss law beside it.",
+            "NAME=VALUE",
         ),
     ] = None,
-    restrict: Annotated[bool, typer.Option("--restrict", help="Leave out terms that no row supports.")] = False,
+    restrict: Annotated[bool, opt.flag("--restrict", "Leave out terms that no row supports.")] = False,
     keep_tuning: opt.KeepTuning = False,
     seed: opt.Seed = 0,
     force: opt.Force = False,

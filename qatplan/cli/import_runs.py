@@ -20,7 +20,7 @@ def import_runs(
         Path,
         typer.Argument(metavar="SOURCE", help="CSV, JSON, JSON Lines (each also .gz) or Parquet, one row per run."),
     ],
-    out: Annotated[Path, typer.Option(metavar="RUNS.parquet", help="The runs table to write.")],
+    out: Annotated[Path, opt.ask("The runs table to write.", "RUNS.parquet")],
     mapping: Annotated[
         list[str] | None,
         typer.Option(
@@ -35,10 +35,10 @@ def import_runs(
         typer.Option("--const", metavar="FIELD=VALUE", help="A value for a field in every row; repeatable."),
     ] = None,
     diverged: Annotated[
-        bool, typer.Option("--diverged", help="Record rows whose loss is NaN or infinite as diverged runs.")
+        bool, opt.flag("--diverged", "Record rows whose loss is NaN or infinite as diverged runs.")
     ] = False,
     keep_suspect: Annotated[
-        bool, typer.Option("--keep-suspect", help="Also write rows that can be stored but look wrong.")
+        bool, opt.flag("--keep-suspect", "Also write rows that can be stored but look wrong.")
     ] = False,
     force: opt.Force = False,
     as_json: opt.Json = False,
@@ -63,8 +63,7 @@ def import_runs(
     written = len(made.runs) > 0
     if written:
         made.runs.save(out)
-    for remark in made.imported.notes if as_json else ():
-        note(f"note: {remark}")
+    note(*(f"note: {remark}" for remark in made.imported.notes if as_json))
 
     def sections() -> list[Section]:
         from qatplan.wording.imported import import_sections

@@ -65,49 +65,54 @@ bits_parser = parser(_bits)
 names_parser = parser(_names)
 
 
+def ask(help: str, metavar: str | None = None, **settings: Any) -> Any:
+    """An option that is called as its parameter; `settings` are typer's."""
+    return typer.Option(metavar=metavar, help=help, **settings)
+
+
+def flag(name: str, help: str) -> Any:
+    """A switch without an opposite."""
+    return typer.Option(name, help=help)
+
+
 def count(help: str, metavar: str = "COUNT") -> Any:
     """An option that takes a count more than 0, such as 1.5B."""
-    return typer.Option(parser=count_parser, metavar=metavar, help=help)
+    return ask(help, metavar, parser=count_parser)
 
 
 def location(help: str, metavar: str = "DIR") -> Any:
     """An option that takes a path or the URL of an object store."""
-    return typer.Option(parser=location_parser, metavar=metavar, help=help)
+    return ask(help, metavar, parser=location_parser)
 
 
 PARAMS = count("Parameters of the model, e.g. 1.5B.")
 TOKENS = count("Training tokens in all, e.g. 300B.")
 HOLDOUT = "largest-n|largest-d|top-compute:0.2"
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite the output file if it exists.")]
-Details = Annotated[bool, typer.Option("--details", help="Print everything that is known, not the main things alone.")]
+Json = Annotated[bool, flag("--json", "Print one JSON object on stdout and nothing else there.")]
+Force = Annotated[bool, flag("--force", "Overwrite the output file if it exists.")]
+Details = Annotated[bool, flag("--details", "Print everything that is known, not the main things alone.")]
 _RUNS = "Folders (also s3:// and gs:// URLs), Parquet files, or CSV files whose columns carry our field names."
 RunPaths = Annotated[list[Any], typer.Argument(parser=location_parser, metavar="RUNS", help=_RUNS)]
 FitPath = Annotated[Path, typer.Argument(metavar="FIT", help="A fitted law (JSON) written by `qatplan fit`.")]
 _ROWS = 'Keep only these rows, e.g. "bits in (2, 4) and seed == 0".'
-Rows = Annotated[str | None, typer.Option(metavar="EXPRESSION", help=_ROWS)]
-Counting = Annotated[str, typer.Option(metavar="total|nonembedding", help="Which parameters N counts.")]
-Huber = Annotated[float, typer.Option(help="Delta of the Huber terms on log residuals.")]
-_TUNING = "Keep runs that another learning rate beat at the same point."
-KeepTuning = Annotated[bool, typer.Option("--keep-tuning", help=_TUNING)]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+Rows = Annotated[str | None, ask(_ROWS, "EXPRESSION")]
+Counting = Annotated[str, ask("Which parameters N counts.", "total|nonembedding")]
+Huber = Annotated[float, ask("Delta of the Huber terms on log residuals.")]
+KeepTuning = Annotated[bool, flag("--keep-tuning", "Keep runs that another learning rate beat at the same point.")]
+Seed = Annotated[int, ask("Seed of everything random.", min=0)]
 Params = Annotated[float | None, PARAMS]
 Tokens = Annotated[float | None, TOKENS]
 Flops = Annotated[float | None, count("Training FLOPs, e.g. 1e22.")]
 GpuHours = Annotated[float | None, count("Hours of one device, e.g. 500.", "HOURS")]
-_MEMORY = "Memory that may be used, e.g. 4GiB."
-Memory = Annotated[int | None, typer.Option(parser=bytes_parser, metavar="BYTES", help=_MEMORY)]
-_WIDTHS = "Bit widths to consider, e.g. 2,3,4,8."
-BitWidths = Annotated[Any, typer.Option(parser=bits_parser, metavar="B,B,...", help=_WIDTHS)]
-_FRACTION = "Share of the tokens in QAT, 0 to 1; the law's best unless given."
-Fraction = Annotated[float | None, typer.Option(help=_FRACTION)]
-KvFormat = Annotated[str, typer.Option(help="Format of the KV cache: f16, q8_0, q4_0, fp8, ...")]
-Device = Annotated[str, typer.Option(help="Training device: a100, h100, h200, b200, l40s, mi300x, ...")]
-Mfu = Annotated[float, typer.Option(help="Share of the device's peak that training reaches.")]
-Level = Annotated[float, typer.Option(help="Level of the intervals.")]
-_LIMIT = "Factor beyond the fitted range that exits with 4."
-ExtrapolationLimit = Annotated[float, typer.Option(metavar="FACTOR", help=_LIMIT)]
+Memory = Annotated[int | None, ask("Memory that may be used, e.g. 4GiB.", "BYTES", parser=bytes_parser)]
+BitWidths = Annotated[Any, ask("Bit widths to consider, e.g. 2,3,4,8.", "B,B,...", parser=bits_parser)]
+Fraction = Annotated[float | None, ask("Share of the tokens in QAT, 0 to 1; the law's best unless given.")]
+KvFormat = Annotated[str, ask("Format of the KV cache: f16, q8_0, q4_0, fp8, ...")]
+Device = Annotated[str, ask("Training device: a100, h100, h200, b200, l40s, mi300x, ...")]
+Mfu = Annotated[float, ask("Share of the device's peak that training reaches.")]
+Level = Annotated[float, ask("Level of the intervals.")]
+ExtrapolationLimit = Annotated[float, ask("Factor beyond the fitted range that exits with 4.", "FACTOR")]
 
 
 class TrainingDevice(StrEnum):
@@ -118,5 +123,5 @@ class TrainingDevice(StrEnum):
     cuda = "cuda"
 
 
-TrainOn = Annotated[TrainingDevice, typer.Option(help="Where to train; auto takes a GPU if there is one.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Segments trained at once; default one a core.")]
+TrainOn = Annotated[TrainingDevice, ask("Where to train; auto takes a GPU if there is one.")]
+Workers = Annotated[int | None, ask("Segments trained at once; default one a core.", min=1)]

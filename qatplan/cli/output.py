@@ -47,9 +47,9 @@ def show(obj: Any, sections: Callable[[], Iterable[Section]], as_json: bool) -> 
     emit(obj, to_text(sections(), width, title=bold, strong=bold), False)
 
 
-def note(message: str) -> None:
-    """A remark for the person at the terminal, on stderr."""
-    sys.stderr.write(message + "\n")
+def note(*messages: str) -> None:
+    """Remarks for the person at the terminal, on stderr, each on its line."""
+    sys.stderr.write("".join(f"{message}\n" for message in messages))
     sys.stderr.flush()
 
 
@@ -58,10 +58,10 @@ def plain(obj: Any) -> Any:
 
     Raises TypeError for anything else: an object that nobody taught to be shown must not appear as its repr.
     """
-    if obj is None or isinstance(obj, (str, bool)):
-        return obj.value if isinstance(obj, enum.Enum) else obj
     if isinstance(obj, enum.Enum):
         return plain(obj.value)
+    if obj is None or isinstance(obj, (str, bool)):
+        return obj
     if isinstance(obj, numbers.Integral):
         return int(obj)
     if isinstance(obj, numbers.Real):
@@ -75,13 +75,8 @@ def plain(obj: Any) -> Any:
         return [plain(value) for value in (sorted(obj) if isinstance(obj, (set, frozenset)) else obj)]
     if isinstance(obj, os.PathLike):
         return os.fspath(obj)
-    # An array can only come from a numpy that somebody has loaded; importing it here would slow every command.
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        if isinstance(obj, numpy.ndarray):
-            return plain(obj.tolist())
-        if isinstance(obj, numpy.generic):
-            return plain(obj.item())
+    if hasattr(obj, "tolist"):  # an array or a number of numpy, which is not loaded here: it would slow every command
+        return plain(obj.tolist())
     raise TypeError(f"{type(obj).__name__} cannot be shown as JSON.")
 
 

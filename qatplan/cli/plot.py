@@ -28,9 +28,7 @@ _TRAINING = "loss-curves: loss along training, for one size and budget."
 def plot(
     kind: Annotated[str, typer.Argument(metavar="KIND", help=_KINDS)],
     sources: Annotated[list[Any], typer.Argument(parser=opt.location_parser, metavar="(FIT | RUNS...)", help=_SOURCES)],
-    out: Annotated[
-        Path, typer.Option(metavar="FILE", help="Figure to write: .svg, .pdf or .png; replaced if it exists.")
-    ],
+    out: Annotated[Path, opt.ask("Figure to write: .svg, .pdf or .png; replaced if it exists.", "FILE")],
     runs: Annotated[
         list[Any] | None, opt.location("Runs to show with a fit; default: the files the fit was made from.", "RUNS")
     ] = None,
@@ -39,10 +37,10 @@ def plot(
     tokens: opt.Tokens = None,
     bits: opt.BitWidths = None,
     layout: Annotated[
-        Layout, typer.Option(help="loss-curves: a panel per size and bit width, or per bit width alone.")
+        Layout, opt.ask("loss-curves: a panel per size and bit width, or per bit width alone.")
     ] = Layout.grid,
-    relative: Annotated[bool, typer.Option("--relative", help=_RELATIVE)] = False,
-    training: Annotated[bool, typer.Option("--training", help=_TRAINING)] = False,
+    relative: Annotated[bool, opt.flag("--relative", _RELATIVE)] = False,
+    training: Annotated[bool, opt.flag("--training", _TRAINING)] = False,
     as_json: opt.Json = False,
 ) -> None:
     """Draw one figure: vector (SVG, PDF) or PNG, readable in grey.
@@ -55,7 +53,6 @@ def plot(
         kind, sources, runs or [], out=out, rows=rows, params=params, tokens=tokens, bits=bits, layout=layout.value,
         relative=relative, training=training,
     )  # fmt: skip
-    for remark in made.remarks:
-        note(remark)
+    note(*made.remarks)
     shown = {"kind": kind, "out": str(written), "title": made.title, "notes": made.notes, "series": made.series}
     emit(shown, "\n".join([f"wrote {written}", made.title, *made.notes]), as_json)

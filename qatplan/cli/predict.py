@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from qatplan.cli import options as opt
 from qatplan.cli.output import show
 
@@ -14,7 +12,7 @@ def predict(
     fit: opt.FitPath,
     params: Annotated[float, opt.PARAMS],
     tokens: Annotated[float, opt.TOKENS],
-    bits: Annotated[float | None, typer.Option(help="Bits per weight; full precision unless given.")] = None,
+    bits: Annotated[float | None, opt.ask("Bits per weight; full precision unless given.")] = None,
     fraction: opt.Fraction = None,
     level: opt.Level = 0.95,
     extrapolation_limit: opt.ExtrapolationLimit = 10.0,

@@ -16,13 +16,11 @@ def recommend(
         Path | None,
         typer.Argument(metavar="[FIT]", help="A fitted law (JSON) written by `qatplan fit`.", show_default=False),
     ] = None,
-    law: Annotated[
-        str | None, typer.Option(metavar="NAME", help="qat-fraction: the published fraction law, without a fit.")
-    ] = None,
+    law: Annotated[str | None, opt.ask("qat-fraction: the published fraction law, without a fit.", "NAME")] = None,
     memory: opt.Memory = None,
     params: opt.Params = None,
     model: Annotated[
-        str | None, typer.Option(help="A known model such as qwen3-1.7b, or a config.json, instead of --params.")
+        str | None, opt.ask("A known model such as qwen3-1.7b, or a config.json, instead of --params.")
     ] = None,
     tokens: opt.Tokens = None,
     flops: opt.Flops = None,
@@ -30,29 +28,28 @@ def recommend(
     bits: opt.BitWidths = None,
     fraction: opt.Fraction = None,
     target_loss: Annotated[
-        float | None, typer.Option(metavar="NATS", help="Reach this loss (nats per token) with the fewest FLOPs.")
+        float | None, opt.ask("Reach this loss (nats per token) with the fewest FLOPs.", "NATS")
     ] = None,
     fp_tokens: Annotated[
         float | None,
         opt.count("Tokens that a given full-precision model has seen; token and compute budgets then count QAT alone."),
     ] = None,
-    context: Annotated[int, typer.Option(help="Tokens per sequence that the KV cache holds.")] = 8192,
-    batch: Annotated[int, typer.Option(help="Sequences at a time at inference.")] = 1,
+    context: Annotated[int, opt.ask("Tokens per sequence that the KV cache holds.")] = 8192,
+    batch: Annotated[int, opt.ask("Sequences at a time at inference.")] = 1,
     kv_format: opt.KvFormat = "f16",
     group_size: Annotated[
-        int | None, typer.Option(help="Weights that share a scale; one scale per output channel unless given.")
+        int | None, opt.ask("Weights that share a scale; one scale per output channel unless given.")
     ] = None,
     embedding_bits: Annotated[
-        float | None, typer.Option(help="Bits of embeddings and head; the larger of 4 and the weights' unless given.")
+        float | None, opt.ask("Bits of embeddings and head; the larger of 4 and the weights' unless given.")
     ] = None,
     vocabulary: Annotated[float | None, opt.count("Embedding entries of an inferred shape.")] = None,
-    sequence: Annotated[int, typer.Option(help="Tokens per training sequence.")] = 4096,
+    sequence: Annotated[int, opt.ask("Tokens per training sequence.")] = 4096,
     device: opt.Device = "h100",
-    dtype: Annotated[str, typer.Option(help="Number format of training: bf16, fp8, tf32 or fp32.")] = "bf16",
+    dtype: Annotated[str, opt.ask("Number format of training: bf16, fp8, tf32 or fp32.")] = "bf16",
     mfu: opt.Mfu = 0.4,
     qat_slowdown: Annotated[
-        float | None,
-        typer.Option(metavar="FACTOR", help="Time of a QAT token over a full-precision one; 1 unless given."),
+        float | None, opt.ask("Time of a QAT token over a full-precision one; 1 unless given.", "FACTOR")
     ] = None,
     runs: Annotated[
         list[Any] | None,
@@ -60,20 +57,18 @@ def recommend(
             "Your runs: they measure that factor, whether fusing helps, and what the ends of the split cost.", "PATH"
         ),
     ] = None,
-    price_per_hour: Annotated[float | None, typer.Option(metavar="MONEY", help="Price of one device hour.")] = None,
+    price_per_hour: Annotated[float | None, opt.ask("Price of one device hour.", "MONEY")] = None,
     level: opt.Level = 0.95,
     extrapolation_limit: opt.ExtrapolationLimit = 10.0,
     export: Annotated[
-        str | None, typer.Option(metavar="TOOL", help="Write a training recipe: torchao, paretoq, torchtitan or yaml.")
+        str | None, opt.ask("Write a training recipe: torchao, paretoq, torchtitan or yaml.", "TOOL")
     ] = None,
-    export_out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the recipe.")] = None,
+    export_out: Annotated[Path | None, opt.ask("Where to write the recipe.", "FILE")] = None,
     batch_tokens: Annotated[float | None, opt.count("Tokens per step of the recipe.")] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(metavar="RATE", help="Peak learning rate of full precision, for the recipe.")
+        float | None, opt.ask("Peak learning rate of full precision, for the recipe.", "RATE")
     ] = None,
-    qat_learning_rate: Annotated[
-        float | None, typer.Option(metavar="RATE", help="Peak learning rate of QAT, for the recipe.")
-    ] = None,
+    qat_learning_rate: Annotated[float | None, opt.ask("Peak learning rate of QAT, for the recipe.", "RATE")] = None,
     force: opt.Force = False,
     details: opt.Details = False,
     as_json: opt.Json = False,
@@ -98,8 +93,7 @@ def recommend(
         sequence=sequence, device=device, dtype=dtype, mfu=mfu, qat_slowdown=qat_slowdown, runs=runs,
         price_per_hour=price_per_hour, level=level, extrapolation_limit=extrapolation_limit,
     )  # fmt: skip
-    for remark in plan.advice.remarks:
-        note(remark)
+    note(*plan.advice.remarks)
     if export is not None and export_out is not None and batch_tokens is not None:
         plan.export(
             export, export_out, batch_tokens=batch_tokens, learning_rate=learning_rate,

@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from qatplan.cli import options as opt
 from qatplan.cli.output import emit, note
 
 
 def report(
     fit: opt.FitPath,
-    out: Annotated[Path, typer.Option(metavar="FILE.html", help="Page to write.")],
+    out: Annotated[Path, opt.ask("Page to write.", "FILE.html")],
     runs: Annotated[
         list[Any] | None, opt.location("Runs to show; default: those that the fit names, if still there.", "PATH")
     ] = None,
@@ -22,9 +20,9 @@ def report(
     flops: opt.Flops = None,
     memory: opt.Memory = None,
     bits: opt.BitWidths = None,
-    context: Annotated[int | None, typer.Option(help="Tokens of context at inference.")] = None,
+    context: Annotated[int | None, opt.ask("Tokens of context at inference.")] = None,
     vocabulary: Annotated[float | None, opt.count("Embedding entries of the model.")] = None,
-    sequence: Annotated[int | None, typer.Option(help="Tokens per training sequence.")] = None,
+    sequence: Annotated[int | None, opt.ask("Tokens per training sequence.")] = None,
     force: opt.Force = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -42,8 +40,7 @@ def report(
         fit, runs or None, out=out, params=params, tokens=tokens, flops=flops, memory=memory, bits=bits,
         context=context, vocabulary=vocabulary, sequence=sequence, force=force,
     )  # fmt: skip
-    for remark in made.remarks:
-        note(remark)
+    note(*made.remarks)
     size = out.stat().st_size
     figures = ", ".join(made.figures) or "no figure"
     text = f"wrote {out} ({size / 1e6:.2f} MB)\n{made.title}\nfigures: {figures}"

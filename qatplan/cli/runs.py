@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def runs(
     paths: opt.RunPaths,
     rows: opt.Rows = None,
-    fields: Annotated[bool, typer.Option("--fields", help="Describe every column, too.")] = False,
+    fields: Annotated[bool, opt.flag("--fields", "Describe every column, too.")] = False,
     compact: Annotated[
         Path | None, typer.Option("--compact", metavar="FILE.parquet", help="Also write the rows as one file.")
     ] = None,
@@ -36,8 +36,7 @@ def runs(
     from qatplan.runs.summary import summarise
 
     found, problems, notes = inspect(paths)
-    for remark in notes:
-        note(f"note: {remark}")
+    note(*(f"note: {remark}" for remark in notes))
     if rows is not None:
         found = select(found, rows)
     if compact is not None:

@@ -48,33 +48,25 @@ def sweep(
         Path | None, typer.Argument(metavar="SPEC.toml", help="The sweep specification; not with --status.")
     ] = None,
     out: Annotated[Any, opt.location("Folder of the sweep; or s3://, gs:// URL.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print segments, tokens and time; train nothing.")] = False,
+    dry_run: Annotated[bool, opt.flag("--dry-run", "Print segments, tokens and time; train nothing.")] = False,
     status: Annotated[Any, opt.location("Print where the sweep in DIR stands, from anywhere.")] = None,
-    engine: Annotated[Engine, typer.Option(help="What runs the workers: this machine's processes, or Ray.")] = (
-        Engine.local
-    ),
+    engine: Annotated[Engine, opt.ask("What runs the workers: this machine's processes, or Ray.")] = (Engine.local),
     address: Annotated[
-        str | None,
-        typer.Option(metavar="ADDR", help="Ray cluster to join, HOST:PORT or auto; default: one on this machine."),
+        str | None, opt.ask("Ray cluster to join, HOST:PORT or auto; default: one on this machine.", "ADDR")
     ] = None,
     gpu_share: Annotated[
-        float | None,
-        typer.Option(
-            parser=_share, metavar="SHARE", help="Part of a GPU that a Ray worker takes; default by model size."
-        ),
+        float | None, opt.ask("Part of a GPU that a Ray worker takes; default by model size.", "SHARE", parser=_share)
     ] = None,
     workers: opt.Workers = None,
     stacked: Annotated[
         int | None,
-        typer.Option(min=1, help="Segments that a worker trains in one stack; default 1 on a CPU, by memory on a GPU."),
+        opt.ask("Segments that a worker trains in one stack; default 1 on a CPU, by memory on a GPU.", min=1),
     ] = None,
     device: opt.TrainOn = opt.TrainingDevice.auto,
     json_lines: Annotated[
-        bool, typer.Option("--json-lines", help="Print each event as a JSON object on its own line of stdout.")
+        bool, opt.flag("--json-lines", "Print each event as a JSON object on its own line of stdout.")
     ] = False,
-    tensorboard: Annotated[
-        Path | None, typer.Option(metavar="LOGDIR", help="Also write TensorBoard logs there.")
-    ] = None,
+    tensorboard: Annotated[Path | None, opt.ask("Also write TensorBoard logs there.", "LOGDIR")] = None,
     as_json: opt.Json = False,
 ) -> None:
     """Train the runs of a specification; repeat the command to continue after an interruption.

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from qatplan.figures.style import FAINT
+from qatplan.laws.predictor import Band
 
 FloatArray = NDArray[np.float64]
 
@@ -58,27 +59,19 @@ class FractionScale:
 
     def apply(self, axes: Axes, short: bool = False) -> None:
         """Ticks, limits and breaks on the horizontal axis of `axes`."""
-        margin = 0.35 * self.gap
-        slack = 1e-9
-        wanted = _SHORT_TICKS if short else _TICKS
+        margin, slack, wanted = 0.35 * self.gap, 1e-9, _SHORT_TICKS if short else _TICKS
         inner = [t for t in wanted if self.low * (1 - slack) <= t <= self.high + slack]
         ticks = ([0.0] if self.has_zero else []) + inner + ([1.0] if self.has_one else [])
         spots = self.positions(ticks)
-        axes.xaxis.set_major_locator(FixedLocator(spots.tolist()))
-        axes.xaxis.set_major_formatter(FixedFormatter([f"{t:g}".replace("0.", ".", 1) for t in ticks]))
+        axes.xaxis.set_ticks(spots.tolist(), labels=[f"{t:g}".replace("0.", ".", 1) for t in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
         left = float(self.positions(0.0)) if self.has_zero else float(_logit(self.low))
         right = float(self.positions(1.0)) if self.has_one else float(_logit(self.high))
         axes.set_xlim(left - margin, right + margin)
         for present, edge, sign in ((self.has_zero, self.low, -1), (self.has_one, self.high, 1)):
             if present:
-                axes.axvline(
-                    float(_logit(edge)) + sign * self.gap / 2,
-                    color=FAINT,
-                    linewidth=0.5,
-                    linestyle=(0, (1, 2.2)),
-                    zorder=0,
-                )
+                place = float(_logit(edge)) + sign * self.gap / 2
+                axes.axvline(place, color=FAINT, linewidth=0.5, linestyle=(0, (1, 2.2)), zorder=0)
 
 
 def _logit(value: ArrayLike) -> FloatArray:
@@ -106,17 +99,10 @@ def log_axis(
     axes: Axes, which: str, low: float, high: float, name: Callable[[float], str], most: int = 6, base: float = 10.0
 ) -> None:
     """A log axis from `low` to `high` whose ticks are round and written by `name`; `which` is "x" or "y"."""
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    if which == "x":
-        axes.set_xscale("log")
-        axes.set_xlim(low, high)
-    else:
-        axes.set_yscale("log")
-        axes.set_ylim(low, high)
+    axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
     ticks = nice_log_ticks(low, high, most, base)
-    axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(FixedFormatter([name(t) for t in ticks]))
-    axis.set_minor_formatter(NullFormatter())
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_ticks(ticks, labels=[name(t) for t in ticks])
     axis.set_minor_locator(NullLocator())
 
 
@@ -126,3 +112,9 @@ def padded_log(values: ArrayLike, share: float = 0.06, least: float = 0.08) -> t
     array = np.log(array[np.isfinite(array) & (array > 0)])
     pad = max(share * float(array.max() - array.min()), least)
     return float(np.exp(array.min() - pad)), float(np.exp(array.max() + pad))
+
+
+def shade(axes: Axes, x: FloatArray, band: Band, color: str, alpha: float | None, zorder: float) -> None:
+    """Fill between the ends of a band, where it has any."""
+    if band.low is not None and band.high is not None:
+        axes.fill_between(x, band.low, band.high, color=color, alpha=alpha, linewidth=0, zorder=zorder)

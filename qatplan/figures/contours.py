@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from qatplan.errors import UsageError
 from qatplan.figures.axes import log_axis
-from qatplan.figures.style import INK, bits_name, legend, panel_grid, styled
+from qatplan.figures.style import INK, applied, bits_name, legend, panel_grid
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.predictor import Band, FloatArray, Predictor
 from qatplan.units import format_count
@@ -49,13 +49,9 @@ class Contours:
 
 
 def contours(
-    predictor: Predictor,
-    *,
-    n: float,
-    bits: float,
-    tokens: tuple[float, float],
+    predictor: Predictor, *, n: float, bits: float, tokens: tuple[float, float],
     measured: Sequence[tuple[float, float]] = (),
-) -> Contours:
+) -> Contours:  # fmt: skip
     """The series for one size (parameters) and bit width; `tokens` is the lowest and highest D_total of interest.
 
     Raises UsageError for a law whose loss does not depend on the split.
@@ -65,8 +61,7 @@ def contours(
     low, high = tokens
     if high < 4 * low:
         low, high = low / 2, high * 2
-    d_fp = np.geomspace(low / 30, 1.2 * high, _POINTS)
-    d_qat = np.geomspace(low / 30, 1.2 * high, _POINTS)
+    d_fp = d_qat = np.geomspace(low / 30, 1.2 * high, _POINTS)
     fp, qat = np.meshgrid(d_fp, d_qat)
     loss = predictor.loss(Inputs.of(n=n, d_fp=fp.ravel(), d_qat=qat.ravel(), bits=bits)).value.reshape(fp.shape)
     budgets = np.geomspace(low / 3, high * 1.9, 81)
@@ -108,7 +103,7 @@ def _notes(predictor: Predictor) -> tuple[str, ...]:
     return (text,)
 
 
-@styled
+@applied()
 def draw(series: Contours) -> Figure:
     """Loss over the tokens of both phases, lines of equal budgets, and the best split of each."""
     figure, grid = panel_grid(series.title, series.notes, panel=(3.9, 3.7), right=1.4, top=0.14)
@@ -116,8 +111,7 @@ def draw(series: Contours) -> Figure:
     low, high = float(series.d_fp[0]), float(series.d_fp[-1])
     log_axis(axes, "x", low, high, format_count, most=6)
     log_axis(axes, "y", low, high, format_count, most=6)
-    axes.set_xlabel("Full-precision tokens D_fp")
-    axes.set_ylabel("QAT tokens D_qat")
+    axes.set(xlabel="Full-precision tokens D_fp", ylabel="QAT tokens D_qat")
     _budgets(axes, low, high)
     _loss(axes, series)
     _path(axes, series)

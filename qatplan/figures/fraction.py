@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from qatplan.errors import DataError
-from qatplan.figures.axes import log_axis, padded_log
-from qatplan.figures.style import FULL_PRECISION, INK, bits_look, bits_name, legend, panel_grid, styled
+from qatplan.figures.axes import log_axis, padded_log, shade
+from qatplan.figures.style import FULL_PRECISION, INK, applied, bits_look, bits_name, legend, panel_grid
 from qatplan.fitting.curves import MeasuredOptimum
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.predictor import Band, FloatArray, Predictor
@@ -77,15 +77,9 @@ def fraction_figure(
     refitted = None if refit is None else refit.value(Inputs.of(n=8.0, d_total=s, bits=1.0, fraction=0.5))
     a = refit.law.params()["a"] if refit is not None else None
     return FractionFigure(
-        optima=usable,
-        s_total=s,
-        published=QatFraction(a=PUBLISHED_A).fraction(s),
-        refitted=refitted,
-        refitted_a=a,
-        paths=paths,
-        title=_title(usable, a),
-        notes=_notes(usable, paths, predictor),
-    )
+        optima=usable, s_total=s, published=QatFraction(a=PUBLISHED_A).fraction(s), refitted=refitted, refitted_a=a,
+        paths=paths, title=_title(usable, a), notes=_notes(usable, paths, predictor),
+    )  # fmt: skip
 
 
 def _path(predictor: Predictor, n: float, bits: float, tokens: tuple[float, float]) -> Path:
@@ -113,9 +107,7 @@ def _notes(optima: Sequence[MeasuredOptimum], paths: Sequence[Path], predictor: 
     if optima:
         text = "Points: measured optima, bars their intervals."
         if any(o.end for o in optima):
-            text += (
-                " Hollow: loss is lowest at the outermost fraction measured; the optimum lies in the arrow's direction."
-            )
+            text += " Hollow: loss is lowest at the outermost fraction measured; the arrow points to the optimum."
         if any(a != o.s_total for a, o in zip(apart([o.s_total for o in optima]), optima, strict=True)):
             text += " Points of equal S_total are drawn side by side."
         notes.append(text)
@@ -126,7 +118,7 @@ def _notes(optima: Sequence[MeasuredOptimum], paths: Sequence[Path], predictor: 
     return tuple(notes)
 
 
-@styled
+@applied()
 def draw(series: FractionFigure) -> Figure:
     """The laws as lines, the measured optima as points."""
     figure, grid = panel_grid(series.title, series.notes, panel=(4.3, 2.9), right=1.75, top=0.12)
@@ -154,17 +146,12 @@ def _axes(axes: Axes, series: FractionFigure) -> None:
 def _laws(axes: Axes, series: FractionFigure) -> None:
     axes.plot(series.s_total, series.published, **_PUBLISHED, zorder=2)
     if series.refitted is not None:
-        _band(axes, series.s_total, series.refitted, FULL_PRECISION)
+        shade(axes, series.s_total, series.refitted, FULL_PRECISION, 0.15, 1)
         axes.plot(series.s_total, series.refitted.value, **_REFITTED, zorder=2)
     for path in series.paths:
         look = bits_look(path.bits)
-        _band(axes, path.s_total, path.fraction, look.color)
+        shade(axes, path.s_total, path.fraction, look.color, 0.15, 1)
         axes.plot(path.s_total, path.fraction.value, **look.stroke, linewidth=0.9, zorder=2)
-
-
-def _band(axes: Axes, x: FloatArray, band: Band, color: str) -> None:
-    if band.low is not None and band.high is not None:
-        axes.fill_between(x, band.low, band.high, color=color, alpha=0.15, linewidth=0, zorder=1)
 
 
 def apart(places: Sequence[float], reach: float = 0.08, near: float = 0.02) -> list[float]:

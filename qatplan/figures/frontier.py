@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from qatplan.errors import UsageError
-from qatplan.figures.axes import log_axis
-from qatplan.figures.style import CONTROL, bits_look, bits_name, legend, panel_grid, styled
+from qatplan.figures.axes import log_axis, shade
+from qatplan.figures.style import CONTROL, applied, bits_look, bits_name, legend, panel_grid
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.optimum import optimal_fraction
 from qatplan.laws.predictor import Band, FloatArray, Predictor
@@ -88,8 +88,7 @@ def frontier(predictor: Predictor, *, bits: Sequence[float], d_total: float, siz
         stack = np.array(drawn)
         first = np.argmin(stack, axis=0)
         share = np.array([(first == i).mean(axis=0) for i in range(len(widths))])
-        edge = (1 - predictor.level) / 2
-        low_loss, high_loss = np.quantile(stack.min(axis=0), [edge, 1 - edge], axis=0, method="weibull")
+        low_loss, high_loss = predictor.interval(stack.min(axis=0))
         lowest = Band(value=lowest.value, low=low_loss, high=high_loss)
     choices = tuple(
         Choice(
@@ -102,15 +101,10 @@ def frontier(predictor: Predictor, *, bits: Sequence[float], d_total: float, siz
     )
     regions = _regions(widths, winner, memory)
     return Frontier(
-        d_total=d_total,
-        memory=memory,
-        choices=choices,
-        lowest=lowest,
-        full_precision=predictor.law.predict(Inputs.of(n=memory * 8 / _FULL_BITS, d_total=d_total)),
-        regions=regions,
-        title=_title(regions, d_total),
-        notes=_notes(predictor),
-    )
+        d_total=d_total, memory=memory, choices=choices, lowest=lowest,
+        full_precision=predictor.law.predict(Inputs.of(n=memory * 8 / _FULL_BITS, d_total=d_total)), regions=regions,
+        title=_title(regions, d_total), notes=_notes(predictor),
+    )  # fmt: skip
 
 
 def _regions(widths: Sequence[float], winner: NDArray[np.intp], memory: FloatArray) -> tuple[Region, ...]:
@@ -142,7 +136,7 @@ def _notes(predictor: Predictor) -> tuple[str, ...]:
     return tuple(notes)
 
 
-@styled
+@applied()
 def draw(series: Frontier) -> Figure:
     """Losses over the memory, the best bit width at each, and how sure that is."""
     heights = [2.5, 0.2, 0.95] if series.choices[0].best is not None else [2.5, 0.2]
@@ -173,12 +167,10 @@ def _losses(axes: Axes, series: Frontier) -> None:
     relevant = [c.loss[c.inside] for c in series.choices if c.inside.any()]
     top = max([float(np.quantile(v, 0.98)) for v in relevant] + [float(lowest.max())])
     pad = 0.05 * (top - float(lowest.min()))
-    axes.set_ylim(float(lowest.min()) - pad, top + pad)
+    axes.set(ylim=(float(lowest.min()) - pad, top + pad), ylabel="Predicted loss (nats/token)")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.grid(axis="y")
-    axes.set_ylabel("Predicted loss (nats/token)")
-    if series.lowest.low is not None and series.lowest.high is not None:
-        axes.fill_between(series.memory, series.lowest.low, series.lowest.high, color="0.92", linewidth=0, zorder=0)
+    shade(axes, series.memory, series.lowest, "0.92", None, 0)
     axes.plot(series.memory, lowest, color="0.8", linewidth=4.5, zorder=1, solid_capstyle="round")
     axes.plot(series.memory, series.full_precision, **CONTROL, zorder=2)
     for choice in series.choices:
@@ -191,8 +183,7 @@ def _losses(axes: Axes, series: Frontier) -> None:
 
 
 def _strip(axes: Axes, series: Frontier) -> None:
-    axes.set_ylim(0, 1)
-    axes.set_yticks([])
+    axes.set(ylim=(0, 1), yticks=[])
     axes.spines["left"].set_visible(False)
     axes.set_ylabel("best", rotation=0, ha="right", va="center")
     reach = np.log(series.memory[-1] / series.memory[0])
@@ -205,10 +196,8 @@ def _strip(axes: Axes, series: Frontier) -> None:
 
 
 def _shares(axes: Axes, series: Frontier) -> None:
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_yticks([0, 0.5, 1])
+    axes.set(ylim=(-0.03, 1.03), yticks=[0, 0.5, 1], ylabel="Share of draws\nin which best")
     axes.grid(axis="y")
-    axes.set_ylabel("Share of draws\nin which best")
     for choice in series.choices:
         if choice.best is not None:
             axes.plot(series.memory, choice.best, **bits_look(choice.bits).both, markevery=24)

@@ -47,7 +47,7 @@ class Curve:
     def minimum(self) -> Point | None:
         """The measured point of lowest loss, where at least three fractions finished."""
         finished = [p for p in self.points if p.loss is not None]
-        return min(finished, key=_loss) if len(finished) >= 3 else None
+        return min(finished, key=lambda p: p.loss or 0.0) if len(finished) >= 3 else None
 
     @property
     def interior(self) -> bool:
@@ -99,17 +99,15 @@ def loss_curves(
         raise DataError("no curve has a full-precision run of its size and tokens, so no loss is relative to one.")
     bits = sorted({c.bits for c in curves})
     sizes: list[float | None] = sorted({c.n for c in curves}) if layout == "grid" else [None]  # type: ignore[assignment]
-    rows = []
-    for n in sizes:
-        row = []
-        for b in bits:
-            members = tuple(c for c in curves if c.bits == b and n in (None, c.n))
-            row.append(Panel(bits=b, n=n, curves=members) if members else None)
-        rows.append(tuple(row))
+    panels = [[tuple(c for c in curves if c.bits == b and n in (None, c.n)) for b in bits] for n in sizes]
+    rows = tuple(
+        tuple(Panel(bits=b, n=n, curves=members) if members else None for b, members in zip(bits, row, strict=True))
+        for n, row in zip(sizes, panels, strict=True)
+    )
     notes = _notes(curves, predictor)
     if len(curves) < len(every):
         notes += (f"{len(every) - len(curves)} of {len(every)} curves have no full-precision run and are not shown.",)
-    return LossCurves(rows=tuple(rows), title=_title(curves), notes=notes, relative=relative)
+    return LossCurves(rows=rows, title=_title(curves), notes=notes, relative=relative)
 
 
 def measured_curves(runs: Sequence[Run]) -> list[Curve]:
@@ -120,7 +118,9 @@ def measured_curves(runs: Sequence[Run]) -> list[Curve]:
     """
     runs = same_budgets(runs)
     quantized = [r for r in runs if r.bits is not None]
-    rounded = group((r for r in quantized if r.schedule == POST_TRAINING or r.fraction == 0.0), _method)
+    rounded = group(
+        (r for r in quantized if r.schedule == POST_TRAINING or r.fraction == 0.0), lambda r: (_place(r), r.variant)
+    )
     trained = [r for r in quantized if r.schedule != POST_TRAINING and r.fraction > 0.0]
     curves = []
     groups = group(trained, lambda r: (_place(r), r.schedule, r.variant))
@@ -138,16 +138,8 @@ def measured_curves(runs: Sequence[Run]) -> list[Curve]:
     )
 
 
-def _loss(point: Point) -> float:
-    return np.inf if point.loss is None else point.loss
-
-
 def _place(run: Run) -> tuple[float, float, float, float | None]:
     return (run.bits or 0.0, run.n, run.d_total, run.seed)
-
-
-def _method(run: Run) -> tuple[tuple[float, float, float, float | None], tuple[str, ...]]:
-    return (_place(run), run.variant)
 
 
 def _curve(members: Sequence[Run], runs: Sequence[Run], schedule: str, variant: tuple[str, ...]) -> Curve:
@@ -158,20 +150,14 @@ def _curve(members: Sequence[Run], runs: Sequence[Run], schedule: str, variant: 
     for fraction in sorted(at):
         chosen = best(at[fraction])
         points.append(Point(fraction=fraction, loss=chosen.loss))
-        losers = [r for r in at[fraction] if r is not chosen and r.loss is not None]
-        beaten += [Point(fraction=fraction, loss=r.loss) for r in losers]
+        beaten += [
+            Point(fraction=fraction, loss=r.loss) for r in at[fraction] if r is not chosen and r.loss is not None
+        ]
     return Curve(
-        bits=first.bits or 0.0,
-        n=first.n,
-        d_total=first.d_total,
-        schedule=schedule,
-        seed=first.seed,
-        variant=variant,
-        points=tuple(points),
-        control=control_loss(runs, first.n, first.d_total, first.seed),
-        beaten=tuple(beaten),
+        bits=first.bits or 0.0, n=first.n, d_total=first.d_total, schedule=schedule, seed=first.seed, variant=variant,
+        points=tuple(points), control=control_loss(runs, first.n, first.d_total, first.seed), beaten=tuple(beaten),
         methods=methods if len(methods) > 1 else (),
-    )
+    )  # fmt: skip
 
 
 def _with_fit(curve: Curve, predictor: Predictor | None) -> Curve:

@@ -10,10 +10,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from qatplan.figures.axes import FractionScale
+from qatplan.figures.axes import FractionScale, shade
 from qatplan.figures.loss_curves import Curve, LossCurves, Panel
 from qatplan.figures.measured import POST_TRAINING
-from qatplan.figures.style import FAINT, FULL_PRECISION, INK, Look, bits_name, legend, ordered_looks, panel_grid, styled
+from qatplan.figures.style import (
+    FAINT,
+    FULL_PRECISION,
+    INK,
+    Look,
+    applied,
+    bits_name,
+    legend,
+    ordered_looks,
+    panel_grid,
+)
 from qatplan.laws.predictor import FittedCurve
 from qatplan.units import format_count
 
@@ -27,7 +37,7 @@ _Keys = dict[tuple[float, float], Look]
 """A look for every (N, D_total), shared by the panels of all bit widths."""
 
 
-@styled
+@applied()
 def draw(series: LossCurves) -> Figure:
     """A panel for each `Panel`, a legend for each row of them."""
     rows = _wrapped(series)
@@ -45,7 +55,8 @@ def draw(series: LossCurves) -> Figure:
     )  # fmt: skip
     for i, row in enumerate(rows):
         curves = series.curves if wrapped else [c for panel in row if panel is not None for c in panel.curves]
-        keys = _keys(curves)
+        budgets = sorted({(c.n, c.d_total) for c in curves})
+        keys = dict(zip(budgets, ordered_looks(len(budgets)), strict=True))
         for j, axes in enumerate(grid[i]):
             panel = row[j] if j < len(row) else None
             if panel is None:
@@ -74,11 +85,6 @@ def _wrapped(series: LossCurves) -> list[list[Panel | None]]:
         columns = 3 if len(panels) != 4 else 2
         return [panels[i : i + columns] for i in range(0, len(panels), columns)]
     return [list(row) for row in series.rows]
-
-
-def _keys(curves: Sequence[Curve]) -> _Keys:
-    keys = sorted({(c.n, c.d_total) for c in curves})
-    return dict(zip(keys, ordered_looks(len(keys)), strict=True))
 
 
 def _panel(axes: Axes, panel: Panel, scale: FractionScale, keys: _Keys, short: bool) -> None:
@@ -139,8 +145,7 @@ def _curve(axes: Axes, curve: Curve, look: Look, scale: FractionScale, main: boo
 def _fitted(axes: Axes, fit: FittedCurve, look: Look, scale: FractionScale) -> None:
     x = scale.positions(fit.fraction)
     axes.plot(x, fit.loss.value, **look.stroke, zorder=2)
-    if fit.loss.low is not None and fit.loss.high is not None:
-        axes.fill_between(x, fit.loss.low, fit.loss.high, color=look.color, alpha=0.18, linewidth=0, zorder=1)
+    shade(axes, x, fit.loss, look.color, 0.18, 1)
     if fit.optimum is not None and fit.optimum_loss is not None and scale.low <= fit.optimum <= scale.high:
         axes.plot(scale.positions([fit.optimum]), [fit.optimum_loss], **_OPTIMUM, markeredgewidth=1.0, zorder=5)
 

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qatplan.errors import DataError, UsageError
-from qatplan.figures.measured import Run, about
+from qatplan.figures import (
+    contours,
+    fraction,
+    frontier,
+    loss_curves,
+    loss_curves_drawing,
+    parameters,
+    residuals,
+    training_curves,
+)
+from qatplan.figures.measured import Run, about, runs_of
+from qatplan.fitting.curves import MeasuredOptimum, measured_optima, recorded_optima
+from qatplan.fitting.provenance import recorded_runs, rows_of_fit
+from qatplan.runs import read as read_runs
+from qatplan.runs import select as select_runs
 from qatplan.runs.schema import CONTROL_BITS
 from qatplan.units import format_count
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from matplotlib.figure import Figure
 
-    from qatplan.fitting.curves import MeasuredOptimum
     from qatplan.laws.fitted import FittedLaw
     from qatplan.laws.predictor import Predictor
 
@@ -65,14 +80,10 @@ class Made:
     """What a person should know about the sources that were found for the figure."""
 
 
-def check_kind(kind: str) -> None:
-    """Raise UsageError listing the kinds unless `kind` is one."""
+def check_sources(kind: str, *, fit: bool, runs: bool) -> None:
+    """Raise UsageError for an unknown kind, or saying which of a fit and runs it lacks."""
     if kind not in KINDS:
         raise UsageError(f"'{kind}' is no kind of figure; choose one of {', '.join(KINDS)}.")
-
-
-def check_sources(kind: str, *, fit: bool, runs: bool) -> None:
-    """Raise UsageError saying which of a fit and runs the kind lacks."""
     if kind in NEEDS_FIT and not fit:
         raise UsageError(
             f"{kind} is drawn from a fit, and a table of runs was given; "
@@ -82,19 +93,52 @@ def check_sources(kind: str, *, fit: bool, runs: bool) -> None:
         raise UsageError(f"{kind} is drawn from measured runs, and only a fit was given; add --runs with the table.")
 
 
+def draw(
+    kind: str, *, fitted: FittedLaw | None = None, path: Path | None = None, table: pa.Table | None = None,
+    rows: str | None = None, request: Request | None = None,
+) -> Made:  # fmt: skip
+    """The figure of `kind` from a fit, a table of runs, or both; nothing global in matplotlib is touched.
+
+    Without a table the runs are those that the fit of `path` names, if they are still there. `rows` is an expression
+    that chooses runs. Residuals are those of the rows that the fit used. Raises UsageError for an unknown kind or a
+    missing source, DataError where nothing is left to draw.
+    """
+    check_sources(kind, fit=fitted is not None, runs=True)
+    remarks = []
+    if table is None and fitted is not None and path is not None and kind != "parameters":
+        found = recorded_runs(fitted, path)
+        if found:
+            table = read_runs(found)
+            remarks.append(f"runs: {', '.join(map(str, found))} (named by the fit; choose others with --runs)")
+    if table is not None:
+        table = table if rows is None else select_runs(table, rows)
+        if table.num_rows == 0:
+            raise DataError("no run is left to draw; check --rows." if rows else "the table holds no runs.")
+    counting = "total" if fitted is None else fitted.n_convention
+    optima = []
+    if kind == "fraction" and table is not None:
+        optima = measured_optima(table, n=counting)
+    elif kind == "fraction" and fitted is not None:
+        optima = recorded_optima(fitted)
+    if kind == "residuals" and fitted is not None and table is not None and fitted.law.quantity == "loss":
+        table, exact = rows_of_fit(fitted, table)
+        if table is None:
+            raise DataError(f"no run can be used with law {fitted.law.name}, so there are no residuals to draw.")
+        if exact is False:
+            remarks.append("remark: these runs are not exactly those that the fit was made from")
+    records = None if table is None else runs_of(table, counting)
+    made = make(kind, runs=records, fitted=fitted, optima=optima, request=request)
+    return replace(made, remarks=tuple(remarks))
+
+
 def make(
-    kind: str,
-    *,
-    runs: Sequence[Run] | None = None,
-    fitted: FittedLaw | None = None,
-    optima: Sequence[MeasuredOptimum] = (),
-    request: Request | None = None,
-) -> Made:
+    kind: str, *, runs: Sequence[Run] | None = None, fitted: FittedLaw | None = None,
+    optima: Sequence[MeasuredOptimum] = (), request: Request | None = None,
+) -> Made:  # fmt: skip
     """The figure of `kind`. `optima` are the measured optimal fractions, for "fraction" alone.
 
     Raises UsageError for an unknown kind or a missing source, DataError where there is nothing to draw.
     """
-    check_kind(kind)
     check_sources(kind, fit=fitted is not None, runs=runs is not None)
     wish = request or Request()
     chosen = _of_bits(runs, wish.bits)
@@ -109,22 +153,16 @@ def make(
     assert fitted is not None
     assert predictor is not None
     if kind == "residuals":
-        from qatplan.figures import residuals
-
-        left = residuals.residuals(chosen, predictor, fitted.noise)
-        return _made(residuals.draw(left), left)
+        return _made(residuals.draw, residuals.residuals(chosen, predictor, fitted.noise))
     if kind == "parameters":
-        from qatplan.figures import parameters
-
-        estimates = parameters.parameters(fitted)
-        return _made(parameters.draw(estimates), estimates)
+        return _made(parameters.draw, parameters.parameters(fitted))
     if kind == "contours":
         return _contours(chosen, fitted, predictor, wish)
     return _frontier(chosen, fitted, predictor, wish)
 
 
-def _made(figure: Figure, series: Any) -> Made:
-    return Made(figure=figure, title=series.title, notes=tuple(series.notes), series=series)
+def _made(draw: Callable[[Any], Figure], series: Any) -> Made:
+    return Made(figure=draw(series), title=series.title, notes=tuple(series.notes), series=series)
 
 
 def _of_bits(runs: Sequence[Run] | None, bits: tuple[float, ...] | None) -> list[Run] | None:
@@ -139,25 +177,17 @@ def _of_bits(runs: Sequence[Run] | None, bits: tuple[float, ...] | None) -> list
 
 def _loss_curves(runs: Sequence[Run], predictor: Predictor | None, wish: Request) -> Made:
     if wish.training:
-        from qatplan.figures import training_curves
-
-        traces = training_curves.training_curves(runs, wish.params, wish.tokens)
-        return _made(training_curves.draw(traces), traces)
-    from qatplan.figures import loss_curves, loss_curves_drawing
-
+        return _made(training_curves.draw, training_curves.training_curves(runs, wish.params, wish.tokens))
     kept = [r for r in runs if about(wish.params, r.n) and about(wish.tokens, r.d_total)]
     if not kept:
         sizes = ", ".join(format_count(n) for n in sorted({r.n for r in runs}))
         raise DataError(f"no run has the --params and --tokens asked for; the table's sizes are {sizes}.")
-    curves = loss_curves.loss_curves(kept, predictor, wish.layout, wish.relative)
-    return _made(loss_curves_drawing.draw(curves), curves)
+    return _made(loss_curves_drawing.draw, loss_curves.loss_curves(kept, predictor, wish.layout, wish.relative))
 
 
 def _fraction(
     optima: Sequence[MeasuredOptimum], fitted: FittedLaw | None, predictor: Predictor | None, wish: Request
 ) -> Made:
-    from qatplan.figures import fraction
-
     shown = [o for o in optima if wish.bits is None or o.bits in wish.bits]
     if fitted is None or predictor is None or not predictor.sees_fraction:
         series = fraction.fraction_figure(shown, predictor)
@@ -167,12 +197,10 @@ def _fraction(
         sizes = [wish.params] if wish.params else middle
         widths = wish.bits or tuple(sorted({o.bits for o in shown})) or _fitted_bits(fitted)
         series = fraction.fraction_figure(shown, predictor, sizes=sizes, bits=widths, tokens=_range(fitted, "d_total"))
-    return _made(fraction.draw(series), series)
+    return _made(fraction.draw, series)
 
 
 def _contours(runs: Sequence[Run], fitted: FittedLaw, predictor: Predictor, wish: Request) -> Made:
-    from qatplan.figures import contours
-
     widths = wish.bits or _fitted_bits(fitted)
     if wish.bits is not None and len(wish.bits) > 1:
         raise UsageError("contours show one bit width; give a single number to --bits.")
@@ -182,19 +210,17 @@ def _contours(runs: Sequence[Run], fitted: FittedLaw, predictor: Predictor, wish
     low, high = _range(fitted, "n")
     middle = float(np.sqrt(low * high))
     n = wish.params or (min(sizes, key=lambda size: abs(np.log(size / middle))) if sizes else middle)
-    budgets = [r.d_total for r in runs if r.bits == bits and about(n, r.n)]
+    same = [r for r in runs if r.bits == bits and about(n, r.n)]
+    budgets = [r.d_total for r in same]
     tokens = (min(budgets), max(budgets)) if budgets else _range(fitted, "d_total")
     if wish.tokens is not None:
         tokens = (min(tokens[0], wish.tokens / 10), wish.tokens)
-    same = [r for r in runs if r.bits == bits and about(n, r.n)]
     spots = [(r.d_total * (1 - r.fraction), r.d_total * r.fraction) for r in same]
     series = contours.contours(predictor, n=n, bits=bits, tokens=tokens, measured=sorted(set(spots)))
-    return _made(contours.draw(series), series)
+    return _made(contours.draw, series)
 
 
 def _frontier(runs: Sequence[Run], fitted: FittedLaw, predictor: Predictor, wish: Request) -> Made:
-    from qatplan.figures import frontier
-
     seen = tuple(sorted({r.bits for r in runs if r.bits is not None}))
     low, high = _range(fitted, "d_total")
     series = frontier.frontier(
@@ -203,7 +229,7 @@ def _frontier(runs: Sequence[Run], fitted: FittedLaw, predictor: Predictor, wish
         d_total=wish.tokens or float(np.sqrt(low * high)),
         sizes=_range(fitted, "n"),
     )
-    return _made(frontier.draw(series), series)
+    return _made(frontier.draw, series)
 
 
 def _range(fitted: FittedLaw, name: str) -> tuple[float, float]:

@@ -67,20 +67,14 @@ def runs_of(table: pa.Table, convention: str = "total") -> tuple[Run, ...]:
             raise DataError(f"Row {i + 1}: {size} is missing; figures counted that way need it in every row.")
         records.append(
             Run(
-                n=float(row[size]),
-                d_total=float(row["d_total"]),
-                fraction=row["d_qat"] / row["d_total"],
-                bits=row["bits"],
-                schedule=row["schedule"] or "",
-                seed=None if row["seed"] is None else float(row["seed"]),
-                variant=_tags(row, _VARIANT),
-                setting=_tags(row, _SETTING),
-                loss=None if row["status"] == DIVERGED else row["loss"],
-                loss_se=row["loss_se"],
-                post_training=row["post_training"],
+                n=float(row[size]), d_total=float(row["d_total"]), fraction=row["d_qat"] / row["d_total"],
+                bits=row["bits"], schedule=row["schedule"] or "",
+                seed=None if row["seed"] is None else float(row["seed"]), variant=_tags(row, _VARIANT),
+                setting=_tags(row, _SETTING), loss=None if row["status"] == DIVERGED else row["loss"],
+                loss_se=row["loss_se"], post_training=row["post_training"],
                 curve=tuple((float(p["tokens"]), float(p["loss"])) for p in row["curve"] or ()),
             )
-        )
+        )  # fmt: skip
     return tuple(records)
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator
+from matplotlib.ticker import NullLocator
 
 from qatplan.errors import DataError
 from qatplan.figures.axes import nice_log_ticks
-from qatplan.figures.style import FAINT, INK, panel_grid, styled, text_width
+from qatplan.figures.style import FAINT, INK, applied, panel_grid, text_width
 
 if TYPE_CHECKING:
     from qatplan.laws.fitted import FittedLaw
@@ -110,12 +110,11 @@ def _title(name: str, estimates: list[Estimate]) -> str:
     if not ratios:
         return f"Law {name}: {len(estimates)} estimated parameters"
     wide = sum(low < 0.5 or high > 2.0 for low, high in ratios)
-    if wide == 0:
-        return f"Law {name}: every parameter is known within a factor of two"
-    return f"Law {name}: {len(ratios) - wide} of {len(ratios)} parameters are known within a factor of two"
+    known = "every parameter is" if wide == 0 else f"{len(ratios) - wide} of {len(ratios)} parameters are"
+    return f"Law {name}: {known} known within a factor of two"
 
 
-@styled
+@applied()
 def draw(series: Parameters) -> Figure:
     """A row a parameter: what it means, its interval over the estimate, its numbers."""
     rows = len(series.estimates)
@@ -136,18 +135,15 @@ def _axis(axes: Axes, series: Parameters, rows: int) -> None:
     edges = [edge for e in series.estimates if (r := e.relative) is not None for edge in r]
     inside = [min(max(e, 1 / _WIDEST), _WIDEST) for e in edges] + [0.8, 1.25]
     reach = 1.06 * max(max(abs(np.log(v)) for v in inside), 0.2)
-    axes.set_xscale("log")
-    axes.set_xlim(float(np.exp(-reach)), float(np.exp(reach)))
-    ticks = nice_log_ticks(float(np.exp(-reach)), float(np.exp(reach)), most=7)
+    low, high = float(np.exp(-reach)), float(np.exp(reach))
+    axes.set(xscale="log", xlim=(low, high), ylim=(rows - 0.4, -0.6), xlabel="Value relative to the estimate")
+    ticks = nice_log_ticks(low, high, most=7)
     ticks = sorted({1.0, *(t for t in ticks if abs(np.log(t)) > 0.12 * reach)})
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_major_formatter(FixedFormatter([f"{t:g}" for t in ticks]))
-    axes.xaxis.set_minor_locator(FixedLocator([]))
-    axes.set_ylim(rows - 0.4, -0.6)
-    axes.yaxis.set_major_locator(FixedLocator([]))
+    axes.xaxis.set_ticks(ticks, labels=[f"{t:g}" for t in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(NullLocator())
     axes.spines["left"].set_visible(False)
     axes.axvline(1.0, color=FAINT, linewidth=0.6, zorder=0)
-    axes.set_xlabel("Value relative to the estimate")
 
 
 def _row(axes: Axes, estimate: Estimate, i: int) -> None:

@@ -9,12 +9,11 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from qatplan.errors import DataError
 from qatplan.figures.axes import FractionScale, log_axis, padded_log
 from qatplan.figures.measured import Run
-from qatplan.figures.style import INK, bits_look, bits_name, legend, panel_grid, styled
+from qatplan.figures.style import INK, applied, bits_look, bits_name, legend, panel_grid
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.predictor import Predictor
 from qatplan.units import format_count
@@ -71,23 +70,22 @@ def residuals(runs: Sequence[Run], predictor: Predictor, noise: float | None = N
         raise DataError("every run lies outside the law's domain, so there are no residuals to draw.")
     size = np.abs([p.percent for p in points])
     notes = ["Residual: 100 · ln(measured / predicted loss), one point per run."]
-    if noise is not None and np.isfinite(noise):
+    noise = None if noise is None or not np.isfinite(noise) else 100 * noise
+    if noise is not None:
         notes[0] += " Shaded: ± 2 standard deviations as the fit records them."
-    else:
-        noise = None
     left_out = len(runs) - len(points)
     if left_out:
         notes.append(f"{left_out} of {len(runs)} runs are not shown: diverged, or where the law has no finite value.")
     return Residuals(
         points=points,
-        noise=None if noise is None else 100 * noise,
+        noise=noise,
         title=f"Law {predictor.law.name}: median absolute residual {np.median(size):.2g} %, "
         f"largest {size.max():.2g} %, {len(points)} runs",
         notes=tuple(notes),
     )
 
 
-@styled
+@applied()
 def draw(series: Residuals) -> Figure:
     """A panel for each thing that the law should explain."""
     figure, grid = panel_grid(
@@ -128,8 +126,7 @@ def _logarithmic(axes: Axes, series: Residuals, x: Sequence[float], label: str) 
     values = sorted(set(x))
     if len(values) <= 6 and all(b / a > (high / low) ** 0.12 for a, b in pairwise(values)):
         # A few well separated values are better ticks than round numbers between them.
-        axes.xaxis.set_major_locator(FixedLocator(values))
-        axes.xaxis.set_major_formatter(FixedFormatter([format_count(v) for v in values]))
+        axes.xaxis.set_ticks(values, labels=[format_count(v) for v in values])
     axes.set_xlabel(label)
     _scatter(axes, series, x)
 
@@ -142,25 +139,16 @@ def _by_fraction(axes: Axes, series: Residuals) -> None:
 
 
 def _by_bits(axes: Axes, series: Residuals) -> None:
-    groups = _bit_widths(series)
-    place = {name: i for i, name in enumerate(bits_name(b) for b in groups)}
-    # Points of a bit width are spread evenly in their order, which is reproducible where jitter is not.
-    members: dict[str, int] = {}
-    total = {name: sum(bits_name(p.bits) == name for p in series.points) for name in place}
-    x = []
-    for point in series.points:
-        name = bits_name(point.bits)
-        rank = members.get(name, 0)
-        members[name] = rank + 1
-        x.append(place[name] + 0.5 * ((rank + 0.5) / total[name] - 0.5))
-    _scatter(axes, series, x)
-    for b in groups:
-        name = bits_name(b)
-        middle = float(np.median([p.percent for p in series.points if bits_name(p.bits) == name]))
-        axes.plot([place[name] - 0.36, place[name] + 0.36], [middle] * 2, color=INK, linewidth=1.6, zorder=4)
+    groups, names = _bit_widths(series), np.array([bits_name(p.bits) for p in series.points])
+    percent, x = np.array([p.percent for p in series.points]), np.empty(len(names))
+    for i, bits in enumerate(groups):
+        mine = np.flatnonzero(names == bits_name(bits))
+        # Points of a bit width are spread evenly in their order, which is reproducible where jitter is not.
+        x[mine] = i + 0.5 * ((np.arange(len(mine)) + 0.5) / len(mine) - 0.5)
+        axes.plot([i - 0.36, i + 0.36], [float(np.median(percent[mine]))] * 2, color=INK, linewidth=1.6, zorder=4)
+    _scatter(axes, series, x.tolist())
     axes.set_xlim(-0.6, len(groups) - 0.4)
-    axes.xaxis.set_major_locator(FixedLocator(list(place.values())))
-    axes.xaxis.set_major_formatter(FixedFormatter(["full" if np.isnan(b) else f"{b:g}" for b in groups]))
+    axes.xaxis.set_ticks(range(len(groups)), labels=["full" if np.isnan(b) else f"{b:g}" for b in groups])
     axes.set_xlabel("Bits per weight (bar: median)")
 
 

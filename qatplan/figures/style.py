@@ -9,12 +9,11 @@ from __future__ import annotations
 import io
 import os
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import matplotlib
 import matplotlib.style
@@ -67,7 +66,6 @@ class Look:
         return {**self.stroke, "marker": self.marker}
 
 
-Series = TypeVar("Series")
 # Lightness rises with the bit width (CIE L* 16, 24, 31, 42, 53, 63, 68, 73), so the order can be read in grey.
 _PLASMA_POSITION = {1.0: 0.01, 1.58: 0.12, 2.0: 0.23, 3.0: 0.39, 4.0: 0.54, 6.0: 0.67, 8.0: 0.73, 16.0: 0.79}
 _BITS_INDEX = {1.0: 0, 1.58: 6, 2.0: 1, 3.0: 2, 4.0: 3, 6.0: 4, 8.0: 5, 16.0: 7}
@@ -75,20 +73,9 @@ _BITS_INDEX = {1.0: 0, 1.58: 6, 2.0: 1, 3.0: 2, 4.0: 3, 6.0: 4, 8.0: 5, 16.0: 7}
 
 @contextmanager
 def applied() -> Iterator[None]:
-    """The private style over matplotlib's own defaults, for the duration of a `with` block."""
+    """The private style over matplotlib's own defaults, as a `with` block or a decorator."""
     with matplotlib.style.context(["default", str(STYLE_FILE)]):
         yield
-
-
-def styled(draw: Callable[[Series], Figure]) -> Callable[[Series], Figure]:
-    """A function that draws a series, in the private style; nothing global is touched."""
-
-    @wraps(draw)
-    def drawn(series: Series) -> Figure:
-        with applied():
-            return draw(series)
-
-    return drawn
 
 
 def legend(axes: Axes, entries: Sequence[dict[str, Any]]) -> None:
@@ -137,19 +124,10 @@ def text_width(text: str, size: float) -> float:
 
 
 def panel_grid(
-    title: str,
-    notes: Sequence[str],
-    *,
-    rows: int = 1,
-    columns: int = 1,
-    panel: tuple[float, float],
-    gaps: tuple[float, float] = (0.45, 0.5),
-    left: float = 0.55,
-    right: float = 0.15,
-    bottom: float = 0.42,
-    top: float = 0.3,
-    row_heights: Sequence[float] | None = None,
-) -> tuple[Figure, list[list[Axes]]]:
+    title: str, notes: Sequence[str], *, rows: int = 1, columns: int = 1, panel: tuple[float, float],
+    gaps: tuple[float, float] = (0.45, 0.5), left: float = 0.55, right: float = 0.15, bottom: float = 0.42,
+    top: float = 0.3, row_heights: Sequence[float] | None = None,
+) -> tuple[Figure, list[list[Axes]]]:  # fmt: skip
     """A figure of panels laid out in inches, under a left-aligned title and, in smaller type, notes for the reader.
 
     Call inside `applied()`. Margins are explicit so that the same content always lands on the same places; `right`

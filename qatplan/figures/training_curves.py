@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from qatplan.errors import DataError
-from qatplan.figures.measured import Run, about, same_budgets
-from qatplan.figures.style import CONTROL, INK, Look, bits_name, legend, ordered_looks, panel_grid, styled
+from qatplan.figures.measured import Run, about, best, group, same_budgets
+from qatplan.figures.style import CONTROL, INK, Look, applied, bits_name, legend, ordered_looks, panel_grid
 from qatplan.laws.predictor import FloatArray
 from qatplan.units import format_count
 
@@ -54,37 +54,31 @@ def training_curves(runs: Sequence[Run], n: float | None = None, d_total: float 
     pairs = [(r.n, r.d_total) for r in recorded]
     # The largest of the best covered pairs: ties are common in a factorial sweep.
     chosen = max(set(pairs), key=lambda pair: (pairs.count(pair), pair))
-    best: dict[tuple[float, float], Run] = {}
-    for run in (r for r in recorded if (r.n, r.d_total) == chosen):
-        key = (np.inf if run.bits is None else run.bits, round(run.fraction, 3))
-        if key not in best or _final(run) < _final(best[key]):
-            best[key] = run
-    traces = tuple(
-        Trace(
-            bits=run.bits,
-            fraction=fraction,
-            switch=run.d_total * (1 - run.fraction),
-            tokens=np.array([t for t, _ in run.curve]),
-            loss=np.array([v for _, v in run.curve]),
-            diverged=run.loss is None,
-        )
-        for (_, fraction), run in sorted(best.items())
+    shown = group(
+        (r for r in recorded if (r.n, r.d_total) == chosen),
+        lambda r: (np.inf if r.bits is None else r.bits, round(r.fraction, 3)),
     )
+    traces = []
+    for (_, fraction), members in sorted(shown.items(), key=lambda item: item[0]):
+        run = best(members)
+        tokens, loss = np.array(run.curve).T
+        traces.append(
+            Trace(
+                bits=run.bits, fraction=fraction, switch=run.d_total * (1 - run.fraction), tokens=tokens, loss=loss,
+                diverged=run.loss is None,
+            )
+        )  # fmt: skip
     return TrainingCurves(
         n=chosen[0],
         d_total=chosen[1],
-        traces=traces,
+        traces=tuple(traces),
         title=f"Loss along training of models with {format_count(chosen[0])} parameters and "
         f"{format_count(chosen[1])} tokens",
         notes=("A small bar marks the switch to QAT; the run of lowest final loss is shown for each fraction.",),
     )
 
 
-def _final(run: Run) -> float:
-    return np.inf if run.loss is None else run.loss
-
-
-@styled
+@applied()
 def draw(series: TrainingCurves) -> Figure:
     """A panel a bit width, the full-precision run in each."""
     widths: list[float | None] = sorted({t.bits for t in series.traces if t.bits is not None}) or [None]  # type: ignore[assignment]
@@ -100,8 +94,7 @@ def draw(series: TrainingCurves) -> Figure:
         if k >= len(widths):
             axes.set_axis_off()
             continue
-        axes.set_ylim(*limits)
-        axes.set_xlim(0, 1.02 * series.d_total)
+        axes.set(xlim=(0, 1.02 * series.d_total), ylim=limits)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_count(value)))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5))

@@ -1,1 +1,1 @@
-"""A fitted law as one self-contained web page: for a colleague who was not there. `build.build` makes it."""
+"""A fitted law as one self-contained web page: for a colleague who was not there. `build.page` makes it."""

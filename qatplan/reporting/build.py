@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qatplan import __version__, runs
+from qatplan import __version__
 from qatplan.errors import UsageError
-from qatplan.laws.fitted import FittedLaw
 from qatplan.planning.recommend import Recommendation
 from qatplan.reporting import extras, provenance
 from qatplan.reporting.drawings import Drawing, drawings
 from qatplan.reporting.formula import mathml
-from qatplan.reporting.material import Material, gather
+from qatplan.reporting.material import Material
 from qatplan.reporting.question import Answer, Question, answer
 from qatplan.storage import atomic
-from qatplan.storage.base import Location
 from qatplan.wording.fit import diagnostics_sections, fit_sections
 from qatplan.wording.html import environment
 from qatplan.wording.numbers import PAGE
@@ -71,44 +68,29 @@ class Report:
         """For JSON: what the page holds, and the plan in full."""
         fitted, advice = self.material.fitted, self.answer.advice
         return {
-            "title": self.title,
-            "law": fitted.law.name,
-            "status": str(fitted.status),
-            "status_message": fitted.status.message,
-            "doubts": list(self.doubts),
-            "rows": fitted.rows,
-            "runs": list(self.material.run_names),
-            "runs_are_those_of_the_fit": self.material.exact,
-            "figures": list(self.figures),
-            "not_drawn": self.not_drawn,
-            "sections": list(CONTENTS),
-            "plan": None if advice is None else advice.as_dict(),
-            "no_plan_because": self.answer.reason,
+            "title": self.title, "law": fitted.law.name, "status": str(fitted.status),
+            "status_message": fitted.status.message, "doubts": list(self.doubts), "rows": fitted.rows,
+            "runs": list(self.material.run_names), "runs_are_those_of_the_fit": self.material.exact,
+            "figures": list(self.figures), "not_drawn": self.not_drawn, "sections": list(CONTENTS),
+            "plan": None if advice is None else advice.as_dict(), "no_plan_because": self.answer.reason,
             "fit_sha256": self.material.fit_digest,
-        }
+        }  # fmt: skip
 
     def save(self, path: Path) -> None:
         """Write the page, whole or not at all."""
         atomic.write_bytes(path, self.html.encode("utf-8"))
 
 
-def build(fit: Path, run_paths: Sequence[Location] = (), question: Question | None = None) -> Report:
-    """The report of a fit's file; its runs are those named, or else those that the fit names.
-
-    Raises UsageError or DataError for files or budgets that cannot be used. A fit or a plan that is not trustworthy
-    gets its page, which says so first; `doubts` then holds why.
-    """
-    table = runs.read(run_paths) if run_paths else None
-    return page(gather(FittedLaw.read(fit), path=fit, table=table, names=run_paths), question)
-
-
 def page(material: Material, question: Question | None = None) -> Report:
-    """The same from what is already at hand."""
+    """The report of a fit and its runs.
+
+    Raises UsageError or DataError for runs or budgets that cannot be used. A fit or a plan that is not trustworthy gets
+    its page, which says so first; `doubts` then holds why.
+    """
     question = question or Question()
     answered = answer(material, question)
     fitted, doubts = material.fitted, _doubts(material, answered)
     drawn = drawings(_kinds(material, answered), material, answered)
-    refused = {kind: drawing.refused for kind, drawing in drawn.items() if drawing.refused}
     diagnostics = diagnostics_sections(fitted, PAGE)
     law = [part for part in fit_sections(fitted, details=True, numbers=PAGE) if part not in diagnostics]
     plan = [] if answered.advice is None else plan_sections(answered.advice, details=True)
@@ -132,7 +114,7 @@ def page(material: Material, question: Question | None = None) -> Report:
         plan=plan,
         unbounded=_unbounded(answered),
         drawings=drawn,
-        limits=extras.limits(material, refused),
+        limits=extras.limits(material, {kind: d.refused for kind, d in drawn.items() if d.refused}),
         facts=provenance.facts(material),
         commands=provenance.commands(material, question, answered, drawn.values()),
     )  # fmt: skip
@@ -150,7 +132,7 @@ def check_target(path: Path, *, force: bool) -> None:
 
 
 def is_report(path: Path) -> bool:
-    """Whether a file is a page that `build` made, and may so be replaced by another."""
+    """Whether a file is a page of ours, and may so be replaced by another."""
     try:
         with path.open("rb") as stream:
             return f'<meta name="generator" content="{GENERATOR} '.encode() in stream.read(2000)
@@ -164,13 +146,11 @@ def _kinds(material: Material, answered: Answer) -> list[str]:
     loss, advice = law.quantity == "loss", answered.advice
     plan = isinstance(advice, Recommendation)
     suits = {
-        "parameters": len(law.parameters()) > 1,
-        "loss-curves": have_runs,
-        "residuals": loss and material.used is not None,
-        "fraction": law.sees_fraction or not loss or have_runs,
+        "parameters": len(law.parameters()) > 1, "loss-curves": have_runs,
+        "residuals": loss and material.used is not None, "fraction": law.sees_fraction or not loss or have_runs,
         "contours": isinstance(advice, Recommendation) and bool(advice.choice.plan.d_qat and advice.rules),
         "frontier": plan or (advice is None and loss and "bits" in material.fitted.ranges),
-    }
+    }  # fmt: skip
     return [kind for kind, suited in suits.items() if suited]
 
 

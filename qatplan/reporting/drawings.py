@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qatplan.errors import QatplanError
-from qatplan.figures.api import draw
-from qatplan.figures.make import Request
+from qatplan.figures.make import Request, draw
 from qatplan.planning.recommend import Recommendation
 from qatplan.reporting.material import Material
 from qatplan.reporting.question import Answer

@@ -76,12 +76,7 @@ def gather(
         raise DataError(f"{names[0] if names else 'the table'} holds no runs.")
     used, exact = (None, None) if table is None else rows_of_fit(fitted, table)
     return Material(
-        fitted=fitted,
-        fit_name="fit.json" if path is None else str(path),
+        fitted=fitted, fit_name="fit.json" if path is None else str(path),
         fit_digest=None if path is None else hashlib.sha256(path.read_bytes()).hexdigest(),
-        run_names=tuple(map(str, names)),
-        found=found,
-        table=table,
-        used=used,
-        exact=exact,
-    )
+        run_names=tuple(map(str, names)), found=found, table=table, used=used, exact=exact,
+    )  # fmt: skip

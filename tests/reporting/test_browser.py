@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.report_sweeps import fit_of, write_runs
-
-from qatplan.reporting.build import build
+from support.reports import build
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 QUIET = (

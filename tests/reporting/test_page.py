@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from support.report_sweeps import HOSTILE, fit_of, write_runs
+from support.reports import build
 
 from qatplan import api, runs
 from qatplan.errors import DataError, UsageError
 from qatplan.laws import Chinchilla, ChinchillaPerBits, FittedLaw, QatFraction, Status
-from qatplan.reporting.build import CONTENTS, Report, build, is_report
+from qatplan.reporting.build import CONTENTS, Report, is_report
 from qatplan.reporting.formula import mathml
 from qatplan.reporting.material import gather
 from qatplan.reporting.question import Question

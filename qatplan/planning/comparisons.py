@@ -173,9 +173,8 @@ def _matching(
 ) -> tuple[tuple[float, float | None] | None, float]:
     """Interval of the tokens at which the plan's bit width reaches full precision's loss, and the share of "never".
 
-    In each draw the full-precision loss at the plan's tokens is compared with the loss at the best split over a grid of
-    tokens, 0.01 to 1e6 times the plan's, and crossed by straight lines in log tokens. Draws that do not get there count
-    as never; an upper end among them is None.
+    A grid of tokens, 0.01 to 1e6 times the plan's, is crossed by straight lines in log tokens; an upper end of None is
+    never.
     """
     log_tokens = math.log(plan.tokens) + np.linspace(math.log(_LEAST), math.log(_MOST), _POINTS)
     target = draws.drawn(Inputs.of(n=plan.n, d_total=plan.tokens))

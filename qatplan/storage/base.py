@@ -7,59 +7,49 @@ so a reader never meets half a file and a crash at any point leaves the old cont
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 Location = str | os.PathLike[str]
 """A local path, or the URL of a folder in an object store as a string."""
 
 
-class Storage(ABC):
+class Storage(Protocol):
     """A folder of whole files. Errors are DataError naming the file, but FileNotFoundError where `read` finds none."""
 
     location: str
     """As the user wrote it; `open_storage` turns it back into the same folder."""
 
-    @abstractmethod
     def check(self) -> None:
         """Raise UsageError if this cannot be a folder to work in; writes nothing."""
 
-    @abstractmethod
     def read(self, key: str) -> bytes:
         """The content of a file."""
 
-    @abstractmethod
     def write(self, key: str, content: bytes) -> None:
         """Publish a file: readers see the old content or the new, whole. Durable when this returns."""
 
-    @abstractmethod
     def exists(self, key: str) -> bool:
         """Whether there is a file of this name."""
 
-    @abstractmethod
     def names(self, folder: str = "") -> dict[str, int | None]:
         """The entries of a folder: size in bytes of each file, None for a folder; empty if there is none."""
 
-    @abstractmethod
     def remove(self, key: str) -> None:
         """Delete a file; nothing happens if there is none."""
 
-    @abstractmethod
     def rename(self, key: str, new: str) -> None:
         """Give a file another name, replacing what has it; nothing happens if there is no such file."""
 
-    @abstractmethod
     def remove_temporary(self) -> None:
         """Delete what killed writers left half-written; only the holder of the folder may."""
 
-    @abstractmethod
     def free_bytes(self) -> int | None:
         """Space left, or None where there is no such limit."""
 
-    @abstractmethod
     def hold(self) -> AbstractContextManager[Callable[[], None]]:
         """Lock the folder for one driver; UsageError if another has it.
 

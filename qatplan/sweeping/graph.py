@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -128,10 +129,8 @@ def build(
 def _models(grid: Grid) -> Iterator[tuple[int, float, int, int]]:
     """Every (width, multiple of the learning rate, seed, D_total in tokens)."""
     for width, rate, seed in itertools.product(grid.widths, grid.trunk_learning_rates, grid.seeds):
-        budgets = [*grid.tokens]
-        for ratio in grid.tokens_per_parameter:
-            budgets.append(ratio * shape_of_width(width).n_total)
-        for tokens in budgets:
+        n_total = shape_of_width(width).n_total
+        for tokens in (*grid.tokens, *(ratio * n_total for ratio in grid.tokens_per_parameter)):
             yield width, rate, seed, round(tokens)
 
 
@@ -139,9 +138,11 @@ def _switches(grid: Grid, bits: float, fraction: float, tokens: float) -> Iterat
     """Every second phase of a grid at a bit width, with its re-warmup and decay as shares: its length is not known."""
     # The control has no scales.
     scale_rates = (1.0,) if bits == CONTROL_BITS else grid.scale_learning_rates
+    # A learning rate has no target.
+    updates = [(u, t) for u in grid.updates for t in ((None,) if u == "learning-rate" else grid.transition_rates)]
     choices = itertools.product(
         grid.ratios(bits, fraction, tokens), scale_rates, grid.optimizer_states, grid.rewarmups, grid.optimizers,
-        _updates(grid), grid.qat_decays,
+        updates, grid.qat_decays,
     )  # fmt: skip
     for rate, scale_rate, state, rewarmup, optimizer, (update, transition_rate), decay in choices:
         switch = Switch(
@@ -149,15 +150,6 @@ def _switches(grid: Grid, bits: float, fraction: float, tokens: float) -> Iterat
             optimizer=optimizer, update=update, transition_rate=transition_rate,
         )  # fmt: skip
         yield switch, rewarmup, decay
-
-
-def _updates(grid: Grid) -> list[tuple[str, float | None]]:
-    """Every update with its target: a learning rate has none."""
-    return [
-        (update, target)
-        for update in grid.updates
-        for target in ((None,) if update == "learning-rate" else grid.transition_rates)
-    ]
 
 
 def _quantizations(grid: Grid, bits: float) -> Iterator[Quantization | None]:
@@ -171,8 +163,9 @@ def _quantizations(grid: Grid, bits: float) -> Iterator[Quantization | None]:
             grid.activation_bits, grid.activation_quantizers, grid.activation_granularities
         )
     ]
-    choices = itertools.product(grid.quantizers, grid.group_sizes, dict.fromkeys(activations))
-    for quantizer, group_size, activation in choices:
+    for quantizer, group_size, activation in itertools.product(
+        grid.quantizers, grid.group_sizes, dict.fromkeys(activations)
+    ):
         yield Quantization(
             quantizer=quantizer, bits=bits, group_size=group_size, activation=activation,
             embedding_bits=max(bits, grid.embedding_bits_floor),
@@ -184,16 +177,16 @@ class _Builder:
 
     def __init__(self, specification: Specification, corpus: CorpusInfo, machine: Machine) -> None:
         self.training = specification.training
+        self.per_step = self.training.sequence * self.training.sequences
         self.corpus = corpus
         self.machine = machine
         self.branches: dict[str, Segment] = {}
         self.trunks: dict[str, tuple[SegmentConfig, set[int]]] = {}
 
     def add(self, grid: Grid, width: int, rate: float, seed: int, tokens: int) -> None:
-        per_step = self.training.sequence * self.training.sequences
-        steps = round(tokens / per_step)
+        steps = round(tokens / self.per_step)
         if steps < 10:
-            raise UsageError(f"tokens {tokens} is less than ten steps of {per_step} tokens.")
+            raise UsageError(f"tokens {tokens} is less than ten steps of {self.per_step} tokens.")
         base = self._trunk_config(width, rate, seed)
         for cooldown in grid.cooldowns or (self.training.cooldown,):
             if grid.full_precision:
@@ -210,7 +203,12 @@ class _Builder:
             self._check_groups(base, quantization.group_size)
         for fraction in grid.fractions:
             if fraction == 0:
-                self._rounded(base, steps, cooldown, quantization, grid)
+                # Without quantization the control is the full-precision model itself.
+                control = self._cooled(base, steps, cooldown, evaluate=quantization is None or grid.full_precision)
+                rounded = [replace(quantization, post_training=m) for m in grid.post_training] if quantization else []
+                for own in rounded:
+                    self._branch(base, control, "post-training", kind="round", start=steps, end=steps, evaluate=True,
+                                 cooldown=cooldown, quantization=own)  # fmt: skip
                 continue
             qat_steps = self._qat_steps(fraction, steps, tokens)
             for schedule, choice in itertools.product(grid.schedules, _switches(grid, bits, fraction, tokens)):
@@ -233,26 +231,14 @@ class _Builder:
 
     def _trunk_config(self, width: int, rate: float, seed: int) -> SegmentConfig:
         training = self.training
-        per_step = training.sequence * training.sequences
         rule = training.learning_rate * (width / REFERENCE_WIDTH) ** training.learning_rate_exponent
         return SegmentConfig(
-            kind="trunk",
-            shape=shape_of_width(width, vocabulary=self.corpus.vocabulary),
-            seed=seed,
-            corpus=self.corpus.digest,
-            start=0,
-            end=0,
-            sequences=training.sequences,
-            sequence=training.sequence,
-            learning_rate=rule * rate,
-            warmup_steps=round(training.warmup / per_step),
-            weight_decay=training.weight_decay,
-            backend="eager",
-            device=self.machine.device,
-            validation_tokens=int(training.validation_tokens),
-            evaluate=False,
-            precision=training.precision,
-        )
+            kind="trunk", shape=shape_of_width(width, vocabulary=self.corpus.vocabulary), seed=seed,
+            corpus=self.corpus.digest, start=0, end=0, sequences=training.sequences, sequence=training.sequence,
+            learning_rate=rule * rate, warmup_steps=round(training.warmup / self.per_step),
+            weight_decay=training.weight_decay, backend="eager", device=self.machine.device,
+            validation_tokens=int(training.validation_tokens), evaluate=False, precision=training.precision,
+        )  # fmt: skip
 
     def _trunk(self, base: SegmentConfig, end: int) -> str | None:
         """The trunk's state at step `end`, which becomes a place to cut; None is the untrained model."""
@@ -264,21 +250,8 @@ class _Builder:
     def _cooled(self, base: SegmentConfig, end: int, cooldown: float, *, evaluate: bool) -> str:
         """The full-precision model of `end` steps, cooled down over the last share of them."""
         start = end - max(1, round(cooldown * end))
-        parent = self._trunk(base, start)
-        return self._branch(base, parent, "full-precision", kind="cooldown", start=start, end=end, evaluate=evaluate,
-                            cooldown=cooldown)  # fmt: skip
-
-    def _rounded(
-        self, base: SegmentConfig, steps: int, cooldown: float, quantization: Quantization | None, grid: Grid
-    ) -> None:
-        if quantization is None:
-            # Without a second phase the control is the full-precision model itself.
-            self._cooled(base, steps, cooldown, evaluate=True)
-            return
-        control = self._cooled(base, steps, cooldown, evaluate=grid.full_precision)
-        for method in grid.post_training:
-            self._branch(base, control, "post-training", kind="round", start=steps, end=steps, evaluate=True,
-                         cooldown=cooldown, quantization=replace(quantization, post_training=method))  # fmt: skip
+        return self._branch(base, self._trunk(base, start), "full-precision", kind="cooldown", start=start, end=end,
+                            evaluate=evaluate, cooldown=cooldown)  # fmt: skip
 
     def _qat(
         self, base: SegmentConfig, steps: int, qat_steps: int, schedule: str, cooldown: float,
@@ -327,9 +300,9 @@ class _Builder:
     def _qat_steps(self, fraction: float, steps: int, tokens: int) -> int:
         qat_steps = round(fraction * steps)
         if qat_steps < 1 or (fraction < 1 and qat_steps == steps):
-            per_step = self.training.sequence * self.training.sequences
             raise UsageError(
-                f"fractions {fraction:g} of {tokens} tokens leaves less than one step of {per_step} tokens to a phase."
+                f"fractions {fraction:g} of {tokens} tokens leaves less than one step of {self.per_step} tokens to a "
+                "phase."
             )
         return qat_steps
 
@@ -359,10 +332,9 @@ def _choose_backends(graph: Graph, backend: str, machine: Machine, decided: Mapp
     """Settle eager or compiled per size, and rename the segments accordingly."""
     if backend == "compiled" and not machine.can_compile:
         raise UsageError("training.backend compiled needs a C++ compiler here; use auto or eager.")
-    totals: dict[int, int] = {}
+    totals: Counter[int] = Counter()
     for segment in graph.segments.values():
-        width = segment.config.shape.width
-        totals[width] = totals.get(width, 0) + segment.config.tokens
+        totals[segment.config.shape.width] += segment.config.tokens
     names: dict[str | None, str | None] = {None: None}
     segments: dict[str, Segment] = {}
     for old in graph.segments.values():

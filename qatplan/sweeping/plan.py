@@ -23,11 +23,11 @@ class Plan:
         self.failed: dict[str, str] = {}
         self.running: set[str] = set()
         self.needed = self._needed()
-        self.unmet = {name: self._unmet_parent(name) for name in self.needed}
+        parents = {name: graph.segments[name].parent for name in self.needed}
+        self.unmet = {name: parent if parent in self.needed else None for name, parent in parents.items()}
         self.waiting = set(self.needed)
         self._children: dict[str, list[str]] = {name: [] for name in graph.segments}
-        for name in self.needed:
-            parent = graph.segments[name].parent
+        for name, parent in parents.items():
             if parent is not None:
                 self._children[parent].append(name)
         self._length = self._path_lengths()
@@ -44,17 +44,11 @@ class Plan:
                 continue
             name: str | None = run.id
             while name is not None and name not in needed:
-                if name in self.saved and name == run.id:
-                    needed.add(name)  # its row alone is missing: it is evaluated from its own end
-                if name in self.saved:
-                    break
-                needed.add(name)
-                name = self.graph.segments[name].parent
+                # Of a run whose end is saved the row alone is missing: it is evaluated from its own end.
+                if name == run.id or name not in self.saved:
+                    needed.add(name)
+                name = None if name in self.saved else self.graph.segments[name].parent
         return needed
-
-    def _unmet_parent(self, name: str) -> str | None:
-        parent = self.graph.segments[name].parent
-        return parent if parent in self.needed else None
 
     def _path_lengths(self) -> dict[str, float]:
         """The work from each segment to the end of its longest branch."""
@@ -73,11 +67,7 @@ class Plan:
     def next(self, fits: Callable[[Segment], bool] = lambda segment: True) -> Segment | None:
         """The ready segment with the longest path behind it, among those that fit."""
         ready = [name for name in self.waiting if self.unmet[name] is None and fits(self.graph.segments[name])]
-        if not ready:
-            return None
-        name = max(ready, key=self._urgency)
-        self._begin(name)
-        return self.graph.segments[name]
+        return self._begin(max(ready, key=self._urgency)) if ready else None
 
     def next_stack(self, fits: Callable[[Sequence[Segment]], bool], most: Callable[[Segment], int]) -> list[Segment]:
         """The next segment and those ready that can be trained in one stack with it, `most` at most; empty if none."""
@@ -87,31 +77,25 @@ class Plan:
         stack = [first]
         size = 1 if first.config.stack is None or first.id in self._apart else most(first)
         for name in self._companions(first) if size > 1 else []:
-            segment = self.graph.segments[name]
-            if len(stack) < size and fits([*stack, segment]):
-                self._begin(name)
-                stack.append(segment)
+            if len(stack) < size and fits([*stack, self.graph.segments[name]]):
+                stack.append(self._begin(name))
         if len(stack) > 1:
             self._stacked.update(segment.id for segment in stack)
         return stack
 
     def _companions(self, first: Segment) -> list[str]:
         """What could be trained together with a segment, the most urgent first."""
-        alike = [
-            name
-            for name in self.waiting
-            if self.unmet[name] is None
-            and name not in self._apart
-            and self.graph.segments[name].config.stack == first.config.stack
-        ]
+        ready = [name for name in self.waiting if self.unmet[name] is None and name not in self._apart]
+        alike = [name for name in ready if self.graph.segments[name].config.stack == first.config.stack]
         return sorted(alike, key=self._urgency, reverse=True)
 
     def _urgency(self, name: str) -> tuple[float, str]:
         return self._length[name], name
 
-    def _begin(self, name: str) -> None:
+    def _begin(self, name: str) -> Segment:
         self.waiting.remove(name)
         self.running.add(name)
+        return self.graph.segments[name]
 
     def _stop(self, name: str) -> None:
         self.running.discard(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import product
 from pathlib import Path
@@ -234,92 +234,74 @@ def _grid(table: Mapping[str, Any], where: str) -> Grid:
             f"{where}qat_learning_rates and qat_rate_multiples both say the rate of the QAT phase; give one."
         )
     grid = Grid(**values)
-    if bool(grid.bits) != bool(grid.fractions):
-        raise UsageError(f"{where}bits and fractions go together: give both, or neither for full precision alone.")
-    _check_updates(grid, where)
-    _check_control(grid, where)
-    _check_bit_widths(grid, where)
-    _check_activations(grid, where)
-    _check_mixed_widths(grid, where)
-    _check_decays(grid, where)
+    for problem in _problems(grid):
+        raise UsageError(f"{where}{problem}")
     return grid
 
 
-def _check_updates(grid: Grid, where: str) -> None:
+def _problems(grid: Grid) -> Iterator[str]:
+    """What does not go together in a grid, a sentence each."""
+    if bool(grid.bits) != bool(grid.fractions):
+        yield "bits and fractions go together: give both, or neither for full precision alone."
     for quantizer in grid.quantizers:
         if registry.entry(quantizer).live and set(grid.updates) != {"learning-rate"}:
-            raise UsageError(
-                f"{where}quantizers {quantizer} has a range that follows the live values, but updates by a transition "
-                "rate keep the grid where it is."
+            yield (
+                f"quantizers {quantizer} has a range that follows the live values, but updates by a transition rate "
+                "keep the grid where it is."
             )
-
-
-def _check_bit_widths(grid: Grid, where: str) -> None:
-    for bits, quantizer in product(_quantized_bits(grid), grid.quantizers):
-        _check_bits(quantizer, bits, f"{where}bits")
-        _check_bits(quantizer, max(bits, grid.embedding_bits_floor), f"{where}embedding_bits_floor")
-
-
-def _check_activations(grid: Grid, where: str) -> None:
-    widths = [bits for bits in grid.activation_bits if bits is not None]
-    for bits, quantizer in product(widths, grid.activation_quantizers):
-        _check_bits(quantizer, bits, f"{where}activation_bits")
+    controls = (("activation_bits", grid.activation_bits, None), ("updates", grid.updates, "learning-rate"))
+    for key, values, needed in controls if CONTROL_BITS in grid.bits else ():
+        if set(values) != {needed}:
+            yield (
+                f"bits 16 trains the second phase in full precision, where {key} can only be {needed or 'full'}; put "
+                "it in a grid of its own."
+            )
+    weights = list(product([bits for bits in grid.bits if bits != CONTROL_BITS], grid.quantizers))
+    for bits, quantizer in weights:
+        yield from _bits_problem(quantizer, bits, "bits")
+        yield from _bits_problem(quantizer, max(bits, grid.embedding_bits_floor), "embedding_bits_floor")
+    for bits, quantizer in product(filter(None, grid.activation_bits), grid.activation_quantizers):
+        yield from _bits_problem(quantizer, bits, "activation_bits")
         entry = registry.entry(quantizer)
         if not set(grid.activation_granularities) <= set(entry.activations):
             why = "gives every token a range" if entry.rotates else "learns a range that is not live"
-            raise UsageError(
-                f"{where}activation_quantizers {quantizer} {why}, so it needs "
+            yield (
+                f"activation_quantizers {quantizer} {why}, so it needs "
                 f'activation_granularities = "{entry.activations[0]}".'
             )
+    if "importance" in grid.post_training:
+        yield from _mixed_problems(grid, weights)
+    if "fused-late" in grid.schedules and set(grid.qat_decays) != {1.0}:
+        yield (
+            "qat_decays says where classic and fused begin to decay; fused-late begins with the cooldown, so it needs "
+            "a grid without qat_decays."
+        )
 
 
-def _check_bits(quantizer: str, bits: float, where: str) -> None:
+def _bits_problem(quantizer: str, bits: float, key: str) -> Iterator[str]:
     allowed = registry.entry(quantizer).bits
     if bits not in allowed:
-        listed = ", ".join(f"{b:g}" for b in allowed)
-        raise UsageError(f"{where}: {bits:g} is not a bit width of quantizer {quantizer}, which has {listed}.")
+        yield f"{key}: {bits:g} is not a bit width of quantizer {quantizer}, which has {_listed(allowed)}."
 
 
-def _quantized_bits(grid: Grid) -> list[float]:
-    return [bits for bits in grid.bits if bits != CONTROL_BITS]
-
-
-def _check_control(grid: Grid, where: str) -> None:
-    if CONTROL_BITS not in grid.bits:
-        return
-    for key, values, needed in (("activation_bits", grid.activation_bits, None),
-                                ("updates", grid.updates, "learning-rate")):  # fmt: skip
-        if set(values) != {needed}:
-            raise UsageError(
-                f"{where}bits 16 trains the second phase in full precision, where {key} can only be "
-                f"{needed or 'full'}; put it in a grid of its own."
-            )
-
-
-def _check_decays(grid: Grid, where: str) -> None:
-    if "fused-late" in grid.schedules and set(grid.qat_decays) != {1.0}:
-        raise UsageError(
-            f"{where}qat_decays says where classic and fused begin to decay; fused-late begins with the cooldown, so "
-            "it needs a grid without qat_decays."
-        )
-
-
-def _check_mixed_widths(grid: Grid, where: str) -> None:
-    if "importance" not in grid.post_training:
-        return
+def _mixed_problems(grid: Grid, weights: Sequence[tuple[float, str]]) -> Iterator[str]:
     if "tensor" in grid.group_sizes:
-        raise UsageError(
-            f'{where}post_training importance gives each output neuron bits of its own, so group_sizes "tensor" is not '
-            'one of "channel" and a number of inputs.'
+        yield (
+            'post_training importance gives each output neuron bits of its own, so group_sizes "tensor" is not one of '
+            '"channel" and a number of inputs.'
         )
-    for bits, quantizer in product(_quantized_bits(grid), grid.quantizers):
+    for bits, quantizer in weights:
         allowed = registry.entry(quantizer).bits
         middle = [b for b in allowed if {b - 1, b + 1} <= set(allowed)]
         if bits not in middle:
-            raise UsageError(
-                f"{where}post_training importance mixes bits - 1, bits and bits + 1, so with {quantizer} bits "
-                f"{bits:g} is not one of {', '.join(f'{b:g}' for b in middle)}."
+            yield (
+                f"post_training importance mixes bits - 1, bits and bits + 1, so with {quantizer} bits {bits:g} is not "
+                f"one of {_listed(middle)}."
             )
+
+
+def _listed(widths: Iterable[float]) -> str:
+    return ", ".join(f"{bits:g}" for bits in widths)
 
 
 def _by_bits(value: Any, where: str) -> dict[float | None, tuple[float, ...]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -113,12 +113,21 @@ class Branch:
         """Whether `update` can be captured in a CUDA graph: nothing of it is read or decided by the host."""
         return self.optimizer.capturable and self.transition is None
 
-    def set_rates(self, tensors: Callable[[], Sequence[Tensor]] | None = None) -> None:
-        """Let the optimizer know how large the coming step is; `tensors` gives what `tensors()` gave in this step.
+    def set_rates(self, tensors: Sequence[Tensor] = ()) -> None:
+        """Let the optimizer know how large the coming step is, given what `tensors()` returned in it.
 
         Only under a transition rate are they needed: there the size is a matter of what they are.
         """
-        self.optimizer.set_rates(learning_rate_at(self.config, self.step), self._special_rates(self.step, tensors))
+        config, switch = self.config, self.config.switch
+        rate = learning_rate_at(config, self.step)
+        special: dict[str, float] = {}
+        if switch is not None:
+            special = dict.fromkeys(self.ranges, rate * switch.scale_learning_rate)
+            if self.transition is not None:
+                on_grid = dict(zip(self.weights, tensors, strict=False))
+                self.transition.observe(self.step - config.start, [on_grid[name] for name in self.transition.names])
+                special |= self.transition.rates(config.learning_rate * switch.learning_rate)
+        self.optimizer.set_rates(rate, special)
 
     def update(self, value: Tensor) -> None:
         """Update everything from the gradients of a loss of this `value`."""
@@ -142,21 +151,6 @@ class Branch:
             self.count = 0
             if self.transition is not None:
                 self.transitions += [(self.curve[-1][0], *means) for means in self.transition.take_means()]
-
-    def _special_rates(self, step: int, tensors: Callable[[], Sequence[Tensor]] | None) -> dict[str, float]:
-        """Rates that differ from the schedule's: of the ranges and, under a transition rate, of the matrices."""
-        config, switch = self.config, self.config.switch
-        if switch is None:
-            return {}
-        ranges = dict.fromkeys(self.ranges, learning_rate_at(config, step) * switch.scale_learning_rate)
-        if self.transition is None:
-            return ranges
-        assert tensors is not None, "the codes decide"
-        matrices = [
-            tensor for name, tensor in zip(self.weights, tensors(), strict=False) if name in self.transition.names
-        ]
-        self.transition.observe(step - config.start, matrices)
-        return ranges | self.transition.rates(config.learning_rate * switch.learning_rate)
 
     def state(self) -> State:
         """What to go on from; a state on the grid of the curve holds no half point."""

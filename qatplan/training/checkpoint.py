@@ -16,6 +16,12 @@ from qatplan.errors import DataError
 from qatplan.storage.base import Entry
 
 MAGIC = b"qatplan state 1 "
+PLAIN = ("step", "status", "seconds")
+TENSORS = {
+    "weights": "weights", "moments": "moments", "ranges": "ranges", "starts": "range_starts",
+    "transition": "transition_state",
+}  # fmt: skip
+"""By its key in the file, the field of `State`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,18 +58,14 @@ def save(state: State, entry: Entry) -> None:
     """
     header: dict[str, Any] = {
         "name": entry.name,
-        "step": state.step,
+        **{name: getattr(state, name) for name in PLAIN},
         "curve": [[tokens, loss if math.isfinite(loss) else None] for tokens, loss in state.curve],
         "first_losses": [loss if math.isfinite(loss) else None for loss in state.first_losses],
         "transitions": state.transitions,
-        "status": state.status,
-        "seconds": state.seconds,
         "together": state.stack,
     }
     buffer = io.BytesIO()
-    tensors = {"weights": state.weights, "moments": state.moments, "ranges": state.ranges,
-               "starts": state.range_starts, "transition": state.transition_state}  # fmt: skip
-    torch.save(tensors, buffer)
+    torch.save({key: getattr(state, name) for key, name in TENSORS.items()}, buffer)
     content = json.dumps(header, allow_nan=False).encode() + b"\n" + buffer.getbuffer()
     entry.write(MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
 
@@ -81,16 +83,10 @@ def load(entry: Entry, device: torch.device | None = None) -> State:
         raise DataError(f"checkpoint {entry} is another segment's: it was written as {header['name']}.")
     tensors = torch.load(io.BytesIO(memoryview(data)[end + 1 :]), weights_only=True, map_location=device)
     return State(
-        step=header["step"],
-        weights=tensors["weights"],
-        moments=tensors["moments"],
-        ranges=tensors["ranges"],
-        range_starts=tensors["starts"],
+        **{name: header[name] for name in PLAIN},
+        **{name: tensors[key] for key, name in TENSORS.items()},
         curve=[(tokens, float("nan") if loss is None else loss) for tokens, loss in header["curve"]],
         first_losses=[float("nan") if loss is None else loss for loss in header["first_losses"]],
         transitions=[(tokens, share, target) for tokens, share, target in header["transitions"]],
-        transition_state=tensors["transition"],
-        status=header["status"],
-        seconds=header["seconds"],
         stack=header.get("together", 1),
     )

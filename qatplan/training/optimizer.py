@@ -41,16 +41,22 @@ class Optimizer:
         self.owned = [key for key in matrices if not (name == "muon" and key == "embedding")]
         """The matrices that the named optimizer updates."""
         left = [key for key in matrices if key not in self.owned]
-        owned = self._groups(self.owned, weight_decay, separate)
+        # The decay is part of SGD's gradient, which momentum multiplies by 1 / (1 - m) in the long run.
+        decay = weight_decay * (1 - MOMENTUM) / SGD_RATE if name == "sgd" else weight_decay
+        owned = self._groups(self.owned, decay, separate)
         rest = [
             *self._groups(left, weight_decay, separate),
             *self._groups([key for key in weights if key not in matrices], 0.0, False),
             *self._groups(list(ranges), 0.0, False),
         ]
-        if name == "adamw":
-            self.parts: list[torch.optim.Optimizer] = [_adamw([*owned, *rest])]
+        self.parts: list[torch.optim.Optimizer] = []
+        if name == "sgd":
+            self.parts.append(torch.optim.SGD(owned, lr=0.0, momentum=MOMENTUM))
+        elif name == "muon":
+            self.parts.append(torch.optim.Muon(owned, lr=0.0, adjust_lr_fn="match_rms_adamw"))
         else:
-            self.parts = [_sgd(owned, weight_decay) if name == "sgd" else _muon(owned), _adamw(rest)]
+            rest = owned + rest
+        self.parts.append(torch.optim.AdamW(rest, lr=0.0, betas=BETAS, fused=True))
         self.unit = {key: SGD_RATE if name == "sgd" and key in self.owned else 1.0 for key in self.parameters}
         self.groups = [group for part in self.parts for group in part.param_groups]
         self.capturable = name == "adamw" and all(p.device.type == "cuda" for p in self.parameters.values())
@@ -101,17 +107,3 @@ class Optimizer:
                     part.state[parameter] = {
                         key: tensor.to(parameter.device, copy=True) for key, tensor in moments[name].items()
                     }
-
-
-def _adamw(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=0.0, betas=BETAS, fused=True)
-
-
-def _muon(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    return torch.optim.Muon(groups, lr=0.0, adjust_lr_fn="match_rms_adamw")
-
-
-def _sgd(groups: list[dict[str, Any]], weight_decay: float) -> torch.optim.Optimizer:
-    # The decay is part of SGD's gradient, which momentum multiplies by 1 / (1 - m) in the long run.
-    decay = weight_decay * (1 - MOMENTUM) / SGD_RATE
-    return torch.optim.SGD([{**group, "weight_decay": decay} for group in groups], lr=0.0, momentum=MOMENTUM)

@@ -53,10 +53,9 @@ class Runtime:
         shape, sequence, eager = config.shape, config.sequence, config.backend == "eager"
         mixed = config.precision == "bfloat16"
         feed = unchanged if activation is None else activation_feed(activation_quantizer(activation))
-        if mixed and activation is not None:
-            feed = in_float32(feed)
-        if models > 1 and activation is not None:
-            feed = stacked_feed(feed, models)
+        if activation is not None:
+            feed = in_float32(feed) if mixed else feed
+            feed = stacked_feed(feed, models) if models > 1 else feed
         operations = None if eager else compiled_operations(sequence, shape.head_size, self.device)
         products = ONE_MODEL if models == 1 else stacked_products(models)
         forward = make_forward(shape, sequence, self.device, feed, operations, products)

@@ -44,27 +44,28 @@ def train_stack(
     """
     # Equal quantizers side by side: they are handled in one call.
     order = sorted(range(len(configs)), key=lambda number: repr(configs[number].quantization))
-    clock = _Clock()
     branches: dict[int, Branch] = {}
+    now = time.monotonic()
     for number in order:
         config, begin = configs[number], begins[number]
         if begin.status == "diverged":
             yield number, replace(begin, step=config.end, seconds=0.0)
         else:
             branches[number] = Branch(config, begin, runtime)
-    watched, saved = (dict.fromkeys(branches, time.monotonic()) for _ in range(2))
+    watched, saved = dict.fromkeys(branches, now), dict.fromkeys(branches, now)
     stacks: list[_Stack] = []
     while branches:
         over = [number for number, branch in branches.items() if not branch.going]
         for number in over:
             yield number, branches.pop(number).end()
-            clock.restart()  # what the caller did with it is no training
+            now = time.monotonic()  # what the caller did with it is no training
         if over or not stacks:
             stacks = _stacks(list(branches.values()), runtime)
         for stack in stacks:
             stack.step()
-            clock.share_out(stack.branches)
-        now = time.monotonic()
+            before, now = now, time.monotonic()
+            for branch in stack.branches:
+                branch.seconds += (now - before) / len(stack.branches)
         for number, branch in branches.items():
             if watch is not None and now - watched[number] > WATCH_SECONDS:
                 watch(number, branch.step - branch.config.start)
@@ -74,23 +75,6 @@ def train_stack(
             if save is not None and on_grid and now - saved[number] > save_seconds:
                 save(number, branch.state())
                 saved[number] = now
-
-
-class _Clock:
-    """Shares out the time that passes among the branches it passes for."""
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        self._last = time.monotonic()
-
-    def share_out(self, branches: Sequence[Branch]) -> None:
-        """The time since the last call, in equal shares."""
-        now = time.monotonic()
-        for branch in branches:
-            branch.seconds += (now - self._last) / len(branches)
-        self._last = now
 
 
 def _stacks(branches: list[Branch], runtime: Runtime) -> list[_Stack]:
@@ -152,7 +136,8 @@ class _Step:
         found = losses.detach()
         for number, (branch, loss) in enumerate(zip(self._branches, found.unbind(), strict=True)):
             if not self._rates_are_set:
-                branch.set_rates(partial(_of, tensors, None if alone else number))
+                needed = branch.transition is not None and not alone
+                branch.set_rates([tensor[number] for tensor in tensors] if needed else tensors)
             branch.update(loss)
         return found
 
@@ -164,11 +149,6 @@ class _Step:
             stacked.append(parts[0] if len(parts) == 1 else torch.cat(parts))
         ranges = [branch.quantized.input_ranges() if branch.quantized else [] for branch in self._branches]
         return stacked + [torch.stack(values) for values in zip(*ranges, strict=True)]
-
-
-def _of(tensors: Sequence[Tensor], number: int | None) -> Sequence[Tensor]:
-    """The tensors of one branch of a stack, or of the only one."""
-    return tensors if number is None else [tensor[number] for tensor in tensors]
 
 
 def _quantizer(name: str, branch: Branch) -> object:

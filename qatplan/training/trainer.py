@@ -70,11 +70,9 @@ def evaluated_tensors(
         return list(weights.values())
     if config.kind == "round":
         found = quantize_after_training(config, weights, runtime, lambda: watch(0))
-        weights = {name: found[name].values() if name in found else weight for name, weight in weights.items()}
-    model = QuantizedModel(weights, quantization, rounded=config.kind == "round")
-    if config.kind == "round":
-        model.calibrate(weights, config.shape, *runtime.batch(config, config.end))
+        model, weights = QuantizedModel.of_rounded(weights, found, config, runtime.batch(config, config.end))
     else:
+        model = QuantizedModel(weights, quantization)
         model.restore(config.shape, state.range_starts, state.ranges)
     return model.tensors(weights)
 

@@ -14,11 +14,8 @@ from qatplan.wording.sections import Section, Table, bullets, section
 def compare_sections(compared: Comparison, *, details: bool = False, numbers: Numbers = TEXT) -> list[Section]:
     """The laws, the lowest held-out error first; with `details` also why rows and terms were left out."""
     title = f"{compared.rows} runs that every law describes; {compared.held_out} held out ({compared.holdout})"
-    noise = None
-    if compared.seed_noise is not None:
-        noise = (
-            f"Runs that differ in the seed alone differ by {numbers.percent(compared.seed_noise)}; no law can do better"
-        )
+    scatter = None if compared.seed_noise is None else numbers.percent(compared.seed_noise)
+    noise = f"Runs that differ in the seed alone differ by {scatter}; no law can do better" if scatter else None
     parts = [
         section(title, _table(compared, numbers, details=details)),
         section("Verdict", bullets(*verdict(compared, numbers), noise)),

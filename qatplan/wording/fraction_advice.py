@@ -11,32 +11,8 @@ def fraction_sections(advice: FractionAdvice, *, details: bool = False) -> list[
     """The split in titled sections; without details what it rests on is left out."""
     rests = bullets(*map(sentence, advice.assumptions))
     excluded = (f"{bits} bits: {reason}" for bits, reason in advice.excluded.items())
-    return [
-        fraction_headline(advice),
-        section("By bit width", splits_table(advice), bullets(*excluded)),
-        section("What it rests on", rests if details else f"{sentence(advice.assumptions[0])} The rest: --details."),
-    ]
-
-
-def fraction_headline(advice: FractionAdvice) -> Section:
-    """The split that is shown first."""
-    split = advice.choice
-    low_high = split.fraction_interval
+    split, low_high = advice.choice, advice.choice.fraction_interval
     interval = "" if low_high is None else f" (interval {low_high[0]:.3f} to {low_high[1]:.3f})"
-    return section(
-        "Recommendation (fraction only)",
-        f"Of {format_count(split.tokens)} tokens, train {format_count(split.tokens * (1 - split.fraction))} in full "
-        f"precision and the last {format_count(split.tokens * split.fraction)} with {split.bits:g}-bit weights.",
-        f"QAT fraction {split.fraction:.3f}{interval}, at {split.tokens_per_parameter_byte:.4g} tokens per parameter "
-        f"byte of {format_count(split.params)} parameters; memory {format_bytes(split.memory_bytes)} at inference.",
-        "Losses, and the choice of bits, need a sweep: `qatplan sweep`, then `qatplan fit --law qat-loss`.",
-    )
-
-
-def splits_table(advice: FractionAdvice) -> Table | None:
-    """The split at each bit width, the one shown first at the top; None for a single one."""
-    if not advice.alternatives:
-        return None
     rows = tuple(
         (
             f"{s.bits:g}", format_count(s.params), format_count(s.tokens), f"{s.tokens_per_parameter_byte:.4g}",
@@ -44,4 +20,18 @@ def splits_table(advice: FractionAdvice) -> Table | None:
         )
         for s in advice.options
     )  # fmt: skip
-    return Table(headers=("bits", "params", "tokens", "tokens/byte", "fraction", "memory"), rows=rows)
+    table = Table(headers=("bits", "params", "tokens", "tokens/byte", "fraction", "memory"), rows=rows)
+    return [
+        section(
+            "Recommendation (fraction only)",
+            f"Of {format_count(split.tokens)} tokens, train {format_count(split.tokens * (1 - split.fraction))} in "
+            f"full precision and the last {format_count(split.tokens * split.fraction)} with {split.bits:g}-bit "
+            "weights.",
+            f"QAT fraction {split.fraction:.3f}{interval}, at {split.tokens_per_parameter_byte:.4g} tokens per "
+            f"parameter byte of {format_count(split.params)} parameters; memory "
+            f"{format_bytes(split.memory_bytes)} at inference.",
+            "Losses, and the choice of bits, need a sweep: `qatplan sweep`, then `qatplan fit --law qat-loss`.",
+        ),
+        section("By bit width", table if advice.alternatives else None, bullets(*excluded)),
+        section("What it rests on", rests if details else f"{sentence(advice.assumptions[0])} The rest: --details."),
+    ]

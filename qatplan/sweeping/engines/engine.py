@@ -7,10 +7,9 @@ plan's, the same for all.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from qatplan.sweeping.graph import Machine, Segment
 from qatplan.sweeping.plan import Plan
@@ -71,41 +70,33 @@ class Order:
     """Whether it must leave a checkpoint behind."""
 
 
-class Engine(ABC):
+class Engine(Protocol):
     """Where segments are executed. First `machine`, then `start`, then `give` and `listen` in turn, last `close`."""
 
-    @abstractmethod
     def machine(self, device: str) -> Machine:
         """What segments will run on for a given `device`; UsageError if there is no such device."""
 
-    @abstractmethod
     def start(self, job: Job, segments: int) -> None:
         """Get ready to execute that many segments of a job."""
 
-    @abstractmethod
     def has_room(self) -> bool:
         """Whether another segment could start now; always true of an engine that executes none."""
 
-    @abstractmethod
     def fits(self, stack: Sequence[Segment]) -> bool:
         """Whether these segments could start, as one stack, beside those that run; always true of one if none does."""
 
-    @abstractmethod
     def stack_limit(self, segment: Segment) -> int:
         """How many segments like this one are worth training as one stack; 1 if stacks do not pay here."""
 
-    @abstractmethod
     def give(self, stack: Sequence[Order]) -> None:
         """Begin a segment, or several in a stack, each of which is listened to as if it were alone."""
 
-    @abstractmethod
     def listen(self) -> Iterable[Event]:
         """What happened to the segments given: `progress`, `remark`, or how an attempt ended; waits about a second.
 
         Progress may be late or missing. `failed` is the end of one attempt, also where its worker process died.
         """
 
-    @abstractmethod
     def close(self) -> None:
         """Stop what still runs and every process that the engine started."""
 

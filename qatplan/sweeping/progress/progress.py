@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Protocol
 
 from qatplan.errors import SweepIncomplete
 from qatplan.sweeping.engines.engine import Event
@@ -15,25 +15,21 @@ from qatplan.sweeping.progress.state import ProgressState, Snapshot, State
 TICK_SECONDS = 0.5
 
 
-class Watcher(ABC):
+class Watcher(Protocol):
     """Something that shows or records a sweep. Never called by two threads at once.
 
     Watching must not stop a sweep: a watcher that cannot write notifies once and goes on without.
     """
 
-    @abstractmethod
     def begin(self, snapshot: Snapshot) -> None:
         """Before the first event."""
 
-    @abstractmethod
     def event(self, event: Event, snapshot: Snapshot) -> None:
         """Something happened to a segment; the snapshot has it counted."""
 
-    @abstractmethod
     def tick(self, snapshot: Snapshot) -> None:
         """About twice a second, whether or not something happened: during a long compilation no event comes."""
 
-    @abstractmethod
     def end(self, snapshot: Snapshot) -> None:
         """After the last event, also when the sweep was interrupted; `snapshot.state` says how it ended."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -101,7 +101,7 @@ class ProgressState:
         self._retried = 0
         self._troubles: deque[Trouble] = deque(maxlen=KEPT_TROUBLES)
         self._samples: deque[tuple[float, int]] = deque([(self._started, 0)])
-        self._total = dict.fromkeys(KINDS, 0)
+        self._total: dict[str, int] = dict.fromkeys(KINDS, 0)
         self._remaining = dict.fromkeys(KINDS, 0)
         for segment in graph.segments.values():
             self._total[segment.config.kind] += 1
@@ -126,9 +126,10 @@ class ProgressState:
             self._advance(segment, 0)
             self._release(segment)
             given_up = event.kind == "failed"
-            self._retried += not given_up
             if given_up:
                 self._give_up(segment.id)
+            else:
+                self._retried += 1
             self._troubles.append(
                 Trouble(segment=segment.id, label=label(segment), message=event.message, given_up=given_up)
             )
@@ -138,28 +139,21 @@ class ProgressState:
         now = self._now()
         elapsed = now - self._started
         self._sample(now)
-        kinds = {}
-        for kind in KINDS:
-            running = sum(self._graph.segments[name].config.kind == kind for name in self._since)
-            lost = sum(self._graph.segments[name].config.kind == kind for name in self._given_up)
-            kinds[kind] = Count(
-                total=self._total[kind], done=self._total[kind] - self._remaining[kind], running=running, given_up=lost
-            )
-        return Snapshot(
-            state=state,
-            runs=self._runs,
-            recorded=self._recorded,
-            given_up=len(self._given_up),
-            retried=self._retried,
-            tokens=self._tokens,
-            tokens_per_second=self._rate(),
-            done=self._work / self._all_work if self._all_work else 1.0,
-            seconds=elapsed,
-            seconds_left=self._seconds_left(elapsed) if state == "running" else None,
-            kinds=kinds,
-            running=tuple(self._running(name, now) for name in self._since),
-            troubles=tuple(self._troubles),
+        running, lost = (
+            Counter[str](self._graph.segments[name].config.kind for name in names)
+            for names in (self._since, self._given_up)
         )
+        kinds = {
+            kind: Count(total=total, done=total - self._remaining[kind], running=running[kind], given_up=lost[kind])
+            for kind, total in self._total.items()
+        }
+        return Snapshot(
+            state=state, runs=self._runs, recorded=self._recorded, given_up=len(self._given_up),
+            retried=self._retried, tokens=self._tokens, tokens_per_second=self._rate(),
+            done=self._work / self._all_work if self._all_work else 1.0, seconds=elapsed,
+            seconds_left=self._seconds_left(elapsed) if state == "running" else None, kinds=kinds,
+            running=tuple(self._running(name, now) for name in self._since), troubles=tuple(self._troubles),
+        )  # fmt: skip
 
     def _need(self, segment: Segment) -> None:
         """Count in a segment that an engine has to make again, for instance because its checkpoint was damaged."""
@@ -178,9 +172,8 @@ class ProgressState:
         self._share[segment.id] = share
 
     def _release(self, segment: Segment) -> None:
-        self._since.pop(segment.id, None)
-        self._steps.pop(segment.id, None)
-        self._share.pop(segment.id, None)
+        for known in (self._since, self._steps, self._share):
+            known.pop(segment.id, None)
 
     def _give_up(self, name: str) -> None:
         children = self._graph.children()
@@ -195,12 +188,9 @@ class ProgressState:
     def _running(self, name: str, now: float) -> Running:
         segment = self._graph.segments[name]
         return Running(
-            segment=name,
-            label=label(segment),
-            steps=self._steps.get(name, 0),
-            of_steps=segment.config.end - segment.config.start,
-            seconds=now - self._since[name],
-        )
+            segment=name, label=label(segment), steps=self._steps.get(name, 0),
+            of_steps=segment.config.end - segment.config.start, seconds=now - self._since[name],
+        )  # fmt: skip
 
     def _sample(self, now: float) -> None:
         if now - self._samples[-1][0] >= 0.5:

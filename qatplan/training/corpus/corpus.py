@@ -9,7 +9,7 @@ import hashlib
 import json
 import mmap
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -71,20 +71,16 @@ def prepare(source: Source, folder: Path) -> CorpusInfo:
     train, validation = split(documents)
     if not train or not validation:
         raise DataError(f"corpus {label} is empty.")
-    encode = _byte_encoder() if source.tokenizer is None else _tokenizer_encoder(Path(source.tokenizer))
+    vocabulary, encode = (256, _as_bytes) if source.tokenizer is None else _tokenizer_encoder(Path(source.tokenizer))
     train_tokens, validation_tokens = encode(train), encode(validation)
-    vocabulary = encode.vocabulary
-    for tokens, name in ((train_tokens, "train"), (validation_tokens, "validation")):
+    for name, tokens in zip(TOKEN_FILES, (train_tokens, validation_tokens), strict=True):
         atomic.write_bytes(folder / f"{name}.bin", tokens.tobytes())
+    item_type = str(train_tokens.dtype)
     info = CorpusInfo(
-        label=label,
-        digest=_digest(vocabulary, str(train_tokens.dtype), folder),
-        vocabulary=vocabulary,
-        train_tokens=len(train_tokens),
-        validation_tokens=len(validation_tokens),
+        label=label, digest=_digest(vocabulary, item_type, folder), vocabulary=vocabulary,
+        train_tokens=len(train_tokens), validation_tokens=len(validation_tokens), item_type=item_type,
         bytes_per_token=len(SEPARATOR.join(validation).encode()) / len(validation_tokens),
-        item_type=str(train_tokens.dtype),
-    )
+    )  # fmt: skip
     atomic.write_json(folder / "corpus.json", asdict(info))
     return info
 
@@ -109,8 +105,7 @@ def is_sound(folder: Path) -> bool:
 def split(documents: list[str]) -> tuple[list[str], list[str]]:
     """Training documents and every tenth, held out."""
     validation = documents[VALIDATION_EVERY - 1 :: VALIDATION_EVERY]
-    train = [document for number, document in enumerate(documents, 1) if number % VALIDATION_EVERY]
-    return train, validation
+    return [document for number, document in enumerate(documents, 1) if number % VALIDATION_EVERY], validation
 
 
 def cut(documents: Iterable[str]) -> list[str]:
@@ -224,21 +219,12 @@ def validation_blocks(corpus: Corpus, *, tokens: int, length: int) -> NDArray[np
     return np.stack([corpus.validation[start : start + length + 1] for start in starts]).astype(np.int64)
 
 
-class _Encoder:
-    def __init__(self, vocabulary: int, function: Any) -> None:
-        self.vocabulary = vocabulary
-        self._function = function
-
-    def __call__(self, documents: list[str]) -> NDArray[Any]:
-        result: NDArray[Any] = self._function(documents)
-        return result
+def _as_bytes(documents: list[str]) -> NDArray[Any]:
+    return np.frombuffer(SEPARATOR.join(documents).encode(), dtype=np.uint8)
 
 
-def _byte_encoder() -> _Encoder:
-    return _Encoder(256, lambda documents: np.frombuffer(SEPARATOR.join(documents).encode(), dtype=np.uint8))
-
-
-def _tokenizer_encoder(path: Path) -> _Encoder:
+def _tokenizer_encoder(path: Path) -> tuple[int, Callable[[list[str]], NDArray[Any]]]:
+    """The size of a tokenizer's vocabulary, and what makes tokens of documents."""
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
@@ -256,4 +242,4 @@ def _tokenizer_encoder(path: Path) -> _Encoder:
         separated = [document + SEPARATOR for document in documents]
         return np.concatenate([np.asarray(e.ids, dtype=item) for e in tokenizer.encode_batch(separated)])
 
-    return _Encoder(vocabulary, encode)
+    return vocabulary, encode

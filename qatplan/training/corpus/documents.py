@@ -47,27 +47,21 @@ def file_documents(path: Path, text_column: str) -> Iterator[str]:
     """
     if not path.exists():
         raise DataError(f"corpus.path {path} does not exist.")
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and _readable(p))
-    if not files or not all(_readable(p) for p in files):
+    files = (
+        [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.name.endswith(SUFFIXES))
+    )
+    if not files or not all(p.name.endswith(SUFFIXES) for p in files):
         raise DataError(f"corpus.path {path} holds no readable text; allowed are {', '.join(SUFFIXES)}.")
     for file in files:
         if file.name.endswith(".txt"):
-            yield _decode(file.read_bytes(), file)
+            try:
+                yield file.read_bytes().decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(f"{file} is not UTF-8 text at byte {error.start}.") from error
         elif file.name.endswith(".parquet"):
             yield from _parquet_documents(file, text_column)
         else:
             yield from _json_documents(file, text_column)
-
-
-def _readable(path: Path) -> bool:
-    return path.name.endswith(SUFFIXES)
-
-
-def _decode(data: bytes, file: Path) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not UTF-8 text at byte {error.start}.") from error
 
 
 def _json_documents(file: Path, text_column: str) -> Iterator[str]:
@@ -85,10 +79,7 @@ def _json_documents(file: Path, text_column: str) -> Iterator[str]:
 
 
 def _lines(file: Path) -> Iterable[str]:
-    if file.name.endswith(".gz"):
-        with gzip.open(file, "rt", encoding="utf-8") as stream:
-            yield from stream
-    elif file.name.endswith(".zst"):
+    if file.name.endswith(".zst"):
         try:
             import zstandard
         except ImportError as error:
@@ -96,7 +87,7 @@ def _lines(file: Path) -> Iterable[str]:
         with open(file, "rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as stream:
             yield from io.TextIOWrapper(stream, encoding="utf-8")
     else:
-        with open(file, encoding="utf-8") as stream:
+        with (gzip.open if file.name.endswith(".gz") else open)(file, "rt", encoding="utf-8") as stream:
             yield from stream
 
 
@@ -110,13 +101,11 @@ def _parquet_documents(file: Path, text_column: str) -> Iterator[str]:
             f"{file} has no column {text_column!r}; corpus.text_column may be one of "
             f"{', '.join(source.schema_arrow.names)}."
         )
-    row = 0
-    for batch in source.iter_batches(columns=[text_column], batch_size=1024):
-        for text in batch.column(0).to_pylist():
-            if not isinstance(text, str):
-                raise DataError(f"{file}, row {row} has no string in {text_column!r}.")
-            row += 1
-            yield text
+    batches = source.iter_batches(columns=[text_column], batch_size=1024)
+    for row, text in enumerate(text for batch in batches for text in batch.column(0).to_pylist()):
+        if not isinstance(text, str):
+            raise DataError(f"{file}, row {row} has no string in {text_column!r}.")
+        yield text
 
 
 def _distribution(package: str, version: str, extra: str) -> importlib.metadata.Distribution:

@@ -62,33 +62,32 @@ def exported(config: SegmentConfig, state: State, runtime: Runtime) -> ExportedM
         raise UsageError("a full-precision run has no integer codes to export.")
     plain = {name: tensor.to(runtime.device).float() for name, tensor in state.weights.items()}
     weights: dict[str, Weight] = {name: weight for name, weight in plain.items() if not is_quantized(name)}
-    model = QuantizedModel(plain, quantization, rounded=config.kind == "round")
     if config.kind == "round":
         found = quantize_after_training(config, plain, runtime)
         weights |= {name: _stored(found[name], quantizer_of(name, quantization).levels) for name in found}
-        values = {name: found[name].values() if name in found else weight for name, weight in plain.items()}
-        model.calibrate(values, config.shape, *runtime.batch(config, config.end))
+        model, _ = QuantizedModel.of_rounded(plain, found, config, runtime.batch(config, config.end))
     else:
+        model = QuantizedModel(plain, quantization)
         model.restore(config.shape, state.range_starts, state.ranges)
         for name, weight in model.weights.items():
             codes, grid = weight.codes(plain[name])
-            weights[name] = store(codes, grid, shape=_shape(plain[name]), levels=weight.quantizer.levels)
+            weights[name] = store(
+                codes, grid, shape=(len(plain[name]), plain[name].shape[1]), levels=weight.quantizer.levels
+            )
     ranges = {
         f"{site}:{name}": value.detach()
         for site, learned in model.inputs.items()
         for name, value in zip(learned.starts, learned.current(), strict=True)
     }
     # How it was trained is no part of the model.
-    config = replace(config, switch=None)
-    return ExportedModel(config=config, weights={name: weights[name] for name in plain}, ranges=ranges)
+    return ExportedModel(
+        config=replace(config, switch=None), weights={name: weights[name] for name in plain}, ranges=ranges
+    )
 
 
 def _stored(rounded: RoundedWeight, levels: int) -> Weight:
-    shape = (int(rounded.shape[0]), int(rounded.shape[1]))
+    outputs, inputs = rounded.shape
+    shape = (outputs, inputs)
     if rounded.bits.numel() > 1:
         return store_mixed(rounded.codes, rounded.grid, rounded.bits, shape=shape)
     return store(rounded.codes, rounded.grid, shape=shape, levels=levels)
-
-
-def _shape(weight: Tensor) -> tuple[int, int]:
-    return int(weight.shape[0]), int(weight.shape[1])

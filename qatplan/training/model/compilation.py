@@ -58,11 +58,6 @@ def _keep_locks_here() -> None:
         bar.set_lock(threading.RLock())
 
 
-def cache_folder() -> Path:
-    """Where torch keeps compiled programs."""
-    return Path(cache_dir())
-
-
 @contextlib.contextmanager
 def _turn(name: str) -> Iterator[None]:
     """Hold a lock of this name among the processes that share the cache; the system frees it if the holder dies."""
@@ -72,7 +67,7 @@ def _turn(name: str) -> Iterator[None]:
     import fcntl
 
     digest = hashlib.sha256(f"{torch.__version__} {name}".encode()).hexdigest()[:20]
-    path = cache_folder() / f"qatplan-{digest}.lock"
+    path = Path(cache_dir()) / f"qatplan-{digest}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:

@@ -31,7 +31,6 @@ Forward = Callable[[list[Tensor], Tensor, Tensor], Tensor]
 Behind the weights, in the same list, come the tensors that the forward function's `Feed` takes.
 """
 
-
 Feed = Callable[[Tensor, int, Sequence[Tensor]], Tensor]
 """(input of a linear layer, its site, the tensors behind the weights) -> the input that is multiplied.
 
@@ -106,13 +105,9 @@ ONE_MODEL = Products(look_up=functional.embedding, multiply=functional.linear, n
 
 
 def make_forward(
-    shape: Shape,
-    sequence: int,
-    device: torch.device,
-    feed: Feed = unchanged,
-    operations: Operations | None = None,
+    shape: Shape, sequence: int, device: torch.device, feed: Feed = unchanged, operations: Operations | None = None,
     products: Products = ONE_MODEL,
-) -> Forward:
+) -> Forward:  # fmt: skip
     """The loss of a batch as a function of the weights in `Decoder.named_weights` order.
 
     `operations` are eager ones unless given; `products` say whether the weights are one model's or a stack's.
@@ -139,16 +134,11 @@ Block = Callable[[list[Tensor], Tensor, int, Sequence[Tensor]], Tensor]
 
 
 def make_block(
-    shape: Shape,
-    sequence: int,
-    device: torch.device,
-    feed: Feed = unchanged,
-    operations: Operations | None = None,
+    shape: Shape, sequence: int, device: torch.device, feed: Feed = unchanged, operations: Operations | None = None,
     products: Products = ONE_MODEL,
-) -> Block:
+) -> Block:  # fmt: skip
     """One decoder layer as a function of its tensors, in the order of `BLOCK_TENSORS`."""
     inner = operations or eager_operations(sequence, shape.head_size, device)
-    normalise = products.normalise
 
     def linear(x: Tensor, weight: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
         return products.multiply(feed(x, site, ranges), weight)
@@ -157,12 +147,12 @@ def make_block(
         batch, length, width = stream.shape
         attention_norm, query_key_value, output, feed_forward_norm, gate_up, down = weights
         site = len(SITES) * layer
-        heads = linear(normalise(stream, attention_norm), query_key_value, site, ranges)
+        heads = linear(products.normalise(stream, attention_norm), query_key_value, site, ranges)
         query, key, value = heads.view(batch, length, 3, shape.heads, shape.head_size).permute(2, 0, 3, 1, 4)
         mixed = inner.attend(inner.rotate(query), inner.rotate(key), value)
         joined = mixed.transpose(1, 2).reshape(batch, length, width)
         stream = stream + linear(joined, output, site + 1, ranges)
-        gate, up = linear(normalise(stream, feed_forward_norm), gate_up, site + 2, ranges).chunk(2, dim=-1)
+        gate, up = linear(products.normalise(stream, feed_forward_norm), gate_up, site + 2, ranges).chunk(2, dim=-1)
         return stream + linear(inner.gate(gate, up), down, site + 3, ranges)
 
     return block

@@ -12,9 +12,9 @@ from qatplan.quant.activation import ActivationQuantizer
 from qatplan.quant.hadamard import rotate
 from qatplan.quant.quantizer import Quantizer
 from qatplan.quant.ranges import LearnedRanges
-from qatplan.quant.weight import QuantizedWeight
+from qatplan.quant.weight import QuantizedWeight, RoundedWeight
 from qatplan.training.model.decoder import SITES, Feed, make_forward
-from qatplan.training.segment import Activation, Quantization
+from qatplan.training.segment import Activation, Quantization, SegmentConfig
 from qatplan.training.shape import Shape
 
 NEVER_QUANTIZED = ("norm", "attention_norm", "feed_forward_norm")
@@ -102,6 +102,18 @@ class QuantizedModel:
             for name, starts in zip(site_names(shape), found, strict=True)
         }
 
+    @classmethod
+    def of_rounded(
+        cls, weights: Mapping[str, Tensor], found: Mapping[str, RoundedWeight], config: SegmentConfig,
+        batch: tuple[Tensor, Tensor],
+    ) -> tuple[QuantizedModel, dict[str, Tensor]]:  # fmt: skip
+        """A `round` segment's model and weights, `found` in the place of those they are of, calibrated on a batch."""
+        assert config.quantization is not None
+        values = {name: found[name].values() if name in found else weight for name, weight in weights.items()}
+        model = cls(values, config.quantization, rounded=True)
+        model.calibrate(values, config.shape, *batch)
+        return model, values
+
     def learned(self) -> dict[str, nn.Parameter]:
         """Every learned range parameter by name: `blocks.0.down:scale`, `blocks.0.down.input:scale`."""
         return {f"{tensor}:{name}": value for tensor, r in self._ranges() for name, value in r.learned.items()}
@@ -125,10 +137,7 @@ class QuantizedModel:
                 for site in site_names(shape)
             }
         for tensor, ranges in self._ranges():
-            own = {name: f"{tensor}:{name}" for name in ranges.learned}
-            ranges.restore(
-                {name: starts[key] for name, key in own.items()}, {name: learned[key] for name, key in own.items()}
-            )
+            ranges.restore(*({name: of[f"{tensor}:{name}"] for name in ranges.learned} for of in (starts, learned)))
 
     def _ranges(self) -> list[tuple[str, LearnedRanges]]:
         return [*((name, weight.ranges) for name, weight in self.weights.items()), *self.inputs.items()]

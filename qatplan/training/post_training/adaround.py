@@ -24,18 +24,9 @@ Layer = Callable[[list[Tensor], Tensor], Tensor]
 
 
 def learn_rounding(
-    weights: Mapping[str, Tensor],
-    roundings: Mapping[str, LearnedRounding],
-    embedding: Tensor,
-    *,
-    tokens: Tensor,
-    full: Block,
-    quantized: Block,
-    ranges: Sequence[Tensor],
-    recipe: AdaRound,
-    seed: int,
-    watch: Callable[[], None],
-) -> None:
+    weights: Mapping[str, Tensor], roundings: Mapping[str, LearnedRounding], embedding: Tensor, *, tokens: Tensor,
+    full: Block, quantized: Block, ranges: Sequence[Tensor], recipe: AdaRound, seed: int, watch: Callable[[], None],
+) -> None:  # fmt: skip
     """Learn all `roundings` (by name of the weight) from `tokens` (sequences, sequence).
 
     `weights` are in the order of `Decoder.named_weights`, `embedding` is the quantized one, `full` and `quantized` are
@@ -45,33 +36,24 @@ def learn_rounding(
     target = functional.embedding(tokens, weights["embedding"])
     stream = functional.embedding(tokens, embedding)
     for layer in range((len(weights) - 2) // len(BLOCK_TENSORS)):
-        names = [f"blocks.{layer}.{name}" for name in BLOCK_TENSORS]
-        exact = {name: weights[name] for name in names}
-        parts = {name: roundings[name] for name in names if name in roundings}
-
-        def plain(tensors: list[Tensor], x: Tensor, layer: int = layer) -> Tensor:
-            return full(tensors, x, layer, ())
-
-        def rounded(tensors: list[Tensor], x: Tensor, layer: int = layer) -> Tensor:
-            return quantized(tensors, x, layer, ranges)
-
+        exact = {name: weights[name] for name in (f"blocks.{layer}.{name}" for name in BLOCK_TENSORS)}
+        parts = {name: roundings[name] for name in exact if name in roundings}
+        plain, rounded = _at(full, layer, ()), _at(quantized, layer, ranges)
         target = _carried(plain, list(exact.values()), target)
         _learn(rounded, exact, parts, stream, target, recipe, generator, watch)
         decided = [parts[name].hard().view_as(weight) if name in parts else weight for name, weight in exact.items()]
         stream = _carried(rounded, decided, stream)
 
 
+def _at(block: Block, layer: int, ranges: Sequence[Tensor]) -> Layer:
+    return lambda tensors, stream: block(tensors, stream, layer, ranges)
+
+
 @torch.enable_grad()  # type: ignore[untyped-decorator]
 def _learn(
-    layer: Layer,
-    exact: Mapping[str, Tensor],
-    roundings: Mapping[str, LearnedRounding],
-    stream: Tensor,
-    target: Tensor,
-    recipe: AdaRound,
-    generator: torch.Generator,
-    watch: Callable[[], None],
-) -> None:
+    layer: Layer, exact: Mapping[str, Tensor], roundings: Mapping[str, LearnedRounding], stream: Tensor, target: Tensor,
+    recipe: AdaRound, generator: torch.Generator, watch: Callable[[], None],
+) -> None:  # fmt: skip
     optimizer = torch.optim.Adam([r.choice for r in roundings.values()], lr=recipe.learning_rate)
     sequences = max(1, min(len(stream), recipe.batch_tokens // stream.shape[1]))
     for step in range(recipe.iterations):

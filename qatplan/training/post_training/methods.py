@@ -37,11 +37,10 @@ def quantize_after_training(
     """
     quantization = config.quantization
     assert quantization is not None
-    recipe = RECIPES[quantization.post_training]
-    match recipe:
-        case AdaRound():
+    match RECIPES[quantization.post_training]:
+        case AdaRound() as recipe:
             return _reconstructed(config, quantization, weights, runtime, recipe, watch)
-        case MixedWidths():
+        case MixedWidths() as recipe:
             return _mixed(config, quantization, weights, runtime, recipe)
         case None:
             return _nearest(quantization, weights)
@@ -61,13 +60,9 @@ def _matrices(weights: Weights) -> Weights:
 
 
 def _reconstructed(
-    config: SegmentConfig,
-    quantization: Quantization,
-    weights: Weights,
-    runtime: Runtime,
-    recipe: AdaRound,
+    config: SegmentConfig, quantization: Quantization, weights: Weights, runtime: Runtime, recipe: AdaRound,
     watch: Callable[[], None],
-) -> dict[str, RoundedWeight]:
+) -> dict[str, RoundedWeight]:  # fmt: skip
     """AdaRound, started from rounding to nearest."""
     found = _nearest(quantization, weights)
     levels = registry.create(quantization.quantizer, quantization.bits).levels
@@ -75,9 +70,7 @@ def _reconstructed(
         name: LearnedRounding(rows_of(weight, quantization.group_size), found[name].grid, levels)
         for name, weight in _matrices(weights).items()
     }
-    values = {name: found[name].values() if name in found else weight for name, weight in weights.items()}
-    model = QuantizedModel(values, quantization, rounded=True)
-    model.calibrate(values, config.shape, *runtime.batch(config, config.end))
+    model, values = QuantizedModel.of_rounded(weights, found, config, runtime.batch(config, config.end))
     feed = unchanged if model.activation is None else activation_feed(model.activation)
     block = make_block(config.shape, config.sequence, runtime.device, feed)
 
@@ -85,17 +78,11 @@ def _reconstructed(
         return block(model.rotated(dict(zip(BLOCK_TENSORS, tensors, strict=True))), stream, layer, ranges)
 
     learn_rounding(
-        weights,
-        roundings,
-        values["embedding"],
-        tokens=calibration_tokens(config, runtime, recipe.calibration_tokens),
-        full=make_block(config.shape, config.sequence, runtime.device),
-        quantized=quantized,
-        ranges=[value.detach() for value in model.input_ranges()],
-        recipe=recipe,
-        seed=config.seed,
+        weights, roundings, values["embedding"], full=make_block(config.shape, config.sequence, runtime.device),
+        quantized=quantized, ranges=[value.detach() for value in model.input_ranges()],
+        tokens=calibration_tokens(config, runtime, recipe.calibration_tokens), recipe=recipe, seed=config.seed,
         watch=watch,
-    )
+    )  # fmt: skip
     return found | {name: replace(found[name], codes=rounding.codes()) for name, rounding in roundings.items()}
 
 

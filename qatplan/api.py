@@ -72,7 +72,8 @@ def load(path: str | os.PathLike[str]) -> Fit:
     """
     from qatplan.laws.fitted import FittedLaw
 
-    return Fit(FittedLaw.read(Path(path)), Path(path))
+    place = _path("fit", path)
+    return Fit(FittedLaw.read(place), place)
 
 
 def fit(
@@ -91,7 +92,7 @@ def fit(
 
     options = FitOptions(
         law=law, rows=rows, bootstrap=bootstrap, interval=interval, level=level, holdout=holdout,
-        leave_one_size_out=leave_one_size_out, n=n, huber=huber, fix=dict(fix or {}), restrict=restrict,
+        leave_one_size_out=leave_one_size_out, n=n, huber=huber, fix=_numbers(**(fix or {})), restrict=restrict,
         keep_tuning=keep_tuning, seed=seed, starts=starts, resample=resample,
         workers=min(2, os.cpu_count() or 1) if workers is None else workers,
     )  # fmt: skip
@@ -108,6 +109,7 @@ def compare(
     from qatplan.fitting.compare import compare as compare_laws
 
     table = _runs(runs).table
+    laws = laws.split(",") if isinstance(laws, str) else laws
     return Comparison(
         compare_laws(table, laws=laws, holdout=holdout, huber=huber, seed=seed, n=n, rows=rows, keep_tuning=keep_tuning)
     )
@@ -150,8 +152,8 @@ def predict(
 
     return Prediction(
         ask(
-            _fit(fit).fitted, **_counts(params=params, tokens=tokens), bits=bits, fraction=fraction, level=level,
-            limit=extrapolation_limit,
+            _fit(fit).fitted, **_counts(params=params, tokens=tokens),
+            **_numbers(bits=bits, fraction=fraction, level=level, limit=extrapolation_limit),
         )
     )  # fmt: skip
 
@@ -187,20 +189,20 @@ def recommend(
     problem = Problem(
         budgets=Budgets(
             **_counts(params=params, tokens=tokens, flops=flops, gpu_hours=gpu_hours, memory=memory),
-            **_counts(fp_tokens=fp_tokens), fraction=fraction, target_loss=target_loss,
+            **_counts(fp_tokens=fp_tokens), **_numbers(fraction=fraction, target_loss=target_loss),
         ),
         bits=_widths(bits),
         layout=None if model is None else of_architecture(architecture(model)),
         vocabulary=_count("vocabulary", vocabulary),
         serving=Serving(
-            context=context, batch=batch, kv_format=kv_format, group_size=group_size, embedding_bits=embedding_bits
+            context=_whole("context", context), batch=_whole("batch", batch), kv_format=str(kv_format),
+            group_size=group_size, embedding_bits=_number("embedding_bits", embedding_bits),
         ),
         training=Training(
-            sequence=sequence, device=device, dtype=dtype, mfu=mfu, qat_slowdown=qat_slowdown,
-            price_per_hour=price_per_hour,
+            sequence=_whole("sequence", sequence), device=device, dtype=dtype,
+            **_numbers(mfu=mfu, qat_slowdown=qat_slowdown, price_per_hour=price_per_hour),
         ),
-        level=level,
-        extrapolation_limit=extrapolation_limit,
+        **_numbers(level=level, extrapolation_limit=extrapolation_limit),
     )  # fmt: skip
     evidence = [] if runs is None else _runs(runs).table.select(list(COLUMNS)).to_pylist()
     return Plan(plan(fitted, problem, law=law, runs=evidence))
@@ -403,6 +405,22 @@ def _fit(fit: FitLike) -> Fit:
     return fit if isinstance(fit, Fit) else load(fit)
 
 
+def _path(name: str, value: object) -> Path:
+    if not isinstance(value, (str, os.PathLike)):
+        raise UsageError(f"{name} is a {type(value).__name__}; a path is needed.")
+    return Path(value)
+
+
+def _number(name: str, value: Any) -> Any:
+    """A number as it is, text as the number in it, None as None."""
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"{name} is {value!r}; a number is needed.") from None
+
+
 def _count(name: str, value: Count | None, parse: Callable[[Count], float] = parse_count) -> Any:
     """A quantity as a float, None as None; an error names the argument."""
     try:
@@ -417,7 +435,19 @@ def _counts(**given: Count | None) -> dict[str, Any]:
     }
 
 
+def _numbers(**values: Any) -> dict[str, Any]:
+    return {name: _number(name, value) for name, value in values.items()}
+
+
+def _whole(name: str, value: Count) -> int:
+    found = _count(name, value)
+    if found is None or found != int(found):
+        raise UsageError(f"{name} is {value!r}; a whole number is needed.")
+    return int(found)
+
+
 def _widths(bits: float | Sequence[float] | None) -> tuple[float, ...] | None:
     if bits is None:
         return None
-    return tuple(float(b) for b in bits) if isinstance(bits, Sequence) else (float(bits),)
+    given = bits.split(",") if isinstance(bits, str) else bits if isinstance(bits, Iterable) else [bits]
+    return tuple(_number("bits", width) for width in given)

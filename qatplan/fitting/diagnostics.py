@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qatplan.errors import DataError, UsageError
+from qatplan.errors import DataError
+from qatplan.fitting.options import holdout_of
 from qatplan.fitting.rows import Rows
 from qatplan.laws.fit_parts import Pair, ResidualGroup, Residuals, Score
 from qatplan.laws.inputs import Floats
@@ -30,18 +31,8 @@ def held_out(rows: Rows, spec: str) -> NDArray[np.bool_]:
     repeat), the top tenth. Compute is N * D_total. Raises UsageError for another specification and DataError where
     nothing would remain.
     """
-    kind, _, share_text = spec.partition(":")
-    values = {"largest-n": rows.x.n, "largest-d": rows.x.d_total, "top-compute": rows.x.n * rows.x.d_total}.get(kind)
-    if values is None or (kind != "top-compute" and share_text):
-        raise UsageError(f"holdout is {spec!r}; allowed are largest-n, largest-d or a share such as top-compute:0.2")
-    share = 0.1
-    if kind == "top-compute":
-        try:
-            share = float(share_text or "0.2")
-        except ValueError as error:
-            raise UsageError(f"the share in {spec!r} is not a number; write for instance top-compute:0.2") from error
-        if not 0 < share < 1:
-            raise UsageError(f"the share in {spec!r} is {share:g}; allowed is between 0 and 1")
+    kind, share = holdout_of(spec)
+    values = {"largest-n": rows.x.n, "largest-d": rows.x.d_total, "top-compute": rows.x.n * rows.x.d_total}[kind]
     mask = values >= values.max() * (1 - 1e-9)
     if kind == "top-compute" or int(mask.sum()) < _LEAST:
         count = max(1, math.ceil(share * len(rows)))

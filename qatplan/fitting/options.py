@@ -10,6 +10,22 @@ from typing import Literal
 from qatplan.errors import UsageError
 
 
+def holdout_of(spec: str) -> tuple[str, float]:
+    """(kind, share of the rows) of `largest-n`, `largest-d` or `top-compute:SHARE`; UsageError for anything else."""
+    kind, _, share_text = str(spec).partition(":")
+    if kind not in ("largest-n", "largest-d", "top-compute") or (kind != "top-compute" and share_text):
+        raise UsageError(f"holdout is {spec!r}; allowed are largest-n, largest-d or a share such as top-compute:0.2")
+    if kind != "top-compute":
+        return kind, 0.1
+    try:
+        share = float(share_text or "0.2")
+    except ValueError as error:
+        raise UsageError(f"the share in {spec!r} is not a number; write for instance top-compute:0.2") from error
+    if not 0 < share < 1:
+        raise UsageError(f"the share in {spec!r} is {share:g}; allowed is between 0 and 1")
+    return kind, share
+
+
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
     """How a law is fitted; UsageError for a value that no fit can have."""
@@ -47,6 +63,8 @@ class FitOptions:
     """Processes that share the draws."""
 
     def __post_init__(self) -> None:
+        if self.holdout is not None:
+            holdout_of(self.holdout)
         if not (self.huber > 0 and math.isfinite(self.huber)):
             raise UsageError(f"huber is {self.huber:g}; allowed is a positive number, usually 1e-3")
         if self.bootstrap < 0:

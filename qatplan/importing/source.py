@@ -100,7 +100,7 @@ def _read_lines(text: str, broken: dict[int, str]) -> list[Mapping[str, Any]]:
         row, why = None, "it is not a JSON object"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             why = f"it is not JSON ({error})"
         if not isinstance(row, dict):
             broken[len(rows) + 1], row = why, {}

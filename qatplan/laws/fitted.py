@@ -55,7 +55,7 @@ class Status(StrEnum):
             Status.GOOD: "the best optimum was reached from several starts and its gradient vanishes",
             Status.STARTS_DISAGREE: "too few starts reached the best objective, so it may not be the global one",
             Status.NOT_CONVERGED: "the gradient at the best point is not small, so it is not an optimum",
-            Status.UNDETERMINED: "the rows do not determine all parameters; see `identifiability`",
+            Status.UNDETERMINED: "the rows do not determine all parameters",
         }[self]
 
 
@@ -209,7 +209,7 @@ class FittedLaw:
             starts = {k: value[k] for k in ("starts", "starts_agreeing") if k in value}
             holdout, made, draws = value.get("holdout"), value.get("provenance"), value.get("draws")
             return FittedLaw(
-                law=get(value["law"]).from_params({k: _number(v) for k, v in value["params"].items()}),
+                law=get(value["law"]).from_params(_params(value["params"])),
                 draws=None if draws is None else np.asarray([[_number(v) for v in row] for row in draws]),
                 intervals=_pairs(value["intervals"]),
                 ranges=_pairs(value.get("ranges", {})),
@@ -225,19 +225,31 @@ class FittedLaw:
                 provenance=parse(Provenance, made) if made else None,
                 **{k: value[k] for k in same if k in value},
             )
+        except UsageError as error:
+            raise DataError(f"{origin} is a damaged fit: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise DataError(f"{origin} is a damaged fit: {type(error).__name__} at {error}") from error
+            raise DataError(f"{origin} is a damaged fit: a field is missing or has another type ({error}).") from error
 
     @staticmethod
     def read(path: str | Path) -> FittedLaw:
         """Read a JSON file; raises DataError for a missing, unreadable or foreign file."""
         try:
             value = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise DataError(f"{path} cannot be read as a fit: {error}") from error
+        except OSError as error:
+            raise DataError(f"{path} cannot be read as a fit: {error.strerror or error}.") from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path} cannot be read as a fit: it is no JSON file.") from error
         if not isinstance(value, dict):
             raise DataError(f"{path} is not a qatplan fit (it holds no JSON object)")
         return FittedLaw.from_json(value, str(path))
+
+
+def _params(values: Mapping[str, Any]) -> dict[str, float]:
+    """The parameters of a law, all of them numbers."""
+    for name, value in values.items():
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"parameter {name} is {value!r}, which is no finite number")
+    return {name: float(value) for name, value in values.items()}
 
 
 def _number(value: float | None) -> float:

@@ -27,8 +27,10 @@ def architecture(name: str) -> Architecture:
         return preset(name)
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a config.json: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as a config.json: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as a config.json: it is no JSON file.") from error
     if not isinstance(config, dict):
         raise DataError(f"{path} is not a config.json: it holds no JSON object.")
     return from_config(config, name=path.parent.name if path.name == "config.json" and path.parent.name else path.stem)

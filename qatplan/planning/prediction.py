@@ -12,7 +12,7 @@ from qatplan.planning import caveats
 from qatplan.planning.caveats import Concern, Flag
 from qatplan.planning.intervals import Interval, draws_of, loss_intervals
 from qatplan.planning.objective import Objective
-from qatplan.planning.request import require_fraction, require_level, require_positive, require_width
+from qatplan.planning.request import require_fraction, require_level, require_limit, require_positive, require_width
 from qatplan.planning.trust import Extrapolation, PlanStatus, extrapolation, status_of
 
 
@@ -79,6 +79,7 @@ def predict(
     if fraction is not None and bits is None:
         raise UsageError("a fraction needs bits: a full-precision run has no QAT phase.")
     require_level(level)
+    require_limit(limit)
     law, n, assumptions = fit.law, params, []
     if fit.n_convention == "nonembedding":
         layout = infer(params)

@@ -9,7 +9,15 @@ from functools import cached_property
 from qatplan.errors import UsageError
 from qatplan.models.layout import Layout, infer
 from qatplan.planning.numeric import root_of_falling
-from qatplan.planning.request import Budgets, Serving, Training, require_level, require_positive, require_width
+from qatplan.planning.request import (
+    Budgets,
+    Serving,
+    Training,
+    require_level,
+    require_limit,
+    require_positive,
+    require_width,
+)
 from qatplan.units import format_bytes, format_count
 
 _SMALLEST, _LARGEST = 5e3, 1e15
@@ -41,8 +49,7 @@ class Problem:
             require_width(width, "has")
         require_positive("vocabulary", self.vocabulary)
         require_level(self.level)
-        if not self.extrapolation_limit >= 1:
-            raise UsageError(f"extrapolation limit is {self.extrapolation_limit:g}, but it must be at least 1.")
+        require_limit(self.extrapolation_limit)
         given = self.budgets
         if given.params is not None and self.layout is not None:
             raise UsageError("give params or a model, not both.")

@@ -150,6 +150,12 @@ def require_level(level: float) -> None:
         raise UsageError(f"level is {level:g}, but it must lie between 0 and 1.")
 
 
+def require_limit(limit: float) -> None:
+    """Raise UsageError unless it can be the factor beyond the fitted range up to which an answer is trusted."""
+    if not (math.isfinite(limit) and limit >= 1):
+        raise UsageError(f"extrapolation limit is {limit:g}, but it must be a finite number of at least 1.")
+
+
 def _require_one(name: str, value: int) -> None:
     if value < 1:
         raise UsageError(f"{name} is {value}, but it must be at least 1.")

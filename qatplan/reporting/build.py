@@ -32,6 +32,9 @@ _TEMPLATES = Path(__file__).with_name("templates")
 class Report:
     """A finished page and what it says."""
 
+    def __repr__(self) -> str:
+        return f"Report({self.title!r}, {len(self.html):,} characters, {len(self.figures)} figures)"
+
     html: str
     title: str
     material: Material

@@ -18,7 +18,6 @@ class Table:
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str | None, ...], ...]
-    caption: str = ""
     words: tuple[int, ...] = ()
     """Columns of words, which may be wrapped; the others hold numbers and stay whole."""
     strong: int | None = None

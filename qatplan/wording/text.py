@@ -50,7 +50,7 @@ def wrapped(text: str, width: int, *, first: str = "", rest: str = "") -> list[s
 
 
 def table_lines(table: Table, width: int = WIDTH, strong: Style = plain) -> list[str]:
-    """A table's caption, header, rule and rows; columns of words are wrapped until the table fits."""
+    """A table's header, rule and rows; columns of words are wrapped until the table fits."""
     cells = [[cell or "" for cell in row] for row in table.rows]
     right = [i in table.numeric for i in range(len(table.headers))]
     widths = [max(map(len, (header, *(row[i] for row in cells)))) for i, header in enumerate(table.headers)]
@@ -60,8 +60,7 @@ def table_lines(table: Table, width: int = WIDTH, strong: Style = plain) -> list
             narrow = max(_LEAST, widths[i] - excess)
             excess -= max(0, widths[i] - narrow)
             widths[i] = min(widths[i], narrow)
-    lines = [table.caption] if table.caption else []
-    lines += _row(list(table.headers), widths, right)
+    lines = _row(list(table.headers), widths, right)
     lines.append((" " * _GAP).join("-" * w for w in widths))
     for number, row in enumerate(cells):
         made = _row(row, widths, right)

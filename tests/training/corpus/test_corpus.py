@@ -177,7 +177,7 @@ def test_a_short_file_is_noticed(tmp_path: Path, speeches: Path) -> None:
 READ_COLD = """
 import os, resource, sys, time
 from pathlib import Path
-from qatplan.training.corpus import batch, open_corpus, prefetch
+from qatplan.training.corpus.corpus import batch, open_corpus, prefetch
 folder, ahead = Path(sys.argv[1]), sys.argv[2] == "ahead"
 descriptor = os.open(folder / "train.bin", os.O_RDWR)
 os.fsync(descriptor)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from support.benchmarks import load
 
 from qatplan.sweeping.rates import HIGHEST, LOWEST, PARAMETERS, qat_learning_rate
 from qatplan.sweeping.specification import parse
@@ -16,14 +15,7 @@ from qatplan.sweeping.specification import parse
 
 @pytest.fixture(scope="module")
 def rates() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "qat_rates.py"
-    spec = importlib.util.spec_from_file_location("qat_rates", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["qat_rates"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load("qat_rates")
 
 
 TRUE = {"a": -3.5, "b": 1.0, "c": -0.3, "d": 0.1, "e": -0.8, "h": 1.4, "m": 0.1, "middle": -0.5, "log width": -0.3}

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-
-
-def load() -> ModuleType:
-    path = Path(__file__).parents[3] / "benchmarks" / "faults.py"
-    spec = importlib.util.spec_from_file_location("faults", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["faults"] = module
-    spec.loader.exec_module(module)
-    return module
+from support.benchmarks import load
 
 
 @pytest.fixture(scope="module")
 def faults() -> ModuleType:
     if not Path("/proc/self/stat").exists():
         pytest.skip("needs /proc")
-    return load()
+    return load("faults")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from qatplan.planning.intervals import draws_of
 from qatplan.planning.objective import Objective
 from qatplan.planning.recommend import recommend
 from qatplan.planning.solve import solve
-from tests.support.problems import details, problem
+from support.problems import details, problem
 
 Build = Callable[..., FittedLaw]
 SIZE = problem(bits=(8.0,), params=1e9, tokens=2e10)

@@ -12,7 +12,7 @@ from qatplan.planning.fraction_only import FractionAdvice
 from qatplan.planning.plan import plan
 from qatplan.planning.recommend import Recommendation
 from qatplan.results import Plan
-from tests.support.problems import problem
+from support.problems import problem
 
 Build = Callable[..., FittedLaw]
 SIZE = problem(params=1e9, tokens=2e11)

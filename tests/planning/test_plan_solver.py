@@ -16,7 +16,7 @@ from qatplan.models.presets import preset
 from qatplan.planning.given_model import WORTHWHILE, balanced_qat_tokens, worthwhile_qat_tokens
 from qatplan.planning.objective import Objective
 from qatplan.planning.solve import solve
-from tests.support.problems import problem
+from support.problems import problem
 
 Build = Callable[..., FittedLaw]
 MILLION = 1_000_000

@@ -12,7 +12,7 @@ from qatplan.planning.prediction import predict
 from qatplan.planning.recommend import recommend
 from qatplan.planning.trust import PlanStatus
 from qatplan.wording.prediction import prediction_sections
-from tests.support.problems import details, problem, words
+from support.problems import details, problem, words
 
 Build = Callable[..., FittedLaw]
 

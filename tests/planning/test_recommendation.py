@@ -19,7 +19,7 @@ from qatplan.planning.objective import Objective
 from qatplan.planning.recommend import default_bits, recommend
 from qatplan.planning.solve import solve
 from qatplan.planning.trust import PlanStatus
-from tests.support.problems import details, problem
+from support.problems import details, problem
 
 Build = Callable[..., FittedLaw]
 MEMORY = problem(bits=(2.0, 3.0, 4.0, 8.0), memory=4 * 2**30, tokens=1e12)

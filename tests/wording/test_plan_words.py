@@ -24,7 +24,7 @@ from qatplan.wording.plan import LINES, plan_sections
 from qatplan.wording.prediction import prediction_sections
 from qatplan.wording.sections import sentence
 from qatplan.wording.text import to_text
-from tests.support.problems import details, problem, words
+from support.problems import details, problem, words
 
 ROOT = Path(__file__).parents[2]
 ASKED: dict[str, dict[str, Any]] = {

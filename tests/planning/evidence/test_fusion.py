@@ -8,7 +8,7 @@ from qatplan.laws import QatLoss
 from qatplan.planning.evidence.fusion import advice, measured_fusion
 from qatplan.planning.objective import Objective
 from qatplan.planning.solve import solve
-from tests.support.problems import problem
+from support.problems import problem
 
 
 def run(schedule: str, loss: float | None, seed: int = 0, bits: float = 4.0, d_qat: int = 10) -> dict[str, object]:

@@ -18,7 +18,7 @@ from qatplan.laws import FittedLaw
 from qatplan.planning.recipes.export import WRITERS, written
 from qatplan.planning.recipes.recipe import Recipe, recipe
 from qatplan.planning.recommend import recommend
-from tests.support.problems import problem
+from support.problems import problem
 
 Build = Callable[..., FittedLaw]
 PLAN = Recipe(

@@ -41,7 +41,7 @@ def fit_fraction(
     inside its measured fractions.
     """
     seed, bootstrap, level = options.seed, options.bootstrap, options.level
-    known = [p.name for p in QatLoss.PARAMETERS]
+    known = [p.name for p in QatLoss.declared()]
     for name in options.fix:
         if name not in known:
             raise UsageError(f"{name} is no parameter of qat-loss, which is what can be fixed here: {', '.join(known)}")

@@ -13,7 +13,7 @@ from scipy.special import stdtrit
 from qatplan.fitting.intervals.profile import Calibration
 from qatplan.fitting.rows import Rows
 from qatplan.fitting.solver.solve import Solution
-from qatplan.fitting.support import axis_of, rank_deficient
+from qatplan.fitting.support import rank_deficient
 from qatplan.laws.fit_parts import Pair
 from qatplan.laws.flags import Flag
 from qatplan.laws.inputs import Floats, Inputs
@@ -50,7 +50,7 @@ def describe(
     null = [n for n in rank_deficient(names, solution.information) if n not in solution.at_bounds]
     if null:
         listed = " and ".join(filter(None, [", ".join(null[:-1]), null[-1]]))
-        remedy = _remedy(law, null[0], rows.x)
+        remedy = _remedy(problem.free[names.index(null[0])], rows.x)
         notes.append(f"{listed} cannot be told apart at all: the rows fix only combinations of them; {remedy}")
     sd, correlation = _scatter(problem.to_theta @ calibration.covariance @ problem.to_theta.T)
     if draws is not None and len(draws) >= _ENOUGH:
@@ -64,7 +64,7 @@ def describe(
         value, wide = law.params()[p.name], float(reach[i])
         line = (value * math.exp(-wide), value * math.exp(wide)) if p.name == "E" else (value - wide, value + wide)
         notes += _not_identified(law, p, bounds.get(p.name, line), level, rows.x)
-    notes += _trade_offs(law, problem.free, correlation, rows.x, skip={*null, *solution.at_bounds})
+    notes += _trade_offs(problem.free, correlation, rows.x, skip={*null, *solution.at_bounds})
     return flags, notes
 
 
@@ -80,7 +80,7 @@ def _not_identified(law: Law, parameter: Parameter, interval: Pair, level: float
     # As wide as the range in which such exponents are looked for: the rows add nothing to it.
     if not scale * (high - low) > parameter.start[1] - parameter.start[0]:
         return []
-    return [f"{parameter.name} is hardly determined {known}: {_remedy(law, parameter.name, x)}"]
+    return [f"{parameter.name} is hardly determined {known}: {_remedy(parameter, x)}"]
 
 
 def _scatter(covariance: Floats) -> tuple[Floats, Floats]:
@@ -105,18 +105,18 @@ def _correlation(draws: Floats) -> Floats:
     return result
 
 
-def _trade_offs(law: Law, free: tuple[Parameter, ...], correlation: Floats, x: Inputs, skip: set[str]) -> list[str]:
+def _trade_offs(free: tuple[Parameter, ...], correlation: Floats, x: Inputs, skip: set[str]) -> list[str]:
     """Pairs of shape parameters that move together; amplitudes always follow their exponents and are no news."""
     shapes = [i for i, p in enumerate(free) if (p.coordinate != "log" or p.name == "E") and p.name not in skip]
     pairs = [
-        (abs(correlation[i, j]), correlation[i, j], free[i].name, free[j].name)
+        (abs(correlation[i, j]), correlation[i, j], i, j)
         for i, j in itertools.combinations(shapes, 2)
         if abs(correlation[i, j]) > _TRADE_OFF
     ]
     return [
-        f"{one} and {other} trade off (correlation {together:.3f}): the rows determine a combination of them "
-        f"better than either; {_remedy(law, other, x)}"
-        for _, together, one, other in sorted(pairs, reverse=True)[:_AT_MOST]
+        f"{free[i].name} and {free[j].name} trade off (correlation {together:.3f}): the rows determine a combination "
+        f"of them better than either; {_remedy(free[j], x)}"
+        for _, together, i, j in sorted(pairs, reverse=True)[:_AT_MOST]
     ]
 
 
@@ -136,21 +136,21 @@ def _is_small(law: Law, parameter: Parameter, rows: Rows) -> bool:
     return term is None or float(np.median((law.components(rows.x)[term.name] / rows.y)[term.rows])) < 1e-3
 
 
-def _remedy(law: Law, name: str, x: Inputs) -> str:
-    axis = axis_of(law, name)
-    if axis == "bits":
+def _remedy(parameter: Parameter, x: Inputs) -> str:
+    """What rows would help, by the quantity that the parameter hangs on."""
+    name, fraction = parameter.name, x.fraction[x.quantized]
+    if parameter.of == "bits":
         have = np.unique(x.bits[x.quantized])
         listed = ", ".join(f"{b:g}" for b in have)
         gaps = [(hi - lo, lo, hi) for lo, hi in itertools.pairwise(have.tolist()) if hi - lo > 1]
         where = f"between {max(gaps)[1]:g} and {max(gaps)[2]:g}" if gaps else "outside these"
         return f"a bit width {where} would separate {name} (the rows have {listed or 'none'})"
-    if axis == "model size":
-        return f"model sizes beyond {x.n.min():.3g} to {x.n.max():.3g} parameters would separate {name}"
-    if axis == "tokens":
-        return f"token budgets beyond {x.d_total.min():.3g} to {x.d_total.max():.3g} would separate {name}"
-    if axis in ("QAT tokens", "full-precision tokens"):
-        f = x.fraction[x.quantized]
-        spread = f"{f.min():.2g} to {f.max():.2g}" if f.size else "none"
-        end = "closer to 0" if axis == "QAT tokens" else "closer to 1"
-        return f"QAT fractions {end} (the rows have {spread}) would separate {name}"
-    return f"{'further group sizes' if axis == 'group size' else 'rows that differ more'} would separate {name}"
+    spread = f"{fraction.min():.2g} to {fraction.max():.2g}" if fraction.size else "none"
+    wanted = {
+        "n": f"model sizes beyond {x.n.min():.3g} to {x.n.max():.3g} parameters",
+        "d_total": f"token budgets beyond {x.d_total.min():.3g} to {x.d_total.max():.3g}",
+        "d_qat": f"QAT fractions closer to 0 (the rows have {spread})",
+        "d_fp": f"QAT fractions closer to 1 (the rows have {spread})",
+        "group_size": "further group sizes",
+    }
+    return f"{wanted.get(parameter.of, 'rows that differ more')} would separate {name}"

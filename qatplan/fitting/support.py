@@ -11,21 +11,20 @@ from qatplan.errors import DataError, UsageError
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law, Parameter, Term, coordinates
 
-AXIS: Mapping[str, str] = {
-    "alpha": "model size", "beta": "tokens", "kappa": "bits", "chi": "bits", "mu": "bits", "psi": "model size",
-    "nu": "model size", "omega": "QAT tokens", "rho": "QAT tokens", "xi": "full-precision tokens", "gN": "model size",
-    "gD": "tokens", "gG": "group size", "gamma_w": "bits", "gamma_post": "bits", "a": "tokens per parameter byte",
-    "b": "tokens", "g": "bits", "eff": "bits",
-}  # fmt: skip
-"""What an exponent is the exponent of, by its name (without the bit width of laws that have one per width)."""
+_QUANTITIES = {
+    "n": "model size",
+    "d_total": "tokens",
+    "d_fp": "full-precision tokens",
+    "d_qat": "QAT tokens",
+    "bits": "bits",
+    "group_size": "group size",
+    "s_total": "tokens per parameter byte",
+}
 
 
-def axis_of(law: Law, parameter: str) -> str:
+def axis_of(parameter: Parameter) -> str:
     """The quantity whose variation determines a parameter."""
-    stem = parameter.rpartition("_")[0]
-    if law.name == "ouyang" and parameter == "a":
-        return "model size"
-    return AXIS.get(parameter) or AXIS.get(stem) or "rows"
+    return _QUANTITIES.get(parameter.of, "rows")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +74,7 @@ def check(shape: Law, x: Inputs, *, fix: Mapping[str, float], restrict: bool) ->
                 raise DataError(f"{what}{hint}")
             why = f"{what}; the law was fitted without it"
         else:
-            notes += _constant_columns(shape, term, x, parameters, fixed)
+            notes += _constant_columns(term, x, parameters, fixed)
             continue
         fixed |= dict.fromkeys(members, 0.0)
         if why is not None:
@@ -120,9 +119,7 @@ def _members(term: Term) -> list[str]:
     return list(dict.fromkeys([*filter(None, [term.amplitude]), *term.columns, *rates]))
 
 
-def _constant_columns(
-    law: Law, term: Term, x: Inputs, parameters: Mapping[str, Parameter], fixed: dict[str, float]
-) -> list[str]:
+def _constant_columns(term: Term, x: Inputs, parameters: Mapping[str, Parameter], fixed: dict[str, float]) -> list[str]:
     notes = []
     for name, column in term.columns.items():
         inside = column[term.rows]
@@ -133,12 +130,10 @@ def _constant_columns(
         if parameters[name].coordinate == "inverse":
             raise DataError(f"all rows of '{term.name}' have the same bits, which says nothing about {name}; fix it")
         fixed[name] = 0.0
-        axis = axis_of(law, name)
-        values = {"bits": x.bits, "model size": x.n, "tokens": x.d_total, "group size": x.group_size}.get(axis)
-        shown = "" if values is None else f" ({values[term.rows][0]:.4g})"
+        axis, value = axis_of(parameters[name]), getattr(x, parameters[name].of)[term.rows][0]
         notes.append(
             f"{name} cannot be determined: all {int(term.rows.sum())} rows of '{term.name}' have the same {axis}"
-            f"{shown}; it is fixed at 0, {term.amplitude} includes its factor, and the fit says "
+            f" ({value:.4g}); it is fixed at 0, {term.amplitude} includes its factor, and the fit says "
             f"nothing about other values of {axis}"
         )
     return notes

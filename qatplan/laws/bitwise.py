@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from qatplan.laws.law import Law, Parameter, check_names
 
 FULL_PRECISION = math.inf
 """Stands for full precision among bit widths; its suffix is `fp`."""
+ROUNDED = "D_qat = 0 with a bit width (rounded after training): {}"
 
 
 def suffix(bits: float) -> str:
@@ -28,16 +31,27 @@ def widths_of(x: Inputs) -> tuple[float, ...]:
     return tuple(float(b) for b in np.unique(x.bits[x.quantized]))
 
 
+@dataclass(frozen=True, kw_only=True)
 class BitwiseLaw(Law):
-    """Leaves have scalar fields for `SHARED`, and per stem of `EACH` a tuple aligned with the field `bit_widths`."""
+    """Fields that are plain numbers are shared by all bit widths; tuples have an entry for each of `bit_widths`."""
 
-    SHARED: ClassVar[tuple[Parameter, ...]]
-    EACH: ClassVar[tuple[Parameter, ...]]
     bit_widths: tuple[float, ...]
 
+    @classmethod
+    @cache
+    def shared(cls) -> tuple[Parameter, ...]:
+        """The declared parameters that all bit widths share."""
+        plain = [f.name for f in dataclasses.fields(cls) if f.type == "float"]
+        return tuple(p for p in cls.declared() if p.name in plain)
+
+    @classmethod
+    def each(cls) -> tuple[Parameter, ...]:
+        """The declared parameters that every bit width has its own of."""
+        return tuple(p for p in cls.declared() if p not in cls.shared())
+
     def used(self) -> tuple[Parameter, ...]:
-        """The members of `EACH` that this law has; a stem that is left out is an empty tuple."""
-        return self.EACH
+        """Those of `each` that this law has; one that is left out is an empty tuple."""
+        return tuple(p for p in self.each() if getattr(self, p.name) or not self.bit_widths)
 
     def parameters(self) -> tuple[Parameter, ...]:
         """Shared parameters, then those of each bit width in turn."""
@@ -51,26 +65,31 @@ class BitwiseLaw(Law):
             for b in self.bit_widths
             for p in self.used()
         ]
-        return (*self.SHARED, *each)
+        return (*self.shared(), *each)
 
     def params(self) -> dict[str, float]:
         """Parameter values by name, natural units."""
-        values = {p.name: float(getattr(self, p.name)) for p in self.SHARED}
+        values = {p.name: float(getattr(self, p.name)) for p in self.shared()}
         for i, b in enumerate(self.bit_widths):
             values |= {f"{p.name}_{suffix(b)}": float(getattr(self, p.name)[i]) for p in self.used()}
         return values
 
     @classmethod
+    def for_inputs(cls, x: Inputs) -> Self:
+        """A law with parameters for every bit width that occurs; its values are placeholders."""
+        return cls.of_widths(widths_of(x), [p.name for p in cls.each()])
+
+    @classmethod
     def of_widths(cls, widths: Sequence[float], stems: Sequence[str]) -> Self:
         """The law with these bit widths and stems; its values are placeholders."""
-        values = {p.name: 1.0 for p in cls.SHARED}
+        values = {p.name: 1.0 for p in cls.shared()}
         values |= {f"{stem}_{suffix(b)}": 1.0 for b in widths for stem in stems}
         return cls.from_params(values)
 
     @classmethod
     def from_params(cls, values: Mapping[str, float]) -> Self:
         """Build from parameters by name; the bit widths are read off the names."""
-        shared, each = [p.name for p in cls.SHARED], [p.name for p in cls.EACH]
+        shared, each = [p.name for p in cls.shared()], [p.name for p in cls.each()]
         stems: dict[str, None] = {}
         widths: set[float] = set()
         for name in values:
@@ -95,7 +114,8 @@ class BitwiseLaw(Law):
         return np.where(known, 0.0, np.nan)
 
     def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
-        """Points for whose bit width the law has nothing."""
+        """Points for whose bit width the law has nothing, and models that were rounded after training."""
         have = ", ".join(suffix(b) for b in self.bit_widths) or "none"
         unknown = set(x.bits[np.isnan(self.known_widths(x))].tolist())
-        return [(x.bits == b, f"{b:g} bits: this law has parameters for bits {have} only") for b in unknown]
+        foreign = [(x.bits == b, f"{b:g} bits: this law has parameters for bits {have} only") for b in unknown]
+        return [*foreign, (x.quantized & (x.d_qat == 0), ROUNDED.format("the law describes QAT"))]

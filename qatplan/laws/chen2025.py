@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from qatplan.errors import UsageError
 from qatplan.laws.bitwise import BitwiseLaw, widths_of
-from qatplan.laws.chinchilla import PARAMETERS as BASE
 from qatplan.laws.chinchilla import OverChinchilla, base_terms
 from qatplan.laws.inputs import Inputs
-from qatplan.laws.law import Parameter, Term, amplitude, exponent
+from qatplan.laws.law import Term, amplitude, exponent, term_on
 
 Precision = Literal["W4A4", "W4A16", "W16A4"]
 
@@ -34,11 +33,17 @@ class Chen2025(OverChinchilla, BitwiseLaw):
     whatever that factor is worth. Does not see how the tokens are split between the phases.
     """
 
-    bit_widths: tuple[float, ...]
-    k: tuple[float, ...]
-    gN: tuple[float, ...]
-    gD: tuple[float, ...]
-    gG: tuple[float, ...]
+    k: tuple[float, ...] = amplitude("k", "scale of the quantization error")
+    # The paper's gN and gD are positive; a sweep in which QAT recovers with tokens needs gD below 0, so it may be.
+    gN: tuple[float, ...] = exponent(
+        "γN", "exponent of model size in the quantization error", (0.0, 0.8), lower=-1.5, of="n"
+    )
+    gD: tuple[float, ...] = exponent(
+        "γD", "growth of the quantization error with tokens", (-0.6, 0.4), lower=-3.0, of="d_total"
+    )
+    gG: tuple[float, ...] = exponent(
+        "γG", "growth of the quantization error with log2 of the group size", (0.0, 1.5), lower=-1.0, of="group_size"
+    )
 
     name: ClassVar[str] = "chen2025"
     title: ClassVar[str] = "QAT from scratch with group size"
@@ -46,14 +51,6 @@ class Chen2025(OverChinchilla, BitwiseLaw):
     source: ClassVar[str] = "Chen et al. 2025, arXiv 2505.14302"
     evidence: ClassVar[str] = "paper"
     domain: ClassVar[str] = "full precision, and QAT at a fitted bit width; group size known on all or on no row"
-    SHARED: ClassVar[tuple[Parameter, ...]] = BASE
-    # The paper's gN and gD are positive; a sweep in which QAT recovers with tokens needs gD below 0, so it may be.
-    EACH: ClassVar[tuple[Parameter, ...]] = (
-        amplitude("k", "k", "scale of the quantization error"),
-        exponent("gN", "γN", "exponent of model size in the quantization error", (0.0, 0.8), lower=-1.5),
-        exponent("gD", "γD", "growth of the quantization error with tokens", (-0.6, 0.4), lower=-3.0),
-        exponent("gG", "γG", "growth of the quantization error with log2 of the group size", (0.0, 1.5), lower=-1.0),
-    )
 
     @staticmethod
     def published(precision: Precision = "W4A16") -> Chen2025:
@@ -65,10 +62,6 @@ class Chen2025(OverChinchilla, BitwiseLaw):
             E=1.9279, A=237.7042, alpha=0.3022, C=596.2490, beta=0.3022,
             bit_widths=(4.0,), k=(k,), gN=(g_n,), gD=(g_d,), gG=(g_g,),
         )  # fmt: skip
-
-    def used(self) -> tuple[Parameter, ...]:
-        """k, gN, gD and, where groups have a size, gG."""
-        return self.EACH if self.gG or not self.bit_widths else self.EACH[:3]
 
     @classmethod
     def for_inputs(cls, x: Inputs) -> Self:
@@ -84,19 +77,15 @@ class Chen2025(OverChinchilla, BitwiseLaw):
         terms = [*base_terms(x)]
         for b in self.bit_widths:
             rows = (x.bits == b) | np.isnan(known)
-            columns = {
-                f"gN_{b:g}": np.where(rows, -np.log(x.n) + known, 0.0),
-                f"gD_{b:g}": np.where(rows, np.log(x.d_total), 0.0),
-            }
+            columns = {f"gN_{b:g}": -np.log(x.n) + known, f"gD_{b:g}": np.log(x.d_total)}
             if self.gG:
-                columns[f"gG_{b:g}"] = np.where(rows, log_group, 0.0)
-            terms.append(Term(name=f"quantization error {b:g}", amplitude=f"k_{b:g}", columns=columns, rows=rows))
+                columns[f"gG_{b:g}"] = log_group
+            terms.append(term_on(rows, f"quantization error {b:g}", f"k_{b:g}", **columns))
         return tuple(terms)
 
     def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
         """Points that the law does not describe."""
-        rounded = "D_qat = 0 with a bit width (rounded after training): the law describes QAT"
-        made = [*super().refusals(x), (x.quantized & (x.d_qat == 0), rounded)]
+        made = super().refusals(x)
         if self.gG:
             ungrouped = x.quantized & ~(x.group_size >= 2)
             made.append((ungrouped, "no group size of at least 2: the law's (log2 G)^gG needs one"))

@@ -8,15 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from qatplan.laws.inputs import Inputs
-from qatplan.laws.law import Law, Parameter, ScalarLaw, Term, amplitude, exponent
-
-PARAMETERS: tuple[Parameter, ...] = (
-    amplitude("E", "E", "loss that neither parameters nor tokens remove"),
-    amplitude("A", "A", "scale of the loss from finite model size", "nats/token * parameters^alpha"),
-    exponent("alpha", "α", "exponent of model size"),
-    amplitude("C", "C", "scale of the loss from finite data", "nats/token * tokens^beta"),
-    exponent("beta", "β", "exponent of tokens"),
-)
+from qatplan.laws.law import Law, Term, amplitude, exponent
 
 
 def base_terms(x: Inputs) -> tuple[Term, ...]:
@@ -33,11 +25,11 @@ def base_terms(x: Inputs) -> tuple[Term, ...]:
 class OverChinchilla(Law):
     """A law whose full-precision part is E + A/N^alpha + C/D_total^beta."""
 
-    E: float
-    A: float
-    alpha: float
-    C: float
-    beta: float
+    E: float = amplitude("E", "loss that neither parameters nor tokens remove")
+    A: float = amplitude("A", "scale of the loss from finite model size", "nats/token * parameters^alpha")
+    alpha: float = exponent("α", "exponent of model size", of="n")
+    C: float = amplitude("C", "scale of the loss from finite data", "nats/token * tokens^beta")
+    beta: float = exponent("β", "exponent of tokens", of="d_total")
 
     def derived(self) -> dict[str, float]:
         """Compute-optimal exponents of the full-precision part for compute 6*N*D (arXiv 2203.15556, equation 4)."""
@@ -48,7 +40,7 @@ class OverChinchilla(Law):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chinchilla(OverChinchilla, ScalarLaw):
+class Chinchilla(OverChinchilla):
     """L = E + A/N^alpha + C/D^beta (arXiv 2203.15556, equation 2)."""
 
     name: ClassVar[str] = "chinchilla"
@@ -57,7 +49,6 @@ class Chinchilla(OverChinchilla, ScalarLaw):
     source: ClassVar[str] = "Hoffmann et al. 2022, arXiv 2203.15556; constants: Besiroglu et al. 2024, arXiv 2404.10102"
     evidence: ClassVar[str] = "paper"
     domain: ClassVar[str] = "full-precision runs; quantized rows are only fitted when they are asked for"
-    PARAMETERS: ClassVar[tuple[Parameter, ...]] = PARAMETERS
 
     @staticmethod
     def published() -> Chinchilla:

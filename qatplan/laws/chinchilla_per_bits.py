@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qatplan.laws.bitwise import FULL_PRECISION, BitwiseLaw, suffix, widths_of
-from qatplan.laws.chinchilla import PARAMETERS as BASE
+from qatplan.laws.chinchilla import Chinchilla, OverChinchilla
 from qatplan.laws.inputs import Inputs
-from qatplan.laws.law import Parameter, Term
+from qatplan.laws.law import Term
+
+_BASE = {f.name: f.metadata for f in fields(OverChinchilla)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChinchillaPerBits(BitwiseLaw):
     """L = E_b + A_b/N^alpha_b + C_b/D^beta_b, b the bit width or `fp`."""
 
-    bit_widths: tuple[float, ...]
-    E: tuple[float, ...]
-    A: tuple[float, ...]
-    alpha: tuple[float, ...]
-    C: tuple[float, ...]
-    beta: tuple[float, ...]
+    E: tuple[float, ...] = field(metadata=_BASE["E"])
+    A: tuple[float, ...] = field(metadata=_BASE["A"])
+    alpha: tuple[float, ...] = field(metadata=_BASE["alpha"])
+    C: tuple[float, ...] = field(metadata=_BASE["C"])
+    beta: tuple[float, ...] = field(metadata=_BASE["beta"])
 
     name: ClassVar[str] = "chinchilla-per-bits"
     title: ClassVar[str] = "One Chinchilla law per bit width"
@@ -31,21 +32,18 @@ class ChinchillaPerBits(BitwiseLaw):
     source: ClassVar[str] = "a baseline of ours over arXiv 2203.15556"
     evidence: ClassVar[str] = "derived"
     domain: ClassVar[str] = "full precision, and QAT at a fitted bit width; does not see how the tokens are split"
-    SHARED: ClassVar[tuple[Parameter, ...]] = ()
-    EACH: ClassVar[tuple[Parameter, ...]] = BASE
 
     @staticmethod
     def published() -> ChinchillaPerBits:
         """Full precision only, from arXiv 2404.10102; nobody published the others."""
-        return ChinchillaPerBits(
-            bit_widths=(FULL_PRECISION,), E=(1.8172,), A=(482.01,), alpha=(0.3478,), C=(2085.43,), beta=(0.3658,)
-        )
+        known = Chinchilla.published().params()
+        return ChinchillaPerBits.from_params({f"{name}_fp": value for name, value in known.items()})
 
     @classmethod
     def for_inputs(cls, x: Inputs) -> Self:
         """One law per bit width that occurs, and one for full precision if that occurs."""
         widths = widths_of(x) + ((FULL_PRECISION,) if not np.all(x.quantized) else ())
-        return cls.of_widths(widths, [p.name for p in BASE])
+        return cls.of_widths(widths, list(_BASE))
 
     def every_term(self, x: Inputs) -> tuple[Term, ...]:
         """Three terms per bit width, each present at its own points."""
@@ -68,11 +66,4 @@ class ChinchillaPerBits(BitwiseLaw):
     def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
         """Points that the law does not describe."""
         full = ~x.quantized & (FULL_PRECISION not in self.bit_widths)
-        return [
-            *super().refusals(x),
-            (full, "full precision: this law was fitted on quantized runs only"),
-            (
-                x.quantized & (x.d_qat == 0),
-                "D_qat = 0 with a bit width (rounded after training): another method than QAT",
-            ),
-        ]
+        return [*super().refusals(x), (full, "full precision: this law was fitted on quantized runs only")]

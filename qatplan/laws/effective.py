@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from qatplan.laws.bitwise import BitwiseLaw, widths_of
-from qatplan.laws.chinchilla import PARAMETERS as BASE
-from qatplan.laws.chinchilla import OverChinchilla, base_terms
+from qatplan.laws.bitwise import BitwiseLaw
+from qatplan.laws.chinchilla import Chinchilla, OverChinchilla, base_terms
 from qatplan.laws.inputs import Inputs
-from qatplan.laws.law import Parameter, Term
+from qatplan.laws.law import Term, exponent
 
 PUBLISHED_EFF: Mapping[float, float] = {1.0: 0.138, 2.0: 0.414, 3.0: 0.653, 4.0: 0.840}
 """Weight-only factors of QuEST, trained quantized from the start: arXiv 2502.05003 and its public code."""
@@ -24,8 +22,10 @@ PUBLISHED_EFF: Mapping[float, float] = {1.0: 0.138, 2.0: 0.414, 3.0: 0.653, 4.0:
 class Effective(OverChinchilla, BitwiseLaw):
     """L = E + A/(N eff(bits))^alpha + C/D^beta with one eff in (0, 1] per bit width, 1 in full precision."""
 
-    bit_widths: tuple[float, ...]
-    eff: tuple[float, ...]
+    eff: tuple[float, ...] = exponent(
+        "eff", "share of a full-precision parameter that one quantized parameter is worth", (0.1, 0.95), of="bits",
+        upper=1.0, coordinate="factor", exponent="alpha",
+    )  # fmt: skip
 
     name: ClassVar[str] = "effective"
     title: ClassVar[str] = "Effective parameters"
@@ -33,20 +33,6 @@ class Effective(OverChinchilla, BitwiseLaw):
     source: ClassVar[str] = "Panferov et al. 2025 (QuEST), arXiv 2502.05003, and its public code"
     evidence: ClassVar[str] = "code"
     domain: ClassVar[str] = "full precision, and QAT at a fitted bit width; does not see how the tokens are split"
-    SHARED: ClassVar[tuple[Parameter, ...]] = BASE
-    EACH: ClassVar[tuple[Parameter, ...]] = (
-        Parameter(
-            name="eff",
-            symbol="eff",
-            unit="1",
-            lower=0.0,
-            upper=1.0,
-            coordinate="factor",
-            meaning="share of a full-precision parameter that one quantized parameter is worth",
-            start=(0.1, 0.95),
-            exponent="alpha",
-        ),
-    )
 
     @staticmethod
     def published() -> Effective:
@@ -54,13 +40,8 @@ class Effective(OverChinchilla, BitwiseLaw):
 
         The pairing is ours: the source's own E, A, C belong to its corpus and are not given to us.
         """
-        base = {"E": 1.8172, "A": 482.01, "alpha": 0.3478, "C": 2085.43, "beta": 0.3658}
+        base = Chinchilla.published().params()
         return Effective(**base, bit_widths=tuple(PUBLISHED_EFF), eff=tuple(PUBLISHED_EFF.values()))
-
-    @classmethod
-    def for_inputs(cls, x: Inputs) -> Self:
-        """One factor per bit width that occurs."""
-        return cls.of_widths(widths_of(x), ["eff"])
 
     def every_term(self, x: Inputs) -> tuple[Term, ...]:
         """The Chinchilla terms, the size term raised by eff^-alpha; NaN for an unknown bit width."""
@@ -68,8 +49,3 @@ class Effective(OverChinchilla, BitwiseLaw):
         factors = {f"eff_{b:g}": (x.bits == b).astype(np.float64) for b in self.bit_widths}
         columns = {"alpha": size.columns["alpha"] + self.known_widths(x), **factors}
         return level, dataclasses.replace(size, columns=columns), data
-
-    def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
-        """Points that the law does not describe."""
-        why = "D_qat = 0 with a bit width (rounded after training): eff describes trained quantization"
-        return [*super().refusals(x), (x.quantized & (x.d_qat == 0), why)]

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cache
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,8 @@ Coordinate = Literal["log", "linear", "inverse", "factor"]
 class Parameter:
     """One named parameter of a law."""
 
-    name: str
     symbol: str
+    meaning: str
     unit: str
     lower: float
     """Smallest value the law allows."""
@@ -37,32 +38,41 @@ class Parameter:
     """Largest value a fit may reach; a fit that ends there says so."""
     coordinate: Coordinate
     """How a fit sees the value v: log v, v itself, 1/v, or -exponent * log v (`factor`)."""
-    meaning: str
     start: tuple[float, float] = (np.nan, np.nan)
     """Where the multi-start design places first guesses; amplitudes have none, they follow by least squares."""
     exponent: str = ""
     """For `factor`: the name of the exponent that the factor carries in the law."""
+    of: str = ""
+    """The field of `Inputs` whose variation determines the parameter; none for amplitudes."""
+    name: str = ""
+    """That of the law's field which declares it."""
 
 
-def amplitude(name: str, symbol: str, meaning: str, unit: str = "nats/token") -> Parameter:
-    """The scale of a term, which a fit sees in logs."""
-    return Parameter(name=name, symbol=symbol, unit=unit, lower=0.0, upper=np.inf, coordinate="log", meaning=meaning)
+def amplitude(symbol: str, meaning: str, unit: str = "nats/token") -> Any:
+    """Declares a field of a law: the scale of a term, which a fit sees in logs."""
+    made = Parameter(symbol=symbol, meaning=meaning, unit=unit, lower=0.0, upper=np.inf, coordinate="log")
+    return field(metadata={"parameter": made})
 
 
 def exponent(
-    name: str,
     symbol: str,
     meaning: str,
     start: tuple[float, float] = (0.1, 1.0),
     *,
+    of: str,
     lower: float = 0.0,
     upper: float = 3.0,
     unit: str = "1",
-) -> Parameter:
-    """An exponent, or a rate per bit."""
-    return Parameter(
-        name=name, symbol=symbol, unit=unit, lower=lower, upper=upper, coordinate="linear", meaning=meaning, start=start
-    )
+    coordinate: Coordinate = "linear",
+    exponent: str = "",
+    default: Any = MISSING,
+) -> Any:
+    """Declares a field of a law: an exponent, a rate per bit, or another number that shapes a term."""
+    made = Parameter(
+        symbol=symbol, meaning=meaning, unit=unit, lower=lower, upper=upper, coordinate=coordinate, start=start,
+        exponent=exponent, of=of,
+    )  # fmt: skip
+    return field(default=default, metadata={"parameter": made})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +98,13 @@ class Term:
     saturation: Saturation | None = None
 
 
+def term_on(rows: NDArray[np.bool_], name: str, amplitude: str, **columns: Floats) -> Term:
+    """A term present on some rows, whose columns may be anything elsewhere."""
+    kept = {parameter: np.where(rows, column, 0.0) for parameter, column in columns.items()}
+    return Term(name=name, amplitude=amplitude, columns=kept, rows=rows)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Law(ABC):
     """A scaling law. Leaves are frozen dataclasses whose fields are the parameters, in natural units."""
 
@@ -100,13 +117,20 @@ class Law(ABC):
     quantity: ClassVar[Literal["loss", "fraction"]] = "loss"
     sees_fraction: ClassVar[bool] = False
 
-    @abstractmethod
+    @classmethod
+    @cache
+    def declared(cls) -> tuple[Parameter, ...]:
+        """The parameters that the fields declare, in order."""
+        known = {f.name: f.metadata["parameter"] for f in fields(cls) if "parameter" in f.metadata}
+        return tuple(replace(parameter, name=name) for name, parameter in known.items())
+
     def parameters(self) -> tuple[Parameter, ...]:
         """The parameters in order, with units, bounds and meaning."""
+        return self.declared()
 
-    @abstractmethod
     def params(self) -> dict[str, float]:
         """Parameter values by name, natural units."""
+        return {p.name: float(getattr(self, p.name)) for p in self.declared()}
 
     def replace(self, values: Mapping[str, float]) -> Self:
         """The same law with the named parameters replaced."""
@@ -138,14 +162,15 @@ class Law(ABC):
         return {}
 
     @classmethod
-    @abstractmethod
     def for_inputs(cls, x: Inputs) -> Self:
-        """A law of the right shape for these points, for instance with one factor per bit width that occurs."""
+        """A law of the right shape for these points, with every term present; its values are placeholders."""
+        return cls.from_params({p.name: 1.0 for p in cls.declared()})
 
     @classmethod
-    @abstractmethod
     def from_params(cls, values: Mapping[str, float]) -> Self:
         """Build from parameters by name, in any order. Raises UsageError for a missing or unknown name."""
+        check_names(cls.name, [p.name for p in cls.declared()], values)
+        return cls(**{name: float(value) for name, value in values.items()})
 
     def predict(self, x: Inputs) -> Floats:
         """The law's value at each point: nats per token, or the QAT fraction for a fraction law."""
@@ -242,31 +267,6 @@ def _predicted(law: Law, theta: Floats, x: Inputs, total: Floats) -> Floats:
     for term in law.terms(x):
         total += np.where(term.rows, np.exp(np.where(term.rows, _log_term(term, by_name), -np.inf)), 0.0)
     return total
-
-
-class ScalarLaw(Law):
-    """A law whose parameters are all plain float fields, declared once in `PARAMETERS`."""
-
-    PARAMETERS: ClassVar[tuple[Parameter, ...]]
-
-    def parameters(self) -> tuple[Parameter, ...]:
-        """The parameters in order, with units, bounds and meaning."""
-        return self.PARAMETERS
-
-    def params(self) -> dict[str, float]:
-        """Parameter values by name, natural units."""
-        return {p.name: float(getattr(self, p.name)) for p in self.PARAMETERS}
-
-    @classmethod
-    def for_inputs(cls, x: Inputs) -> Self:
-        """A law with every term present; its values are placeholders."""
-        return cls.from_params({p.name: 1.0 for p in cls.PARAMETERS})
-
-    @classmethod
-    def from_params(cls, values: Mapping[str, float]) -> Self:
-        """Build from parameters by name, in any order. Raises UsageError for a missing or unknown name."""
-        check_names(cls.name, [p.name for p in cls.PARAMETERS], values)
-        return cls(**{name: float(value) for name, value in values.items()})
 
 
 def check_names(law_name: str, allowed: Sequence[str], values: Mapping[str, float]) -> None:

@@ -8,23 +8,22 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qatplan.laws.chinchilla import PARAMETERS as BASE
 from qatplan.laws.chinchilla import Chinchilla, OverChinchilla, base_terms
 from qatplan.laws.inputs import Inputs
-from qatplan.laws.law import Parameter, ScalarLaw, Term, amplitude, exponent
+from qatplan.laws.law import Term, amplitude, exponent, term_on
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ouyang(OverChinchilla, ScalarLaw):
+class Ouyang(OverChinchilla):
     """L = E + A/N^alpha + C/D^beta + k D^b / (N^a bits^g), the last for models rounded after training (D_qat = 0).
 
     The paper gives the added loss only (GPTQ on the Pythia models); the full-precision part is the reader's own.
     """
 
-    k: float
-    b: float
-    a: float
-    g: float
+    k: float = amplitude("k", "scale of the added loss")
+    b: float = exponent("b", "growth of the added loss with tokens", (0.0, 1.0), lower=-1.0, of="d_total")
+    a: float = exponent("a", "fall of the added loss with model size", (0.0, 1.0), lower=-1.0, of="n")
+    g: float = exponent("g", "fall of the added loss with bits", (1.0, 8.0), upper=12.0, of="bits")
 
     name: ClassVar[str] = "ouyang"
     title: ClassVar[str] = "Loss added by rounding after training"
@@ -32,13 +31,6 @@ class Ouyang(OverChinchilla, ScalarLaw):
     source: ClassVar[str] = "Ouyang et al. 2024, arXiv 2411.17691 (the added loss; GPTQ on Pythia)"
     evidence: ClassVar[str] = "paper"
     domain: ClassVar[str] = "full precision, and quantized with D_qat = 0"
-    PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
-        *BASE,
-        amplitude("k", "k", "scale of the added loss"),
-        exponent("b", "b", "growth of the added loss with tokens", (0.0, 1.0), lower=-1.0),
-        exponent("a", "a", "fall of the added loss with model size", (0.0, 1.0), lower=-1.0),
-        exponent("g", "g", "fall of the added loss with bits", (1.0, 8.0), upper=12.0),
-    )
 
     @staticmethod
     def published(base: Chinchilla | None = None) -> Ouyang:
@@ -49,12 +41,8 @@ class Ouyang(OverChinchilla, ScalarLaw):
     def every_term(self, x: Inputs) -> tuple[Term, ...]:
         """The Chinchilla terms and the added loss."""
         rounded = x.quantized & (x.d_qat == 0)
-        columns = {
-            "b": np.where(rounded, np.log(x.d_total), 0.0),
-            "a": np.where(rounded, -np.log(x.n), 0.0),
-            "g": np.where(rounded, -np.log(np.where(rounded, x.bits, 1.0)), 0.0),
-        }
-        return (*base_terms(x), Term(name="added by rounding", amplitude="k", columns=columns, rows=rounded))
+        columns = {"b": np.log(x.d_total), "a": -np.log(x.n), "g": -np.log(x.bits)}
+        return (*base_terms(x), term_on(rounded, "added by rounding", "k", **columns))
 
     def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
         """Points that the law does not describe."""

@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qatplan.laws.chinchilla import PARAMETERS as BASE
+from qatplan.laws.bitwise import ROUNDED
 from qatplan.laws.chinchilla import OverChinchilla, base_terms
 from qatplan.laws.inputs import Inputs
-from qatplan.laws.law import Parameter, Saturation, ScalarLaw, Term, amplitude, exponent
+from qatplan.laws.law import Saturation, Term, amplitude, exponent, term_on
 
-
-def _bits(name: str, symbol: str, meaning: str, start: tuple[float, float]) -> Parameter:
-    known = exponent(name, symbol, meaning, start, lower=0.05, upper=50.0, unit="bits")
-    return dataclasses.replace(known, coordinate="inverse")
-
-
-_EXTRA: tuple[Parameter, ...] = (
-    _bits("gamma_w", "γ_w", "bits over which quantized weights become worth full-precision ones", (0.5, 6.0)),
-    amplitude("C_T", "C_T", "scale of the penalty of rounding after training"),
-    exponent("gD", "γ_D", "growth of the rounding penalty with tokens", (0.0, 1.0), lower=-1.0),
-    exponent("gN", "γ_N", "fall of the rounding penalty with model size", (0.0, 1.0), lower=-1.0),
-    _bits("gamma_post", "γ_post", "bits over which the rounding penalty falls by a factor e", (0.3, 4.0)),
-)
+_over_bits = partial(exponent, of="bits", lower=0.05, upper=50.0, unit="bits", coordinate="inverse")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Precision(OverChinchilla, ScalarLaw):
+class Precision(OverChinchilla):
     """L = E + A/N_eff^alpha + C/D^beta + delta; arXiv 2411.04330.
 
     N_eff = N (1 - exp(-bits/gamma_w)) for weights trained quantized (D_qat > 0), N otherwise;
@@ -38,11 +27,11 @@ class Precision(OverChinchilla, ScalarLaw):
     Does not see how the tokens are split beyond that distinction.
     """
 
-    gamma_w: float
-    C_T: float
-    gD: float
-    gN: float
-    gamma_post: float
+    gamma_w: float = _over_bits("γ_w", "bits over which quantized weights become worth full-precision ones", (0.5, 6.0))
+    C_T: float = amplitude("C_T", "scale of the penalty of rounding after training")
+    gD: float = exponent("γ_D", "growth of the rounding penalty with tokens", (0.0, 1.0), lower=-1.0, of="d_total")
+    gN: float = exponent("γ_N", "fall of the rounding penalty with model size", (0.0, 1.0), lower=-1.0, of="n")
+    gamma_post: float = _over_bits("γ_post", "bits over which the rounding penalty falls by a factor e", (0.3, 4.0))
 
     name: ClassVar[str] = "precision"
     title: ClassVar[str] = "Scaling laws for precision"
@@ -53,7 +42,6 @@ class Precision(OverChinchilla, ScalarLaw):
     source: ClassVar[str] = "Kumar et al. 2024, arXiv 2411.04330 (N non-embedding, 30M-220M)"
     evidence: ClassVar[str] = "paper"
     domain: ClassVar[str] = "full precision, QAT, and rounding after training"
-    PARAMETERS: ClassVar[tuple[Parameter, ...]] = BASE + _EXTRA
 
     @staticmethod
     def published() -> Precision:
@@ -70,18 +58,14 @@ class Precision(OverChinchilla, ScalarLaw):
         # Infinite bits make the saturating factor 1: full precision and weights that were trained in it.
         saturation = Saturation(exponent="alpha", rate="gamma_w", bits=np.where(trained, x.bits, np.inf))
         level, size, data = base_terms(x)
-        columns = {
-            "gD": np.where(rounded, np.log(x.d_total), 0.0),
-            "gN": np.where(rounded, -np.log(x.n), 0.0),
-            "gamma_post": np.where(rounded, -x.bits, 0.0),
-        }
-        penalty = Term(name="rounding penalty", amplitude="C_T", columns=columns, rows=rounded)
+        columns = {"gD": np.log(x.d_total), "gN": -np.log(x.n), "gamma_post": -x.bits}
+        penalty = term_on(rounded, "rounding penalty", "C_T", **columns)
         return level, dataclasses.replace(size, saturation=saturation), data, penalty
 
     def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
         """Points that the law does not describe."""
-        why = "D_qat = 0 with a bit width (rounded after training): the law was fitted without such rows"
-        return [(x.quantized & (x.d_qat == 0), why)] if self.C_T == 0 else []
+        rounded = x.quantized & (x.d_qat == 0) & (self.C_T == 0)
+        return [(rounded, ROUNDED.format("the law was fitted without such rows"))]
 
     def derived(self) -> dict[str, float]:
         """Effective share of parameters at common bit widths, and the compute-optimal exponents."""

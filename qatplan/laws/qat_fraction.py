@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qatplan.errors import UsageError
 from qatplan.laws.inputs import Floats, Inputs
-from qatplan.laws.law import Parameter, ScalarLaw, Term, exponent
+from qatplan.laws.law import Law, Term, exponent
 
 PUBLISHED_A = 6.7297
 """arXiv 2509.22935."""
@@ -19,13 +19,16 @@ PUBLISHED_MAE = (0.07, 0.10)
 
 
 @dataclass(frozen=True, kw_only=True)
-class QatFraction(ScalarLaw):
+class QatFraction(Law):
     """f = exp(ln S - a/ln S) / S, which is exp(-a / ln S), S = S_total tokens per parameter byte (arXiv 2509.22935).
 
     Undefined at S = 1 and above 1 below it, so S <= 1 is outside its domain.
     """
 
-    a: float = PUBLISHED_A
+    a: float = exponent(
+        "a", "how late the optimal fraction rises with tokens per parameter byte", (1.0, 20.0), upper=200.0,
+        of="s_total", default=PUBLISHED_A,
+    )  # fmt: skip
 
     name: ClassVar[str] = "qat-fraction"
     title: ClassVar[str] = "Optimal QAT fraction"
@@ -34,11 +37,6 @@ class QatFraction(ScalarLaw):
     evidence: ClassVar[str] = "paper"
     domain: ClassVar[str] = "quantized, S_total > 1"
     quantity: ClassVar[Literal["loss", "fraction"]] = "fraction"
-    PARAMETERS: ClassVar[tuple[Parameter, ...]] = (
-        exponent(
-            "a", "a", "how late the optimal fraction rises with tokens per parameter byte", (1.0, 20.0), upper=200.0
-        ),
-    )
 
     def fraction(self, s_total: ArrayLike) -> Floats:
         """Optimal QAT fraction at S_total tokens per parameter byte; raises UsageError where S_total <= 1."""

@@ -9,34 +9,17 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qatplan.laws.chinchilla import PARAMETERS as BASE
+from qatplan.laws.bitwise import ROUNDED
 from qatplan.laws.chinchilla import OverChinchilla, base_terms
 from qatplan.laws.inputs import Inputs
-from qatplan.laws.law import Parameter, ScalarLaw, Term, amplitude, exponent
+from qatplan.laws.law import Term, amplitude, exponent, term_on
 
-_per_bit = partial(exponent, upper=8.0, unit="1/bit")
-
-# S counts tokens per parameter *byte*, so it already holds N and the bits: what psi, nu and mu add to that may have
-# either sign, and their lower bounds are negative. An exponent of tokens below 0 would mean that training hurts.
-_QAT: tuple[Parameter, ...] = (
-    amplitude("theta", "θ", "scale of the quantization error that no training removes"),
-    _per_bit("kappa", "κ", "halvings of the irreducible quantization error per bit", (0.3, 3.0), lower=0.0),
-    amplitude("phi", "φ", "scale of the penalty of short QAT"),
-    _per_bit("chi", "χ", "halvings of the QAT penalty per bit", (0.0, 3.0), lower=-1.0),
-    exponent("psi", "ψ", "exponent of model size in the QAT penalty", (-0.2, 0.8), lower=-1.5),
-    exponent("omega", "ω", "exponent of QAT tokens in the QAT penalty", (0.1, 1.2), upper=4.0),
-    amplitude("lam", "λ", "scale of the interaction of both phases"),
-    _per_bit("mu", "μ", "halvings of the interaction per bit", (-0.5, 2.5), lower=-2.0),
-    exponent("nu", "ν", "exponent of model size in the interaction", (-0.2, 0.8), lower=-1.5),
-    exponent("xi", "ξ", "exponent of full-precision tokens in the interaction", (0.1, 1.2), upper=4.0),
-    exponent("rho", "ρ", "exponent of QAT tokens in the interaction", (0.0, 0.8), upper=4.0),
-)
-
+_per_bit = partial(exponent, of="bits", upper=8.0, unit="1/bit")
 _LOG_2 = float(np.log(2.0))
 
 
 @dataclass(frozen=True, kw_only=True)
-class QatLoss(OverChinchilla, ScalarLaw):
+class QatLoss(OverChinchilla):
     """The loss law of arXiv 2509.22935; its coefficients are not public, so it is always fitted on a sweep.
 
     With S = D / (N * bits / 8) tokens per parameter byte,
@@ -53,17 +36,19 @@ class QatLoss(OverChinchilla, ScalarLaw):
     that limit, inf, and `outside` says why; where the exponent is 0, or the term is taken out, the point is inside.
     """
 
-    theta: float
-    kappa: float
-    phi: float
-    chi: float
-    psi: float
-    omega: float
-    lam: float
-    mu: float
-    nu: float
-    xi: float
-    rho: float
+    # S counts tokens per parameter *byte*, so it already holds N and the bits: what psi, nu and mu add to that may have
+    # either sign, and their lower bounds are negative. An exponent of tokens below 0 would mean that training hurts.
+    theta: float = amplitude("θ", "scale of the quantization error that no training removes")
+    kappa: float = _per_bit("κ", "halvings of the irreducible quantization error per bit", (0.3, 3.0), lower=0.0)
+    phi: float = amplitude("φ", "scale of the penalty of short QAT")
+    chi: float = _per_bit("χ", "halvings of the QAT penalty per bit", (0.0, 3.0), lower=-1.0)
+    psi: float = exponent("ψ", "exponent of model size in the QAT penalty", (-0.2, 0.8), lower=-1.5, of="n")
+    omega: float = exponent("ω", "exponent of QAT tokens in the QAT penalty", (0.1, 1.2), upper=4.0, of="d_qat")
+    lam: float = amplitude("λ", "scale of the interaction of both phases")
+    mu: float = _per_bit("μ", "halvings of the interaction per bit", (-0.5, 2.5), lower=-2.0)
+    nu: float = exponent("ν", "exponent of model size in the interaction", (-0.2, 0.8), lower=-1.5, of="n")
+    xi: float = exponent("ξ", "exponent of full-precision tokens in the interaction", (0.1, 1.2), upper=4.0, of="d_fp")
+    rho: float = exponent("ρ", "exponent of QAT tokens in the interaction", (0.0, 0.8), upper=4.0, of="d_qat")
 
     name: ClassVar[str] = "qat-loss"
     title: ClassVar[str] = "Compute-optimal QAT, unified loss law"
@@ -77,39 +62,24 @@ class QatLoss(OverChinchilla, ScalarLaw):
         "full precision; quantized with D_qat > 0 and D_fp > 0 (D_fp = 0 only without the interaction term)"
     )
     sees_fraction: ClassVar[bool] = True
-    PARAMETERS: ClassVar[tuple[Parameter, ...]] = BASE + _QAT
 
     def every_term(self, x: Inputs) -> tuple[Term, ...]:
         """Six terms, fewer where an amplitude is 0."""
         q = x.quantized
         with np.errstate(divide="ignore"):
-            log_n, log_fp, log_qat = np.log(x.n), np.log(x.s_fp), np.log(x.s_qat)
-        bits = -_LOG_2 * np.where(q, x.bits, 0.0)
-
-        def column(values: np.ndarray) -> np.ndarray:
-            return np.where(q, values, 0.0)
-
+            n, fp, qat = -np.log(x.n), -np.log(x.s_fp), -np.log(x.s_qat)
+        bits = -_LOG_2 * x.bits
         return (
             *base_terms(x),
-            Term(name="irreducible quantization", amplitude="theta", columns={"kappa": bits}, rows=q),
-            Term(
-                name="QAT penalty",
-                amplitude="phi",
-                columns={"chi": bits, "psi": column(-log_n), "omega": column(-log_qat)},
-                rows=q,
-            ),
-            Term(
-                name="interaction",
-                amplitude="lam",
-                columns={"mu": bits, "nu": column(-log_n), "xi": column(-log_fp), "rho": column(-log_qat)},
-                rows=q,
-            ),
+            term_on(q, "irreducible quantization", "theta", kappa=bits),
+            term_on(q, "QAT penalty", "phi", chi=bits, psi=n, omega=qat),
+            term_on(q, "interaction", "lam", mu=bits, nu=n, xi=fp, rho=qat),
         )
 
     def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
         """Points where the law has no finite value."""
         no_qat = (self.phi != 0 and self.omega != 0) or (self.lam != 0 and self.rho != 0)
         no_fp = self.lam != 0 and self.xi != 0
-        rounded = "D_qat = 0 with a bit width (rounded after training): the QAT penalty is infinite there"
+        rounded = ROUNDED.format("the QAT penalty is infinite there")
         scratch = "D_fp = 0 (QAT from scratch): the interaction term is infinite there (with lam = 0 such rows count)"
         return [(x.quantized & (x.d_qat == 0) & no_qat, rounded), (x.quantized & (x.d_fp == 0) & no_fp, scratch)]

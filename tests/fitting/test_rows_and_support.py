@@ -12,7 +12,7 @@ from qatplan.fitting.api import fit
 from qatplan.fitting.options import FitOptions
 from qatplan.fitting.rows import select
 from qatplan.fitting.support import axis_of, rank_deficient
-from qatplan.laws import Chinchilla, Inputs, Ouyang, Precision, QatFraction, QatLoss, Status
+from qatplan.laws import Chinchilla, ChinchillaPerBits, Inputs, Ouyang, Precision, QatFraction, QatLoss, Status
 from qatplan.laws.fit_parts import LeftOut
 
 
@@ -252,10 +252,11 @@ def test_a_delta_far_below_the_scatter_is_flagged() -> None:
 
 
 def test_what_an_exponent_belongs_to() -> None:
-    ouyang = Ouyang.published()
-    assert [axis_of(ouyang, name) for name in ("a", "b", "g", "k")] == ["model size", "tokens", "bits", "rows"]
-    assert axis_of(QatFraction(), "a") == "tokens per parameter byte"
-    assert axis_of(Chinchilla.published(), "alpha_4") == "model size"
+    known = {p.name: axis_of(p) for p in Ouyang.published().parameters()}
+    assert [known[name] for name in ("a", "b", "g", "k")] == ["model size", "tokens", "bits", "rows"]
+    assert [axis_of(p) for p in QatFraction().parameters()] == ["tokens per parameter byte"]
+    per_bits = ChinchillaPerBits.for_inputs(Inputs.of(n=1e9, d_total=1e10, bits=4, fraction=0.5))
+    assert {p.name: axis_of(p) for p in per_bits.parameters()}["alpha_4"] == "model size"
 
 
 def test_one_bit_width_cannot_show_how_many_bits_are_worth() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -40,23 +40,24 @@ _KEYS = (
 """Of a fit's file, in its order."""
 
 
-class Status(StrEnum):
+class Worded(StrEnum):
+    """Words of files, each with a `message`: what it means, in a sentence."""
+
+    message: str
+
+    def __new__(cls, word: str, message: str) -> Self:
+        made = str.__new__(cls, word)
+        made._value_, made.message = word, message
+        return made
+
+
+class Status(Worded):
     """How a fit ended; everything but GOOD fails the certificate."""
 
-    GOOD = "good"
-    STARTS_DISAGREE = "starts-disagree"
-    NOT_CONVERGED = "not-converged"
-    UNDETERMINED = "undetermined"
-
-    @property
-    def message(self) -> str:
-        """What it means, in a sentence."""
-        return {
-            Status.GOOD: "the best optimum was reached from several starts and its gradient vanishes",
-            Status.STARTS_DISAGREE: "too few starts reached the best objective, so it may not be the global one",
-            Status.NOT_CONVERGED: "the gradient at the best point is not small, so it is not an optimum",
-            Status.UNDETERMINED: "the rows do not determine all parameters",
-        }[self]
+    GOOD = "good", "the best optimum was reached from several starts and its gradient vanishes"
+    STARTS_DISAGREE = "starts-disagree", "too few starts reached the best objective, so it may not be the global one"
+    NOT_CONVERGED = "not-converged", "the gradient at the best point is not small, so it is not an optimum"
+    UNDETERMINED = "undetermined", "the rows do not determine all parameters"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

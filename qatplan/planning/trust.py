@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 
 from qatplan.laws import FittedLaw, Inputs
 from qatplan.laws import Status as FitStatus
+from qatplan.laws.fitted import Worded
 
 
-class PlanStatus(StrEnum):
+class PlanStatus(Worded):
     """How a plan ended."""
 
-    GOOD = "good"
-    EXTRAPOLATES = "extrapolates"
-    UNCERTAIN_FIT = "fit-not-trustworthy"
-    FRACTION_ONLY = "fraction-only"
-
-    @property
-    def message(self) -> str:
-        """What it means, in a sentence."""
-        return {
-            PlanStatus.GOOD: "within the stated factor of what was measured, from a fit that passed its checks",
-            PlanStatus.EXTRAPOLATES: "too far outside what was measured to be relied upon",
-            PlanStatus.UNCERTAIN_FIT: "made from a fit that did not pass its own checks",
-            PlanStatus.FRACTION_ONLY: "the fraction alone; losses and the choice of bits need a sweep of one's own",
-        }[self]
+    GOOD = "good", "within the stated factor of what was measured, from a fit that passed its checks"
+    EXTRAPOLATES = "extrapolates", "too far outside what was measured to be relied upon"
+    UNCERTAIN_FIT = "fit-not-trustworthy", "made from a fit that did not pass its own checks"
+    FRACTION_ONLY = "fraction-only", "the fraction alone; losses and the choice of bits need a sweep of one's own"
 
     @property
     def trustworthy(self) -> bool:

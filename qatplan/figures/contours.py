@@ -56,7 +56,7 @@ def contours(
 
     Raises UsageError for a law whose loss does not depend on the split.
     """
-    if not predictor.sees_fraction:
+    if not predictor.law.sees_fraction:
         raise UsageError(f"the law {predictor.law.name} knows no split of the tokens; contours need a fit of qat-loss.")
     low, high = tokens
     if high < 4 * low:

@@ -65,7 +65,7 @@ def fraction_figure(
     """
     refit = predictor if predictor is not None and isinstance(predictor.law, QatFraction) else None
     paths: tuple[Path, ...] = ()
-    if predictor is not None and predictor.sees_fraction and sizes and bits and tokens is not None:
+    if predictor is not None and predictor.law.sees_fraction and sizes and bits and tokens is not None:
         paths = tuple(_path(predictor, sorted(sizes)[len(sizes) // 2], b, tokens) for b in sorted(bits))
     usable = tuple(o for o in optima if o.s_total > 0)
     if not usable and predictor is None:

@@ -68,7 +68,7 @@ def frontier(predictor: Predictor, *, bits: Sequence[float], d_total: float, siz
 
     Raises UsageError for a law whose loss does not depend on the QAT fraction, or without a bit width.
     """
-    if not predictor.sees_fraction:
+    if not predictor.law.sees_fraction:
         raise UsageError(f"the law {predictor.law.name} knows no QAT fraction; a frontier needs a fit of qat-loss.")
     widths = sorted(set(bits))
     if not widths:

@@ -189,7 +189,7 @@ def _fraction(
     optima: Sequence[MeasuredOptimum], fitted: FittedLaw | None, predictor: Predictor | None, wish: Request
 ) -> Made:
     shown = [o for o in optima if wish.bits is None or o.bits in wish.bits]
-    if fitted is None or predictor is None or not predictor.sees_fraction:
+    if fitted is None or predictor is None or not predictor.law.sees_fraction:
         series = fraction.fraction_figure(shown, predictor)
     else:
         low, high = fitted.ranges.get("n", (np.nan, np.nan))

@@ -39,11 +39,6 @@ class Predictor:
     """Standard deviation of log losses of single runs about the law."""
 
     @property
-    def sees_fraction(self) -> bool:
-        """Whether the law's loss depends on the split of the tokens."""
-        return self.law.quantity == "loss" and self.law.sees_fraction
-
-    @property
     def caption(self) -> str:
         """One sentence on what lines and bands are."""
         band = f"; bands: central {self.level:.0%} of {len(self.draws)} draws" if self.draws is not None else ""
@@ -116,7 +111,7 @@ def fitted_curve(predictor: Predictor, n: float, d_total: float, bits: float, fr
     """Loss of `predictor` at interior fractions, and where it is lowest."""
     loss = predictor.loss(Inputs.of(n=n, d_total=d_total, bits=bits, fraction=fraction))
     optimum = optimum_loss = None
-    if predictor.sees_fraction:
+    if predictor.law.sees_fraction:
         best, _ = Predictor(law=predictor.law).optimum(n=n, d_total=d_total, bits=bits)
         if best.interior[0]:
             optimum, optimum_loss = float(best.fraction[0]), float(best.loss[0])

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qatplan.fitting.diagnostics import residual_deviation
 from qatplan.fitting.intervals.bootstrap import draw
-from qatplan.fitting.noise import residual_deviation
 from qatplan.fitting.rows import select
 from qatplan.fitting.solver.objective import residuals
 from qatplan.fitting.solver.problem import build

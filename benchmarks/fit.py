@@ -123,7 +123,7 @@ def ours(title: str, law: Law, x: Inputs, y: np.ndarray, draws: int) -> float:
     drawn = time.process_time() - begin
     proof = solution.certificate
     line = f"{title:<42} {fitted:8.3f} s  {solution.objective:.12g}  {proof.starts_agreeing}/{proof.starts} agree"
-    print(line + (f"  {draws} draws ({made.kind}) {drawn:.2f} s" if made is not None else ""), flush=True)
+    print(line + (f"  {draws} draws ({made.how.kind}) {drawn:.2f} s" if made is not None else ""), flush=True)
     return solution.objective
 
 

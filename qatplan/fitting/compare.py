@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from qatplan.errors import DataError, QatplanError, UsageError
-from qatplan.fitting import diagnostics, noise
+from qatplan.fitting import diagnostics
 from qatplan.fitting.loss_law import refitted, solve_rows
 from qatplan.fitting.options import FitOptions
 from qatplan.fitting.rows import Rows, add_left_out, by_reason, select
@@ -97,7 +97,7 @@ def compare(
     asked = FitOptions(huber=huber, seed=seed, restrict=True)
     entries = [_entry(common, mask, holdout, replace(asked, law=name)) for name in laws]
     entries.sort(key=_error)
-    seeds = noise.seed_noise(common)
+    seeds = diagnostics.seed_noise(common)
     return Comparison(
         entries=tuple(entries),
         holdout=holdout,

@@ -1,24 +1,27 @@
-"""How well a law predicts rows it has not seen, and where its residuals show structure."""
+"""How well a law predicts rows it has not seen, where its residuals show structure, and whether they are noise."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qatplan.errors import DataError
 from qatplan.fitting.options import holdout_of
-from qatplan.fitting.rows import Rows
+from qatplan.fitting.rows import Rows, known
 from qatplan.laws.fit_parts import Pair, ResidualGroup, Residuals, Score
+from qatplan.laws.flags import Flag
 from qatplan.laws.inputs import Floats
 from qatplan.laws.law import Law
 
 _LEAST = 5
 _MOST_SIZES = 12
 """With more sizes, residuals are shown by ranges of size."""
+
+_MAD = 1.4826  # standard deviation of a normal distribution per median absolute deviation
 
 Refit = Callable[[Rows], Law]
 """Fits the same kind of law on some of the rows."""
@@ -46,20 +49,20 @@ def score(rows: Rows, mask: NDArray[np.bool_], refit: Refit, name: str, n: float
     """Fit without the masked rows and predict them; `n` is the size they have, where they are those of one size."""
     test = rows.take(mask)
     predicted = refit(rows.take(~mask)).predict(test.x)
-    known = np.isfinite(predicted)
+    usable = np.isfinite(predicted)
     made = Score(
-        n=n, kind=name, rows=int(known.sum()), fitted_rows=int((~mask).sum()), not_predictable=int((~known).sum())
+        n=n, kind=name, rows=int(usable.sum()), fitted_rows=int((~mask).sum()), not_predictable=int((~usable).sum())
     )
-    if not known.any():
+    if not usable.any():
         return made
-    error = predicted[known] / test.y[known] - 1.0
+    error = predicted[usable] / test.y[usable] - 1.0
     size = np.abs(error)
     return replace(
         made,
         mape=float(np.mean(size)),
         max_ape=float(np.max(size)),
         bias=float(np.mean(error)),
-        worst_run=test.run_id[int(np.flatnonzero(known)[np.argmax(size)])],
+        worst_run=test.run_id[int(np.flatnonzero(usable)[np.argmax(size)])],
     )
 
 
@@ -126,3 +129,54 @@ def _deviance(objective: float, rows: int, delta: float, scale: float) -> float:
     inner = math.sqrt(2 * math.pi * scale) * math.erf(delta / math.sqrt(2 * scale))
     outer = 2 * scale / delta * math.exp(-(delta**2) / (2 * scale))
     return 2 * (objective / scale + rows * math.log(max(inner + outer, 1e-300)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedNoise:
+    """Run-to-run noise from runs that differ in the seed alone."""
+
+    sd: float
+    """Standard deviation of log loss, pooled."""
+    freedom: int
+    """Degrees of freedom: runs minus groups of runs that agree."""
+
+
+def seed_noise(rows: Rows) -> SeedNoise | None:
+    """Pool the variance of log loss over runs that agree in everything but the seed; None without such runs.
+
+    `loss_se` plays no part: the validation set is common to all runs, so its error shifts them together.
+    """
+    x = rows.x
+    groups: dict[tuple[object, ...], dict[float, float]] = {}
+    for i in range(len(rows)):
+        if np.isnan(rows.seed[i]):
+            continue
+        key = (*(known(v[i]) for v in (x.n, x.d_fp, x.d_qat, x.bits, x.group_size)), rows.method[i][:3])
+        groups.setdefault(key, {}).setdefault(float(rows.seed[i]), float(np.log(rows.y[i])))
+    replicated = [np.array(list(g.values())) for g in groups.values() if len(g) > 1]
+    freedom = sum(len(g) - 1 for g in replicated)
+    if not freedom:
+        return None
+    total = sum(float(np.sum((g - g.mean()) ** 2)) for g in replicated)
+    return SeedNoise(sd=float(np.sqrt(total / freedom)), freedom=freedom)
+
+
+def residual_deviation(residuals: Floats, parameters: int) -> float:
+    """Robust standard deviation of log residuals, corrected for the fitted parameters."""
+    freedom = max(len(residuals) - parameters, 1)
+    return float(_MAD * np.median(np.abs(residuals)) * np.sqrt(len(residuals) / freedom))
+
+
+def fit_quality(residuals: Floats, parameters: int, seeds: SeedNoise | None, huber: float) -> list[str]:
+    """Flags about lack of fit and about the Huber delta."""
+    sd = residual_deviation(residuals, parameters)
+    flags = []
+    if seeds is not None:
+        # A rough F test at 1 %: the 99 % point of F(large, freedom) is about 1 + 3.3 sqrt(2 / freedom) + 6 / freedom.
+        limit = 1 + 3.3 * np.sqrt(2 / seeds.freedom) + 6 / seeds.freedom
+        ratio = sd / seeds.sd if seeds.sd > 0 else np.inf
+        if ratio**2 > limit:
+            flags.append(Flag.LACK_OF_FIT(sd=sd, ratio=ratio, seeds=seeds.sd, freedom=seeds.freedom))
+    if sd > 0 and huber < 0.02 * sd:
+        flags.append(Flag.HUBER(delta=huber, share=huber / sd, sd=sd))
+    return flags

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qatplan.errors import DataError
-from qatplan.fitting import diagnostics, identifiability, noise, support
+from qatplan.fitting import diagnostics, identifiability, support
 from qatplan.fitting.intervals.bootstrap import draw
 from qatplan.fitting.intervals.profile import calibrate, intervals
 from qatplan.fitting.intervals.trunk_effects import FEW_TRUNKS
@@ -21,7 +21,7 @@ from qatplan.fitting.solver.objective import residuals
 from qatplan.fitting.solver.problem import build
 from qatplan.fitting.solver.solve import Solution, solve
 from qatplan.laws.chinchilla import Chinchilla
-from qatplan.laws.fit_parts import LossDiagnostics, Pair, Resampling
+from qatplan.laws.fit_parts import LossDiagnostics, Pair
 from qatplan.laws.fitted import FittedLaw, Status
 from qatplan.laws.flags import Flag
 from qatplan.laws.inputs import Floats
@@ -61,20 +61,17 @@ def fit_loss_law(
     at_bounds, open_questions = identifiability.describe(
         solution, chosen, calibration, bounds=bounds, level=level, draws=None if made is None else made.theta
     )
-    seeds = noise.seed_noise(chosen)
+    seeds = diagnostics.seed_noise(chosen)
     flags = []
     if solution.status is not Status.GOOD:
         flags.append(Flag.UNTRUSTED(status=solution.status, message=solution.status.message))
-    flags += [*at_bounds, *noise.fit_quality(error, size, seeds, huber)]
+    flags += [*at_bounds, *diagnostics.fit_quality(error, size, seeds, huber)]
     certificate = solution.certificate
     if made is not None:
-        how_made = Resampling(
-            draws=options.bootstrap, kind=made.kind, clusters=made.clusters, unfinished=made.unfinished
-        )
-        certificate = replace(certificate, bootstrap=how_made)
-        if made.unfinished > 0.05 * options.bootstrap:
-            flags.append(Flag.UNFINISHED(unfinished=made.unfinished, draws=options.bootstrap))
-    if how == "profile" or (made is not None and made.kind != "case"):
+        certificate = replace(certificate, bootstrap=made.how)
+        if made.how.unfinished > 0.05 * made.how.draws:
+            flags.append(Flag.UNFINISHED(unfinished=made.how.unfinished, draws=made.how.draws))
+    if how == "profile" or (made is not None and made.how.kind != "case"):
         flags += _few_trunks(chosen, calibration.trunk_effect)
     flags += _about_rows(kind, chosen, size)
 
@@ -97,7 +94,7 @@ def fit_loss_law(
         identifiability=(*scratch, *supported.notes, *open_questions),
         holdout=holdout,
         n_convention=options.n,
-        noise=noise.residual_deviation(error, size),
+        noise=diagnostics.residual_deviation(error, size),
         seed_noise=None if seeds is None else seeds.sd,
         ranges=ranges(chosen),
         huber=huber,

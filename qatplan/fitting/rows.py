@@ -96,11 +96,11 @@ def select(
     """
     if n not in ("total", "nonembedding"):
         raise UsageError(f"n is {n!r}; allowed are total and nonembedding")
-    number, word, count = _columns(table, expression)
+    number, word = _columns(table, expression)
     # Where a table does not say, the QAT phase decayed over its whole length.
     number["qat_decay"] = np.nan_to_num(number["qat_decay"], nan=1.0)
     left_out: dict[str, LeftOut] = {}
-    alive = np.ones(count, dtype=np.bool_)
+    alive = np.ones(len(number["loss"]), dtype=np.bool_)
     ids = [r if r is not None else f"row {i + 1}" for i, r in enumerate(word["run_id"])]
 
     def leave(mask: NDArray[np.bool_], reason: str) -> None:
@@ -127,7 +127,7 @@ def select(
         # A parameter fixed at 0 can widen the law's domain.
         law_here = law_here.replace({k: v for k, v in (fix or {}).items() if k in law_here.params()})
         for reason, outside in by_reason(law_here, x):
-            leave(np.isin(np.arange(count), index[outside]), reason)
+            leave(np.isin(np.arange(len(alive)), index[outside]), reason)
     inside = alive[index]
     index = np.flatnonzero(alive)
     if not index.size:
@@ -188,7 +188,7 @@ def _learned(word: dict[str, list[Any]], i: int) -> str | None:
     return None if method in _NEAREST else method
 
 
-def _columns(table: Any, expression: str | None) -> tuple[dict[str, Floats], dict[str, list[Any]], int]:
+def _columns(table: Any, expression: str | None) -> tuple[dict[str, Floats], dict[str, list[Any]]]:
     if isinstance(table, Mapping):
         if expression is not None:
             raise UsageError("a row expression needs a runs table, not a mapping of columns")
@@ -197,12 +197,10 @@ def _columns(table: Any, expression: str | None) -> tuple[dict[str, Floats], dic
 
     if expression is not None:
         table = runs.select(table, expression)
-    number = runs.columns(table, list(_NUMERIC))
-    word = {name: table.column(name).to_pylist() for name in _WORDS}
-    return number, word, table.num_rows
+    return runs.columns(table, list(_NUMERIC)), {name: table.column(name).to_pylist() for name in _WORDS}
 
 
-def _from_mapping(table: Mapping[str, Any]) -> tuple[dict[str, Floats], dict[str, list[Any]], int]:
+def _from_mapping(table: Mapping[str, Any]) -> tuple[dict[str, Floats], dict[str, list[Any]]]:
     unknown = [k for k in table if k not in _NUMERIC and k not in _WORDS and k != "fraction"]
     if unknown:
         raise UsageError(f"{unknown[0]!r} is no column of a fit; allowed are {', '.join((*_NUMERIC, *_WORDS))}")
@@ -219,8 +217,7 @@ def _from_mapping(table: Mapping[str, Any]) -> tuple[dict[str, Floats], dict[str
     number["d_fp"] = np.where(np.isnan(number["d_fp"]), number["d_total"] - number["d_qat"], number["d_fp"])
     if any(len(v) != count for v in number.values()):
         raise UsageError("the columns differ in length")
-    word = {k: list(table[k]) if k in table else [None] * count for k in _WORDS}
-    return number, word, count
+    return number, {k: list(table[k]) if k in table else [None] * count for k in _WORDS}
 
 
 def _beaten(

@@ -71,12 +71,7 @@ def optimal_fraction(
 
 
 def _stationary(law: QatLoss, theta: Floats, x: Inputs) -> tuple[Floats, NDArray[np.int8]]:
-    """Fraction and end flag, (draws, points): root of d loss / d logit(f), which changes sign once.
-
-    With u = logit(f) and u0 = log(rho/xi), the derivative vanishes where h = log of (interaction's rise / penalty's
-    fall) is 0. In w = log(exp(u) - exp(u0)) the slope of h lies between 1 and 1 + xi + omega, so that one value of h
-    brackets the root and Newton steps converge from anywhere.
-    """
+    """Fraction and end flag, (draws, points): root of d loss / d logit(f), which changes sign once."""
     col = {p.name: theta[:, i, None] for i, p in enumerate(law.parameters())}
     bits, log_n, log_s = x.bits[None, :], np.log(x.n)[None, :], np.log(x.s_total)[None, :]
     with np.errstate(invalid="ignore"):
@@ -112,6 +107,8 @@ def _stationary(law: QatLoss, theta: Floats, x: Inputs) -> tuple[Floats, NDArray
 
 def _root(offset: Floats, u0: Floats, xi: Floats, rho: Floats, omega: Floats) -> Floats:
     """u at which h = 0; without a penalty that falls (offset +inf) it is u0. Meaningless where the end flag is set."""
+    # h is the log of (interaction's rise / penalty's fall). In w = log(exp(u) - exp(u0)) its slope lies between 1 and
+    # 1 + xi + omega, so one value of h brackets the root and Newton steps converge from anywhere.
 
     def at(w: Floats) -> tuple[Floats, Floats, Floats]:
         """(u, h, dh/dw)."""

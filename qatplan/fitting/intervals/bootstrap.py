@@ -14,6 +14,7 @@ from qatplan.fitting.rows import Rows
 from qatplan.fitting.solver.newton import minimise
 from qatplan.fitting.solver.objective import Weighted, jacobian, residuals
 from qatplan.fitting.solver.solve import Solution
+from qatplan.laws.fit_parts import Resampling
 from qatplan.laws.inputs import Floats
 
 FEW_ROWS = 30
@@ -31,10 +32,8 @@ class Draws:
     """Fitting coordinates (draws, parameters) and how they were made."""
 
     theta: Floats
-    kind: Kind
-    clusters: int
-    unfinished: int
-    """Draws whose minimisation did not end at a small decrement; they are kept, as far as they came."""
+    how: Resampling
+    """Draws whose minimisation did not end at a small decrement are kept, as far as they came."""
 
 
 def draw(
@@ -76,7 +75,8 @@ def draw(
     u = np.concatenate(drawn)
     if components is not None:
         u = studentised(problem, rows, components, solution.u, u)
-    return Draws(theta=problem.theta(u), kind=chosen, clusters=clusters, unfinished=unfinished)
+    how = Resampling(draws=count, kind=chosen, clusters=clusters, unfinished=unfinished)
+    return Draws(theta=problem.theta(u), how=how)
 
 
 def _by_scores(solution: Solution, rows: Rows, *, count: int, seed: int, delta: float, clusters: int) -> Draws:
@@ -100,4 +100,5 @@ def _by_scores(solution: Solution, rows: Rows, *, count: int, seed: int, delta: 
             shared = calibration.curvature * by_trunk(slopes, rows)
             steps[-1] -= effects_like(components, k, rng) @ shared @ calibration.bread
     u = np.clip(solution.u - np.concatenate(steps), problem.lower, problem.upper)
-    return Draws(theta=problem.theta(u), kind="score", clusters=clusters, unfinished=0)
+    how = Resampling(draws=count, kind="score", clusters=clusters, unfinished=0)
+    return Draws(theta=problem.theta(u), how=how)

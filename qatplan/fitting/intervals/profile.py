@@ -16,6 +16,7 @@ from qatplan.fitting.solver.problem import build
 from qatplan.fitting.solver.solve import Solution
 from qatplan.laws.fit_parts import Pair
 from qatplan.laws.inputs import Floats
+from qatplan.laws.law import natural
 
 _POINTS = 14
 
@@ -91,19 +92,16 @@ def intervals(solution: Solution, rows: Rows, *, delta: float, level: float) -> 
     An open end is the parameter's bound: 0 or the largest allowed value.
     """
     result: dict[str, Pair] = {}
-    theta = solution.theta()
-    names = [p.name for p in solution.problem.law.parameters()]
+    every = solution.problem.law.parameters()
+    names = [p.name for p in every]
     for j, parameter in enumerate(solution.problem.free):
-        low, high = _interval(solution, rows, j, delta, level)
-        if parameter.coordinate == "factor":
-            # The factor is exp(-coordinate / exponent); its coordinate's interval is read at the fitted exponent.
-            exponent = float(theta[names.index(parameter.exponent)])
-            low, high = float(np.exp(-high / exponent)), float(np.exp(-low / exponent))
-        elif parameter.coordinate == "log":
-            low, high = float(np.exp(low)), float(np.exp(min(high, 700.0)))
-        elif parameter.coordinate == "inverse":
-            low, high = 1.0 / high, (1.0 / low if low > 0 else np.inf)
-        result[parameter.name] = (low, high)
+        ends = []
+        for end in _interval(solution, rows, j, delta, level):
+            # A factor's coordinate holds its exponent too, which stays as it was fitted.
+            theta = solution.theta()
+            theta[names.index(parameter.name)] = end
+            ends.append(natural(every, theta)[parameter.name])
+        result[parameter.name] = (min(ends), max(ends))
     return result
 
 

@@ -40,6 +40,11 @@ class Minima:
     """Decrease that a last Newton step would still promise, relative to the objective."""
     iterations: NDArray[np.intp]
 
+    @staticmethod
+    def joined(parts: Sequence[Minima]) -> Minima:
+        """All members in turn."""
+        return Minima(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+
 
 def minimise(
     task: Weighted,
@@ -60,7 +65,7 @@ def minimise(
     """
     chunk = max(1, _CELLS // max(1, len(task.problem.log_y)))
 
-    def work(begin: int) -> tuple[Floats, Floats, Floats, Floats, Floats, NDArray[np.intp]]:
+    def work(begin: int) -> Minima:
         rows = np.arange(begin, min(begin + chunk, len(u)))
         at, used = u[rows], np.zeros(len(rows), dtype=np.intp)
         for i, delta in enumerate(deltas):
@@ -71,16 +76,14 @@ def minimise(
         f, g, h = derivatives(task, rows, at, deltas[-1])
         g, h = _project(task, at, g, h)
         _, promised = _step(g, h, np.zeros(len(rows)))
-        return at, f, g, h, promised / np.maximum(f, _negligible(task)), used
+        decrement = promised / np.maximum(f, _negligible(task))
+        return Minima(u=at, value=f, gradient=g, hessian=h, decrement=decrement, iterations=used)
 
     begins = range(0, len(u), chunk)
     if workers > 1 and len(begins) > 1:
         with ThreadPoolExecutor(workers) as pool:
-            parts = list(pool.map(work, begins))
-    else:
-        parts = [work(begin) for begin in begins]
-    u, f, g, h, promised, used = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return Minima(u=u, value=f, gradient=g, hessian=h, decrement=promised, iterations=used)
+            return Minima.joined(list(pool.map(work, begins)))
+    return Minima.joined([work(begin) for begin in begins])
 
 
 def _descend(

@@ -58,7 +58,8 @@ def solve(problem: Problem, *, delta: float, seed: int, starts: int | None = Non
     found: Minima | None = None
     tried = agreeing = 0
     for upto in rounds:
-        found = _joined(found, search(task, begin[tried:upto], delta))
+        more = search(task, begin[tried:upto], delta)
+        found = more if found is None else Minima.joined([found, more])
         tried = upto
         agreeing = int(np.sum(found.value <= _limit(task, found, AGREE)))
         if agreeing >= ENOUGH:
@@ -129,12 +130,6 @@ def _restricted(task: Weighted, rows: Any) -> Weighted:
     products = {key: value[rows] for key, value in problem.products.items()}
     small = replace(problem, blocks=blocks, products=products, log_y=problem.log_y[rows])
     return Weighted(problem=small, weights=task.weights[rows], log_y=small.log_y)
-
-
-def _joined(first: Minima | None, second: Minima) -> Minima:
-    if first is None:
-        return second
-    return Minima(**{name: np.concatenate([value, getattr(second, name)]) for name, value in vars(first).items()})
 
 
 def _replace(found: Minima, at: Any, by: Minima) -> None:

@@ -40,7 +40,7 @@ def test_draws_end_at_their_minima_where_the_objective_is_nearly_piecewise_linea
     x = qat_points(200)
     data = rows(TRUE_QAT, x, observed(TRUE_QAT, x, 0.03))
     solution = solve(build(TRUE_QAT, data.x, data.y), delta=1e-3, seed=0)
-    assert draw(solution, data, count=40, seed=0, delta=1e-3).unfinished <= 6
+    assert draw(solution, data, count=40, seed=0, delta=1e-3).how.unfinished <= 6
 
 
 def test_draws_are_the_same_for_any_number_of_workers() -> None:
@@ -75,7 +75,7 @@ def test_score_draws_match_full_draws_on_many_rows() -> None:
     solution = solve(build(TRUE_CHINCHILLA, data.x, data.y), delta=1e-3, seed=0)
     quick = draw(solution, data, count=400, seed=0, delta=1e-3)
     full = draw(solution, data, count=100, seed=0, delta=1e-3, kind="case")
-    assert (quick.kind, full.kind) == ("score", "case")
+    assert (quick.how.kind, full.how.kind) == ("score", "case")
     np.testing.assert_allclose(quick.theta.std(axis=0), full.theta.std(axis=0), rtol=0.3)
 
 

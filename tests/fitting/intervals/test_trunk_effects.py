@@ -149,7 +149,7 @@ def test_few_rows_for_each_parameter_are_not_drawn_but_their_residuals_are() -> 
     for points, kind in ((x, "residual"), (many, "case")):
         data = rows(TRUE_CHINCHILLA, points, np.tile(y, len(points) // len(x)))
         solution = solve(build(TRUE_CHINCHILLA, data.x, data.y), delta=1e-3, seed=0)
-        assert draw(solution, data, count=20, seed=0, delta=1e-3).kind == kind
+        assert draw(solution, data, count=20, seed=0, delta=1e-3).how.kind == kind
 
 
 def test_intervals_cover_with_few_trunks_whether_told_between_or_within_them() -> None:

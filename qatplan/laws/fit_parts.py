@@ -238,10 +238,17 @@ def _parsed(hint: Any, value: Any) -> Any:
         return math.nan if value is None else float(value)
     if isinstance(hint, types.UnionType):
         return None if value is None else _parsed(_member(typing.get_args(hint), value), value)
+    if typing.get_origin(hint) is dict:
+        return {name: _parsed(typing.get_args(hint)[1], v) for name, v in value.items()}
     if typing.get_origin(hint) is tuple:
-        return tuple(_parsed(typing.get_args(hint)[0], v) for v in value)
+        members = typing.get_args(hint)
+        each = members if members[-1] is not ... else members[:1] * len(value)
+        return tuple(_parsed(member, v) for member, v in zip(each, value, strict=True))
     if dataclasses.is_dataclass(hint):
-        return parse(typing.cast(type[Any], hint), value)
+        part = typing.cast(type[Any], hint)
+        return value if isinstance(value, part) else parse(part, value)
+    if issubclass(hint, Enum):
+        return hint(value)
     if not isinstance(value, hint):
         raise TypeError(f"{value!r}, which is no {hint.__name__}")
     return value
@@ -250,7 +257,10 @@ def _parsed(hint: Any, value: Any) -> Any:
 def _member(members: tuple[Any, ...], value: Any) -> Any:
     """The type of a union that a JSON value is of."""
     if isinstance(value, list):
-        return next(m for m in members if typing.get_origin(m) is tuple)
+        return next((m for m in members if typing.get_origin(m) is tuple), members[0])
     if isinstance(value, str) and str in members:
         return str
+    if isinstance(value, Mapping):
+        parts = [m for m in members if isinstance(m, type) and dataclasses.is_dataclass(m)]
+        return max(parts, key=lambda part: len(_hints(part).keys() & value.keys()))
     return next(m for m in members if m is not str)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -13,18 +13,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from qatplan.errors import DataError, NotTrustworthy, UsageError
-from qatplan.laws.fit_parts import (
-    Certificate,
-    Diagnostics,
-    FractionDiagnostics,
-    LeftOut,
-    LossDiagnostics,
-    Pair,
-    Provenance,
-    Score,
-    parse,
-    plain,
-)
+from qatplan.laws.fit_parts import Certificate, Diagnostics, LeftOut, Pair, Provenance, Score, parse, plain
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law, coordinates
 from qatplan.laws.predictor import NO_DRAWS, Predictor
@@ -206,25 +195,21 @@ class FittedLaw:
         if value.get("format") != FORMAT:
             raise DataError(f"{origin} is not a qatplan fit (its format is {value.get('format')!r}, not {FORMAT!r})")
         try:
-            same = ("interval_kind", "level", "rows", "n_convention", "seed_noise", "huber", "derived")
             starts = {k: value[k] for k in ("starts", "starts_agreeing") if k in value}
-            holdout, made, draws = value.get("holdout"), value.get("provenance"), value.get("draws")
-            return FittedLaw(
-                law=get(value["law"]).from_params(_params(value["params"])),
-                draws=None if draws is None else np.asarray([[_number(v) for v in row] for row in draws]),
-                intervals=_pairs(value["intervals"]),
-                ranges=_pairs(value.get("ranges", {})),
-                objective=_number(value.get("objective")),
-                noise=_number(value.get("noise")),
-                left_out=tuple(parse(LeftOut, v) for v in value.get("left_out", ())),
-                status=Status(value["status"]),
-                flags=tuple(map(str, value.get("flags", ()))),
-                identifiability=tuple(map(str, value.get("identifiability", ()))),
-                holdout=None if holdout is None else parse(Score, holdout),
-                certificate=parse(Certificate, starts | dict(value.get("certificate", {}))),
-                diagnostics=_diagnostics(value.get("criticism", {})),
-                provenance=parse(Provenance, made) if made else None,
-                **{k: value[k] for k in same if k in value},
+            read = {
+                **value,
+                "law": get(value["law"]).from_params(_params(value["params"])),
+                "intervals": value["intervals"],
+                "status": value["status"],
+                "certificate": starts | dict(value.get("certificate", {})),
+                # A file that knows nothing of these has empty objects.
+                "diagnostics": value.get("criticism") or None,
+                "provenance": value.get("provenance") or None,
+            }
+            draws = read.pop("draws", None)
+            made = parse(FittedLaw, read)
+            return (
+                made if draws is None else replace(made, draws=np.array([list(row) for row in draws], dtype=np.float64))
             )
         except UsageError as error:
             raise DataError(f"{origin} is a damaged fit: {error}") from error
@@ -251,17 +236,3 @@ def _params(values: Mapping[str, Any]) -> dict[str, float]:
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"parameter {name} is {value!r}, which is no finite number")
     return {name: float(value) for name, value in values.items()}
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _pairs(value: Mapping[str, Any]) -> dict[str, Pair]:
-    return {name: (_number(ends[0]), _number(ends[1])) for name, ends in value.items()}
-
-
-def _diagnostics(value: Mapping[str, Any]) -> Diagnostics | None:
-    if not value:
-        return None
-    return parse(FractionDiagnostics, value) if "curves" in value else parse(LossDiagnostics, value)

@@ -108,6 +108,16 @@ def test_numbers_that_are_not_finite_are_null_and_stay_so(tmp_path: Path) -> Non
         ("criticism", {"aic": 1.0}),
         ("provenance", {"qatplan": "0.1.0"}),
         ("certificate", {"bootstrap": 5}),
+        ("certificate", {"bootstrap": []}),
+        ("level", "0.95 or so"),
+        ("rows", None),
+        ("huber", []),
+        ("derived", 5),
+        ("n_convention", 3),
+        ("seed_noise", {}),
+        ("intervals", {"E": [1.0]}),
+        ("provenance", [1]),
+        ("draws", [1.0, 2.0]),
     ],
 )
 def test_a_damaged_part_is_refused(part: str, value: object, tmp_path: Path) -> None:

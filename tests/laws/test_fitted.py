@@ -73,8 +73,8 @@ def test_without_draws_no_interval_is_invented() -> None:
 
 def test_extrapolation_is_said() -> None:
     said = sample().extrapolation(Inputs.of(n=5e9, d_total=2e10, bits=8, fraction=0.1))
-    assert any("parameters 5e+09 is above" in s and "5 times" in s for s in said)
-    assert any(s.startswith("bits 8 is above") for s in said)
+    assert any("5B parameters are 5 times the largest measured" in s for s in said)
+    assert any(s.startswith("8 bits are above the largest measured") for s in said)
     assert sample().extrapolation(Inputs.of(n=5e8, d_total=2e10, bits=2, fraction=0.1)) == []
 
 

@@ -115,7 +115,7 @@ def _too_thin(shape: Law, x: Inputs, fixed: Mapping[str, float]) -> dict[str, st
 
 
 def _members(term: Term) -> list[str]:
-    rates = [] if term.saturation is None else [term.saturation.rate]
+    rates = () if term.nonlinear is None else term.nonlinear.rates
     return list(dict.fromkeys([*filter(None, [term.amplitude]), *term.columns, *rates]))
 
 

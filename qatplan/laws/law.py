@@ -1,7 +1,7 @@
 """The interface that every law fulfils, and the common algebra behind it.
 
 Every law here is a sum of positive terms, and the logarithm of each term is linear in its *fitting coordinates*
-(log-amplitudes and exponents), apart from one saturating factor of Kumar et al. With z_t the log of term t,
+(log-amplitudes and exponents), apart from factors of `qatplan.laws.nonlinear`. With z_t the log of term t,
 
     prediction = sum_t exp(z_t),      z_t = constant_t + sum_j column_tj * coordinate_j
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from qatplan.errors import UsageError
 from qatplan.laws.inputs import Floats, Inputs
+from qatplan.laws.nonlinear import Nonlinear
 
 Coordinate = Literal["log", "linear", "inverse", "factor"]
 
@@ -76,15 +77,6 @@ def exponent(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saturation:
-    """The factor (1 - exp(-bits * rate)) ** -exponent; arXiv 2411.04330, equation for N_eff."""
-
-    exponent: str
-    rate: str
-    bits: Floats
-
-
-@dataclass(frozen=True, kw_only=True)
 class Term:
     """One positive term of a law: log term = log amplitude + sum of columns times their coordinates."""
 
@@ -95,7 +87,8 @@ class Term:
     """For each further parameter, the factor (rows,) of its coordinate."""
     rows: NDArray[np.bool_]
     """Where the term is present; elsewhere it contributes nothing."""
-    saturation: Saturation | None = None
+    nonlinear: Nonlinear | None = None
+    """A factor whose log is no column times a coordinate."""
 
 
 def term_on(rows: NDArray[np.bool_], name: str, amplitude: str, **columns: Floats) -> Term:
@@ -231,9 +224,8 @@ def _log_term(term: Term, theta: Mapping[str, Floats]) -> Floats:
         total = total + theta[term.amplitude]
     for name, column in term.columns.items():
         total = total + _times(theta[name], column)
-    if term.saturation is not None:
-        s = term.saturation
-        total = total - theta[s.exponent] * log_kept(theta[s.rate] * s.bits)
+    if (factor := term.nonlinear) is not None:
+        total = total + theta[factor.exponent] * factor.column([theta[rate] for rate in factor.rates])
     return total
 
 
@@ -243,13 +235,6 @@ def _times(coordinate: Floats, column: Floats) -> Floats:
         product: Floats = coordinate * column
     infinite = np.isinf(column)
     return np.where(infinite & (coordinate == 0), 0.0, product) if np.any(infinite) else product
-
-
-def log_kept(strength: Floats) -> Floats:
-    """log(1 - exp(-strength)) with strength = bits * rate; 0 where bits is infinite (full precision)."""
-    with np.errstate(divide="ignore"):
-        result: Floats = np.log(-np.expm1(-strength))
-    return result
 
 
 def predict_many(law: Law, theta: Floats, x: Inputs) -> Floats:

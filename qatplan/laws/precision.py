@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from qatplan.laws.bitwise import ROUNDED
 from qatplan.laws.chinchilla import OverChinchilla, base_terms
 from qatplan.laws.inputs import Inputs
-from qatplan.laws.law import Saturation, Term, amplitude, exponent, term_on
+from qatplan.laws.law import Term, amplitude, exponent, term_on
+from qatplan.laws.nonlinear import Saturation
 
 _over_bits = partial(exponent, of="bits", lower=0.05, upper=50.0, unit="bits", coordinate="inverse")
 
@@ -56,11 +57,11 @@ class Precision(OverChinchilla):
         trained = x.quantized & (x.d_qat > 0)
         rounded = x.quantized & (x.d_qat == 0)
         # Infinite bits make the saturating factor 1: full precision and weights that were trained in it.
-        saturation = Saturation(exponent="alpha", rate="gamma_w", bits=np.where(trained, x.bits, np.inf))
+        saturation = Saturation(exponent="alpha", rates=("gamma_w",), bits=np.where(trained, x.bits, np.inf))
         level, size, data = base_terms(x)
         columns = {"gD": np.log(x.d_total), "gN": -np.log(x.n), "gamma_post": -x.bits}
         penalty = term_on(rounded, "rounding penalty", "C_T", **columns)
-        return level, dataclasses.replace(size, saturation=saturation), data, penalty
+        return level, dataclasses.replace(size, nonlinear=saturation), data, penalty
 
     def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
         """Points that the law does not describe."""

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from qatplan.fitting.solver.problem import Bend, Block, Problem
 from qatplan.laws.inputs import Floats
-from qatplan.laws.law import log_kept
 
 _ROWS_AT_ONCE = 16384
 """Rows are worked through in slices, so memory beyond the design itself stays small for any number of them."""
@@ -126,7 +125,7 @@ def term(block: Block, at: Floats, rows: slice | NDArray[np.intp]) -> Floats:
     z = at @ block.design[rows].T + block.offset[rows]
     bend = block.bend
     if bend is not None:
-        z -= (at[:, bend.exponent, None] / bend.scale) * log_kept(at[:, bend.rate, None] * bend.bits[rows])
+        z += (at[:, bend.exponent, None] / bend.scale) * bend.factor.take(rows).column(_rates(bend, at))
     np.exp(np.minimum(z, 500.0, out=z), out=z)
     z *= block.present[rows]
     return z
@@ -159,26 +158,23 @@ def _design(block: Block, u: Floats, part: slice) -> Floats:
     """(K, rows, q) columns of a block at u, including those that depend on u."""
     design = np.broadcast_to(block.design[part], (len(u), *block.design[part].shape)).copy()
     if block.bend is not None:
-        kept, slope, _ = _bend(block.bend, block, u, part)
-        exponent = u[:, block.index[block.bend.exponent], None] / block.bend.scale
-        design[:, :, block.bend.exponent] -= kept / block.bend.scale
-        design[:, :, block.bend.rate] = -exponent * slope
+        bend, at = block.bend, u[:, block.index]
+        column, first, _ = bend.factor.take(part).derivatives(_rates(bend, at))
+        design[:, :, bend.exponent] += column * block.present[part] / bend.scale
+        for i, slope in zip(bend.rates, first, strict=True):
+            design[:, :, i] = at[:, bend.exponent, None] / bend.scale * slope * block.present[part]
     return design
 
 
-def _bend(bend: Bend, block: Block, u: Floats, part: slice) -> tuple[Floats, Floats, Floats]:
-    """log(1 - exp(-rate bits)) and its first two derivatives in the rate, each (K, rows); 0 at infinite bits."""
-    bits = np.where(np.isfinite(bend.bits[part]), bend.bits[part], 0.0)
-    known = bits > 0
-    strength = u[:, block.index[bend.rate], None] * np.where(known, bits, 1.0)
-    slope = np.where(known, bits / np.expm1(strength), 0.0)
-    return np.where(known, log_kept(strength), 0.0), slope, -slope * (slope + np.where(known, bits, 0.0))
+def _rates(bend: Bend, at: Floats) -> list[Floats]:
+    """The rates of a factor, (K, 1) each, from its block's coordinates (K, q)."""
+    return [at[:, i, None] for i in bend.rates]
 
 
 def _add_bent(
     problem: Problem, u: Floats, part: slice, shares: list[Floats], weights: _Weights, sums: tuple[Floats, Floats]
 ) -> None:
-    """The same with the columns written out, for laws with a saturating factor."""
+    """The same with the columns written out, for laws with a nonlinear factor."""
     (first, curve, bend_weight), (gradient, hessian) = weights, sums
     jac = np.zeros((*first.shape, problem.size))
     for block, share in zip(problem.blocks, shares, strict=True):
@@ -189,12 +185,15 @@ def _add_bent(
         weight = bend_weight * share
         rows, columns = block.index[:, None], block.index[None, :]
         hessian[:, rows, columns] += np.einsum("kn,kni,knj->kij", weight, design, design, optimize=True)
-        if block.bend is not None:
-            _, slope, slope2 = _bend(block.bend, block, u, part)
-            e, r = block.index[block.bend.exponent], block.index[block.bend.rate]
-            mixed = -np.sum(weight * slope, axis=1) / block.bend.scale
-            hessian[:, e, r] += mixed
-            hessian[:, r, e] += mixed
-            hessian[:, r, r] -= np.sum(weight * slope2, axis=1) * u[:, e] / block.bend.scale
+        if (bend := block.bend) is not None:
+            _, first_rates, second_rates = bend.factor.take(part).derivatives(_rates(bend, u[:, block.index]))
+            e, scaled = block.index[bend.exponent], weight / bend.scale * block.present[part]
+            for i, slope in zip(bend.rates, first_rates, strict=True):
+                mixed = np.sum(scaled * slope, axis=1)
+                hessian[:, e, block.index[i]] += mixed
+                hessian[:, block.index[i], e] += mixed
+            for i, row in zip(bend.rates, second_rates, strict=True):
+                for j, curvature in zip(bend.rates, row, strict=True):
+                    hessian[:, block.index[i], block.index[j]] += np.sum(scaled * curvature, axis=1) * u[:, e]
     gradient += np.einsum("kn,knp->kp", first, jac, optimize=True)
     hessian += np.einsum("kn,kni,knj->kij", curve, jac, jac, optimize=True)

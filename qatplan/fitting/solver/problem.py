@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from qatplan.errors import UsageError
 from qatplan.laws.fit_parts import Pair
 from qatplan.laws.inputs import Floats, Inputs
-from qatplan.laws.law import Law, Parameter, Term, log_kept
+from qatplan.laws.law import Law, Parameter, Term
+from qatplan.laws.nonlinear import Nonlinear
 
 # A term may shrink to this share of the typical loss before it counts as gone (the fit then says so).
 VANISHED = 1e-7
@@ -28,13 +29,13 @@ _LARGEST = 1e3
 
 @dataclass(frozen=True, kw_only=True)
 class Bend:
-    """The factor (1 - exp(-rate bits))^-exponent of one term: the only part that is not linear in the coordinates."""
+    """The factor of a term whose log is not linear in the coordinates."""
 
-    rate: int
-    """Position within the block of the rate."""
+    factor: Nonlinear
+    rates: tuple[int, ...]
+    """Positions within the block of the rates, which are not scaled."""
     exponent: int
     """Position within the block of the exponent."""
-    bits: Floats
     scale: float
     """Scaled exponent = scale * exponent."""
 
@@ -144,15 +145,19 @@ def build(
             add(made, name, np.where(term.rows, (column - mean) / scale, 0.0), coordinate_bounds(by_name[name]), scale)
             if term.amplitude in position:
                 to_u[position[term.amplitude], position[name]] += mean
-        bend, s = None, term.saturation
-        if s is not None and s.rate in position:
-            if s.exponent not in position:
-                raise UsageError(f"{s.exponent} cannot be fixed while {s.rate} is fitted; fix both or neither")
-            # The rate's column is filled at every evaluation.
-            add(made, s.rate, np.zeros_like(present), coordinate_bounds(by_name[s.rate]))
+        bend, s = None, term.nonlinear
+        if s is not None and any(rate in position for rate in s.rates):
+            if not {s.exponent, *s.rates} <= {*position}:
+                raise UsageError(f"fix all of {', '.join((s.exponent, *s.rates))} or none of them")
+            # The rates' columns are filled at every evaluation.
+            for rate in s.rates:
+                add(made, rate, np.zeros_like(present), coordinate_bounds(by_name[rate]))
             names, at = list(made), position[s.exponent]
             bend = Bend(
-                rate=names.index(s.rate), exponent=names.index(s.exponent), bits=s.bits, scale=float(to_u[at, at])
+                factor=s,
+                rates=tuple(names.index(rate) for rate in s.rates),
+                exponent=names.index(s.exponent),
+                scale=float(to_u[at, at]),
             )
         blocks.append(
             Block(
@@ -196,8 +201,8 @@ def coordinate_bounds(parameter: Parameter) -> tuple[float, float]:
 
 
 def _columns(term: Term, fixed: dict[str, float]) -> dict[str, Floats]:
-    """The term's columns; a saturating factor whose rate is fixed is part of its exponent's column."""
-    columns, s = dict(term.columns), term.saturation
-    if s is not None and s.rate in fixed:
-        columns[s.exponent] = columns[s.exponent] - log_kept(fixed[s.rate] * s.bits)
+    """The term's columns; a factor whose rates are fixed is part of its exponent's column."""
+    columns, s = dict(term.columns), term.nonlinear
+    if s is not None and all(rate in fixed for rate in s.rates):
+        columns[s.exponent] = columns[s.exponent] + s.column([np.array([fixed[rate]]) for rate in s.rates])
     return columns

@@ -123,7 +123,7 @@ def _restricted(task: Weighted, rows: Any) -> Weighted:
             design=b.design[rows],
             present=b.present[rows],
             offset=b.offset[rows],
-            bend=None if b.bend is None else replace(b.bend, bits=b.bend.bits[rows]),
+            bend=None if b.bend is None else replace(b.bend, factor=b.bend.factor.take(rows)),
         )
         for b in problem.blocks
     )

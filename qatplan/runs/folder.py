@@ -100,7 +100,7 @@ def read_folder(location: Location) -> Part:
     merged = [copy.row(name, sizes[name]) for name in names]
     with ThreadPoolExecutor(READERS if is_remote(location) else 2) as readers:
         loose = readers.map(load, [file for file, row in zip(files, merged, strict=True) if row is None])
-        tables, spans, end = [copy.table], [], copy.table.num_rows
+        tables, spans, end = [copy.table], list[range](), copy.table.num_rows
         for row in merged:
             if row is None:
                 tables.append(next(loose))

@@ -61,6 +61,11 @@ def closest(name: str, allowed: Iterable[str]) -> str:
     return f" (did you mean '{near[0]}'?)" if near else ""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says in its first line, without the full stop; its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 def shorten(text: str, longest: int = 60) -> str:
     """`text` for a message, cut where it is longer."""
     return text if len(text) <= longest else text[:longest] + "..."

@@ -22,6 +22,9 @@ class Problem(NamedTuple):
     other: int | None = None
     """The other row of a pair that cannot stand together."""
 
+    def __str__(self) -> str:
+        return f"Row {self.row}: {self.sentence}"
+
 
 def validate(table: pa.Table) -> list[Problem]:
     """Every problem of a table that has the columns and types of SCHEMA, ordered by row; empty when it is sound.

@@ -51,6 +51,10 @@ class Language:
     signs: tuple[str, ...]
     """Of or, and, not, ==, !=, <, <=, >, >=, in, not in, is null, is not null, +, -, *, /, (, ) and the comma."""
 
+    def error(self, text: str, what: str, position: int) -> UsageError:
+        """An error of one sentence about a character of `text`."""
+        return UsageError(f'{self.option} "{shorten(text, 200)}": {what}, at character {position + 1}.')
+
 
 @dataclass(frozen=True)
 class Leaf:
@@ -105,7 +109,7 @@ class Expression:
 
     def error(self, what: str, position: int) -> UsageError:
         """An error of one sentence about a character of the text."""
-        return _error(self.text, self.language, what, position)
+        return self.language.error(self.text, what, position)
 
 
 def parse(text: str, language: Language) -> Expression:
@@ -114,10 +118,6 @@ def parse(text: str, language: Language) -> Expression:
         raise UsageError(f"{language.option} has {len(text)} characters; {LONGEST} are allowed.")
     tree = _Parser(text, language).tree()
     return Expression(text=text, language=language, tree=tree)
-
-
-def _error(text: str, language: Language, what: str, position: int) -> UsageError:
-    return UsageError(f'{language.option} "{shorten(text, 200)}": {what}, at character {position + 1}.')
 
 
 class _Token(NamedTuple):
@@ -260,4 +260,4 @@ class _Parser:
         return self._error(f"more than {DEEPEST} levels are nested", position)
 
     def _error(self, what: str, position: int) -> UsageError:
-        return _error(self._text, self._language, what, position)
+        return self._language.error(self._text, what, position)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from qatplan.errors import DataError, closest
+from qatplan.errors import DataError, closest, first_line
 from qatplan.runs.complete import complete
 from qatplan.runs.digest import content_digest
 from qatplan.runs.schema import ALIASES, BY_NAME, NAMES, SCHEMA
@@ -92,7 +92,7 @@ def decode(content: bytes, name: str) -> tuple[pa.Table, dict[str, str]]:
         sound = _DIGEST_KEY not in notes or notes[_DIGEST_KEY] == content_digest(table)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         # A flipped bit in the footer can surface as any of these, a UnicodeDecodeError in a name among them.
-        raise DataError(f"{name} is damaged or not a Parquet file: {_first_line(error)}.") from error
+        raise DataError(f"{name} is damaged or not a Parquet file: {first_line(error)}.") from error
     if not sound:
         raise DataError(f"{name} is damaged: its content does not match the digest written with it.")
     return table, notes
@@ -151,9 +151,5 @@ def _decode_csv(content: bytes, name: str) -> pa.Table:
             convert_options=pyarrow.csv.ConvertOptions(strings_can_be_null=True, null_values=["", "null", "NULL"]),
         )
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{name} cannot be read as CSV: {_first_line(error)}.") from error
+        raise DataError(f"{name} cannot be read as CSV: {first_line(error)}.") from error
     return complete(conform(raw, name))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -37,20 +38,7 @@ class Part:
     rows: list[int]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Checked:
-    """What a sweep's files of runs hold, each looked at: whole rows in the order of their ids, and what is no row."""
-
-    table: pa.Table
-    marks: list[Mark]
-    bad: dict[str, str]
-    """Why the file of a run cannot be used, by run id."""
-    unmerged: int
-    """Rows that the merged copy does not have."""
-
-
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """A file by its size and the SHA-256 of its bytes."""
 
     size: int
@@ -62,17 +50,31 @@ class Mark:
         return Mark(len(content), hashlib.sha256(content).hexdigest())
 
 
-@dataclass(frozen=True)
-class _Copy:
-    """The merged copy: its rows, and where each run is and what its file was."""
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a sweep's files of runs hold, each looked at: whole rows in the order of their ids, and what is no row."""
 
     table: pa.Table
-    row: dict[str, int] = field(default_factory=dict)
-    marks: list[Mark] = field(default_factory=list)
+    marks: list[Mark]
+    bad: dict[str, str]
+    """Why the file of a run cannot be used, by run id."""
+    unmerged: int
+    """Rows that the merged copy does not have."""
+    damage: str = ""
+    """What is wrong with the merged copy; nothing if it is sound or absent."""
 
-    def has(self, name: str, size: int) -> bool:
-        """Whether the row of a run whose own file has that size is here."""
-        return name in self.row and self.marks[self.row[name]].size == size
+
+class _Copy(NamedTuple):
+    """The merged copy: its rows, where each run is and what its file was, and why it cannot be used if so."""
+
+    table: pa.Table = SCHEMA.empty_table()
+    runs: Mapping[str, tuple[int, Mark]] = {}
+    damage: str = ""
+
+    def row(self, name: str, size: int) -> int | None:
+        """Which row is that of a run whose own file has that size; None if it is not here."""
+        row, mark = self.runs.get(name, (None, None))
+        return row if mark is not None and mark.size == size else None
 
 
 def read_file(location: Location) -> Part:
@@ -89,25 +91,28 @@ def read_folder(location: Location) -> Part:
     """
     storage = open_storage(location)
     sizes = _tables(storage, "runs")
-    folder, copy = ("runs/", _read_copy(storage)) if sizes else ("", _Copy(SCHEMA.empty_table()))
+    folder, copy = ("runs/", _read_copy(storage)) if sizes else ("", _Copy())
     sizes = sizes or _tables(storage, "")
     if not sizes:
         raise DataError(f"{location} holds no runs: no *.parquet in it or in its runs folder.")
     names = sorted(sizes, key=lambda name: f"{name}.parquet")
     files = [join(storage.location, f"{folder}{name}.parquet") for name in names]
-    loose = [index for index, name in enumerate(names) if not copy.has(name, sizes[name])]
+    merged = [copy.row(name, sizes[name]) for name in names]
     with ThreadPoolExecutor(READERS if is_remote(location) else 2) as readers:
-        tables = list(readers.map(lambda index: load(files[index]), loose))
-    if len(loose) == len(files):
-        return Part(table=pa.concat_tables(tables), files=files, rows=[table.num_rows for table in tables])
-    spans = [range(copy.row.get(name, 0), copy.row.get(name, 0) + 1) for name in names]
-    end = copy.table.num_rows
-    for index, table in zip(loose, tables, strict=True):
-        spans[index] = range(end, end + table.num_rows)
-        end += table.num_rows
-    whole = pa.concat_tables([copy.table, *tables]).combine_chunks()
-    order = pa.array([row for span in spans for row in span], pa.int64())
-    return Part(table=whole.take(order), files=files, rows=[len(span) for span in spans])
+        loose = readers.map(load, [file for file, row in zip(files, merged, strict=True) if row is None])
+        tables, spans, end = [copy.table], list[range](), copy.table.num_rows
+        for row in merged:
+            if row is None:
+                tables.append(next(loose))
+                spans.append(range(end, end + tables[-1].num_rows))
+                end = spans[-1].stop
+            else:
+                spans.append(range(row, row + 1))
+    whole = pa.concat_tables(tables)
+    if len(tables) <= len(files):  # else all are loose, and in order
+        order = pa.array([row for span in spans for row in span], pa.int64())
+        whole = whole.combine_chunks().take(order)
+    return Part(table=whole, files=files, rows=[len(span) for span in spans])
 
 
 def check(storage: Storage) -> Checked:
@@ -116,43 +121,32 @@ def check(storage: Storage) -> Checked:
     copy = _read_copy(storage)
     kept: list[int] = []
     marks: list[Mark] = []
-    new: list[pa.Table] = []
-    bad: dict[str, str] = {}
-    for name, content in zip(names, _contents(storage, names), strict=True):
-        mark = Mark.of(content)
-        if copy.has(name, mark.size) and copy.marks[copy.row[name]] == mark:
-            kept.append(copy.row[name])
-        else:
-            try:
-                where = _entry(storage, name)
-                table = decode(content, str(where))[0]
-                if table.column("run_id").to_pylist() != [name]:
-                    raise DataError(f"{where} is foreign: it does not hold the one run {name}.")
-                new.append(table)
-            except DataError as error:
-                bad[name] = str(error)
-                continue
-            kept.append(copy.table.num_rows + len(new) - 1)
-        marks.append(mark)
-    table = pa.concat_tables([copy.table, *new]).combine_chunks().take(pa.array(kept, pa.int64()))
-    return Checked(table=table, marks=marks, bad=bad, unmerged=len(new))
+    tables, bad = [copy.table], dict[str, str]()
+    entries = [Entry(storage, f"runs/{name}.parquet") for name in names]
+    with ThreadPoolExecutor(READERS) as readers:
+        for name, entry, content in zip(names, entries, readers.map(Entry.read, entries), strict=True):
+            mark = Mark.of(content)
+            row, known = copy.runs.get(name, (0, None))
+            if known != mark:
+                try:
+                    table = decode(content, str(entry))[0]
+                    if table.column("run_id").to_pylist() != [name]:
+                        raise DataError(f"{entry} is foreign: it does not hold the one run {name}.")
+                except DataError as error:
+                    bad[name] = str(error)
+                    continue
+                tables.append(table)
+                row = copy.table.num_rows + len(tables) - 2
+            kept.append(row)
+            marks.append(mark)
+    table = pa.concat_tables(tables).combine_chunks().take(pa.array(kept, pa.int64()))
+    return Checked(table=table, marks=marks, bad=bad, unmerged=len(tables) - 1, damage=copy.damage)
 
 
 def merge(storage: Storage, checked: Checked) -> None:
     """Publish the merged copy of rows that were checked."""
     files = {"sizes": [mark.size for mark in checked.marks], "sha256": [mark.sha256 for mark in checked.marks]}
     storage.write(MERGED, encode(checked.table, {_FILES_KEY: json.dumps(files)}))
-
-
-def copy_problem(storage: Storage) -> str | None:
-    """What is wrong with the merged copy, or None if it is sound or absent."""
-    try:
-        _parse_copy(storage)
-    except FileNotFoundError:
-        return None
-    except DataError as error:
-        return str(error)
-    return None
 
 
 def _tables(storage: Storage, folder: str) -> dict[str, int]:
@@ -165,29 +159,15 @@ def _tables(storage: Storage, folder: str) -> dict[str, int]:
 
 
 def _read_copy(storage: Storage) -> _Copy:
-    try:
-        return _parse_copy(storage)
-    except (FileNotFoundError, DataError):
-        return _Copy(SCHEMA.empty_table())
-
-
-def _parse_copy(storage: Storage) -> _Copy:
     name = join(storage.location, MERGED)
-    table, notes = decode(storage.read(MERGED), name)
     try:
+        table, notes = decode(storage.read(MERGED), name)
         files = json.loads(notes[_FILES_KEY])
-        ids = table.column("run_id").to_pylist()
-        listed = zip(ids, files["sizes"], files["sha256"], strict=True)
-        marks = [Mark(size, sha256) for _, size, sha256 in listed]
-    except (KeyError, ValueError, TypeError) as error:
-        raise DataError(f"{name} is no merged copy of a sweep's runs.") from error
-    return _Copy(table, {run: index for index, run in enumerate(ids)}, marks)
-
-
-def _contents(storage: Storage, names: Iterable[str]) -> Iterator[bytes]:
-    with ThreadPoolExecutor(READERS) as readers:
-        yield from readers.map(lambda name: _entry(storage, name).read(), names)
-
-
-def _entry(storage: Storage, name: str) -> Entry:
-    return Entry(storage, f"runs/{name}.parquet")
+        marks = [Mark(*both) for both in zip(files["sizes"], files["sha256"], strict=True)]
+        return _Copy(table, dict(zip(table.column("run_id").to_pylist(), enumerate(marks), strict=True)))
+    except FileNotFoundError:
+        return _Copy()
+    except DataError as error:
+        return _Copy(damage=str(error))
+    except (KeyError, ValueError, TypeError):
+        return _Copy(damage=f"{name} is no merged copy of a sweep's runs.")

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from qatplan.errors import closest
 from qatplan.runs.expressions import Expression, Language, Leaf, Operation, parse
-from qatplan.runs.schema import ALIASES, BY_NAME, SCALARS
+from qatplan.runs.schema import ALIASES, SCALARS
 
 COLUMNS: tuple[str, ...] = (*SCALARS, *ALIASES, "fraction")
 """Names an expression may use; `fraction` is d_qat / d_total."""
@@ -38,14 +38,6 @@ _COMPARE: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
-class _Value(NamedTuple):
-    """A column or a constant while the expression is worked out."""
-
-    kind: str
-    """number, text or condition"""
-    data: Any
-
-
 def select(table: pa.Table, expression: str) -> pa.Table:
     """The rows of a runs table where `expression` is true, in their order.
 
@@ -58,7 +50,7 @@ def select(table: pa.Table, expression: str) -> pa.Table:
 
 
 class _Rows:
-    """What leaves and signs mean for a table, column by column."""
+    """What leaves and signs mean for a table, column by column; a value is an Arrow column or scalar."""
 
     def __init__(self, table: pa.Table, expression: Expression) -> None:
         self._table, self._expression = table, expression
@@ -66,15 +58,15 @@ class _Rows:
     def mask(self) -> Any:
         """Whether each row is kept: a column of booleans, or one for all."""
         tree = self._expression.tree
-        return self._data(self._expression.evaluate(self._leaf, self._operation), tree.position, "condition")
+        return self._need(self._expression.evaluate(self._leaf, self._operation), tree.position, "condition")
 
-    def _leaf(self, leaf: Leaf) -> _Value:
+    def _leaf(self, leaf: Leaf) -> Any:
         if leaf.kind == "text":
-            return _Value("text", pa.scalar(leaf.value))
+            return pa.scalar(leaf.value)
         if leaf.kind == "number":
             # Whole numbers are compared exactly as long as a column of them can hold them.
             whole = isinstance(leaf.value, int) and leaf.value < 2**63
-            return _Value("number", pa.scalar(leaf.value if whole else float(leaf.value)))
+            return pa.scalar(leaf.value if whole else float(leaf.value))
         name = str(leaf.value)
         if name not in COLUMNS:
             allowed = closest(name, COLUMNS) or f"; allowed are {', '.join(COLUMNS)}"
@@ -82,43 +74,43 @@ class _Rows:
                 allowed = "; where a value is missing, the column `is null`"
             raise self._expression.error(f"'{name}' is no column of a run{allowed}", leaf.position)
         if name == "fraction":
-            total, qat = (_real(self._table.column(side)) for side in ("d_total", "d_qat"))
-            return _Value("number", pc.divide(qat, total))
-        field = BY_NAME[ALIASES.get(name, name)]
-        return _Value("text" if pa.types.is_string(field.type) else "number", self._table.column(field.name))
+            return pc.divide(*(_real(self._table.column(side)) for side in ("d_qat", "d_total")))
+        return self._table.column(ALIASES.get(name, name))
 
-    def _operation(self, operation: Operation, values: list[_Value]) -> _Value:
+    def _operation(self, operation: Operation, values: list[Any]) -> Any:
         sign, places = operation.sign, [part.position for part in operation.parts]
         if sign == "is null":
-            return _Value("condition", pc.is_null(values[0].data))
+            return pc.is_null(values[0])
         if sign in _COMPARE:
-            tests = [self._compare(operation, values[0], other) for other in values[1:]]
-            return _Value("condition", reduce(pc.or_kleene, tests))
+            return reduce(pc.or_kleene, [self._compare(operation, values[0], other) for other in values[1:]])
+        kind = "condition" if sign in _LOGIC else "number"
+        values = [self._need(value, place, kind) for value, place in zip(values, places, strict=True)]
         if sign in _LOGIC:
-            conditions = [self._data(value, place, "condition") for value, place in zip(values, places, strict=True)]
-            return _Value("condition", reduce(_LOGIC[sign], conditions) if conditions[1:] else pc.invert(*conditions))
-        numbers = [self._data(value, place, "number") for value, place in zip(values, places, strict=True)]
-        if len(numbers) == 1:
-            return _Value("number", pc.negate(_real(*numbers)) if sign == "-" else numbers[0])
-        left, right = map(_real, numbers)
+            return reduce(_LOGIC[sign], values) if values[1:] else pc.invert(*values)
+        if len(values) == 1:
+            return pc.negate(_real(*values)) if sign == "-" else values[0]
+        left, right = map(_real, values)
         if sign == "/":
             # A quotient by zero is unknown, like anything else that is missing.
             right = pc.if_else(pc.equal(right, 0.0), pa.scalar(None, pa.float64()), right)
-        return _Value("number", _ARITHMETIC[sign](left, right))
+        return _ARITHMETIC[sign](left, right)
 
-    def _compare(self, operation: Operation, left: _Value, right: _Value) -> Any:
-        if left.kind != right.kind or left.kind == "condition":
-            what = f"'{operation.sign}' compares a {left.kind} with a {right.kind}"
+    def _compare(self, operation: Operation, left: Any, right: Any) -> Any:
+        if _kind(left) != _kind(right) or _kind(left) == "condition":
+            what = f"'{operation.sign}' compares a {_kind(left)} with a {_kind(right)}"
             raise self._expression.error(what, operation.position)
-        a, b = left.data, right.data
-        whole = pa.types.is_integer(a.type) and pa.types.is_integer(b.type)
-        sides = (a, b) if left.kind == "text" or whole else (_real(a), _real(b))
+        whole = pa.types.is_integer(left.type) and pa.types.is_integer(right.type)
+        sides = (left, right) if _kind(left) == "text" or whole else (_real(left), _real(right))
         return _COMPARE[operation.sign](*sides)
 
-    def _data(self, value: _Value, position: int, kind: str) -> Any:
-        if value.kind != kind:
-            raise self._expression.error(f"a {kind} is expected, and this is a {value.kind}", position)
-        return value.data
+    def _need(self, value: Any, position: int, kind: str) -> Any:
+        if _kind(value) != kind:
+            raise self._expression.error(f"a {kind} is expected, and this is a {_kind(value)}", position)
+        return value
+
+
+def _kind(data: Any) -> str:
+    return "text" if pa.types.is_string(data.type) else "condition" if pa.types.is_boolean(data.type) else "number"
 
 
 def _real(data: Any) -> Any:

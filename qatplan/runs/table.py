@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from qatplan.errors import DataError, QatplanWarning, closest
-from qatplan.runs.checks import validate
+from qatplan.errors import DataError, QatplanWarning, closest, first_line
+from qatplan.runs.checks import Problem, validate
 from qatplan.runs.complete import complete
 from qatplan.runs.digest import content_digest
 from qatplan.runs.files import conform, is_folder
@@ -62,7 +62,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
                 raise DataError(f"Row {number}: '{name}' is no field of a run{closest(name, NAMES)}.")
     arrays = [_array([row.get(field.name) for row in given], field) for field in SCHEMA]
     result = pa.Table.from_arrays(arrays, schema=SCHEMA)
-    _refuse([(f"Row {p.row}: {p.sentence}", p) for p in validate(result)])
+    _refuse(validate(result))
     return result
 
 
@@ -70,7 +70,7 @@ def sound(source: Any) -> pa.Table:
     """A checked table of SCHEMA from a pandas or Arrow table with our column names; see `read` for what is refused."""
     raw = source if isinstance(source, pa.Table) else _arrow(source)
     result, _, notes = _once(complete(conform(raw, "the table")), lambda row: f"row {row}")
-    _refuse([(f"Row {p.row}: {p.sentence}", p) for p in validate(result)])
+    _refuse(validate(result))
     _warn(notes)
     return result
 
@@ -84,7 +84,7 @@ def read(paths: Location | Iterable[Location]) -> pa.Table:
     DataError naming the file and row for damage, an unusable value, or a run_id of different runs.
     """
     found = inspect(paths)
-    _refuse([(str(problem), problem) for problem in found.problems])
+    _refuse(found.problems)
     _warn(found.notes)
     return found.table
 
@@ -135,11 +135,11 @@ def _once(table: pa.Table, named: Callable[[int], str]) -> tuple[pa.Table, list[
     return table.take(pa.array(rows)), (rows + 1).tolist(), [note]
 
 
-def _refuse(problems: list[tuple[str, Any]]) -> None:
+def _refuse(problems: list[Problem] | list[FileProblem]) -> None:
     """DataError about the first problem, if there is one, with all of them as its evidence."""
     if problems:
         rest = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
-        raise DataError(f"{problems[0][0]}{rest}", evidence=[problem for _, problem in problems])
+        raise DataError(f"{problems[0]}{rest}", evidence=problems)
 
 
 def _warn(notes: list[str]) -> None:
@@ -153,7 +153,7 @@ def _arrow(source: Any) -> pa.Table:
             return pa.Table.from_pandas(source, preserve_index=False)
         return pa.table(source)
     except (pa.ArrowException, TypeError, ValueError) as error:
-        raise DataError(f"the table cannot be read: {str(error).splitlines()[0]}.") from error
+        raise DataError(f"the table cannot be read: {first_line(error)}.") from error
 
 
 def digest(table: pa.Table) -> str:

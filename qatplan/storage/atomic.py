@@ -15,7 +15,7 @@ from typing import IO, Any
 from qatplan.errors import DataError
 
 
-def write_with(path: str | os.PathLike[str], fill: Callable[[IO[bytes]], None]) -> None:
+def write_with(path: str | os.PathLike[str], fill: Callable[[IO[bytes]], object]) -> None:
     """Replace `path` by what `fill` writes into the open binary file it is given; missing folders are made.
 
     If anything fails, the temporary file is removed and `path` is as it was. Raises DataError where the folder cannot
@@ -47,11 +47,7 @@ def write_with(path: str | os.PathLike[str], fill: Callable[[IO[bytes]], None]) 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Replace the file `path` by `content`, atomically."""
-
-    def fill(stream: IO[bytes]) -> None:
-        stream.write(content)
-
-    write_with(path, fill)
+    write_with(path, lambda stream: stream.write(content))
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

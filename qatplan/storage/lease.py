@@ -77,12 +77,8 @@ class Lease:
             return  # the store is out of reach: the lease ends by itself
 
     def _write(self) -> None:
-        owner = {
-            "token": self.token,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "process": _identity(os.getpid()),
-        }
+        pid = os.getpid()
+        owner = {"token": self.token, "host": socket.gethostname(), "pid": pid, "process": _identity(pid)}
         self.storage.write(KEY, json.dumps(owner).encode())
 
     def _holder(self) -> dict[str, Any] | None:

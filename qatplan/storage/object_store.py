@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from typing import Any
 
-from qatplan.errors import DataError, UsageError
+from qatplan.errors import DataError, UsageError, first_line
 from qatplan.storage.base import Storage, join
 from qatplan.storage.lease import Lease
 
@@ -21,29 +22,27 @@ class ObjectStorage(Storage):
 
     def __init__(self, url: str) -> None:
         self.location = url
-        self._opened: tuple[Any, str] | None = None
 
-    def _open(self) -> tuple[Any, str]:
+    @cached_property
+    def _opened(self) -> tuple[Any, str]:
         """The file system and the folder's path in it, connected to on first use."""
-        if self._opened is None:
-            import pyarrow as pa
-            from pyarrow import fs
+        import pyarrow as pa
+        from pyarrow import fs
 
-            try:
-                system, path = fs.FileSystem.from_uri(self.location)
-            except (pa.ArrowException, OSError, ValueError) as error:
-                raise DataError(f"{self.location} cannot be reached: {_first_line(error)}.") from error
-            self._opened = system, path.rstrip("/")
-        return self._opened
+        try:
+            system, path = fs.FileSystem.from_uri(self.location)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DataError(f"{self.location} cannot be reached: {first_line(error)}.") from error
+        return system, path.rstrip("/")
 
     def _at(self, key: str) -> tuple[Any, str]:
-        system, path = self._open()
+        system, path = self._opened
         return system, f"{path}/{key}" if key else path
 
     def check(self) -> None:
         from pyarrow import fs
 
-        system, path = self._open()
+        system, path = self._opened
         bucket = path.split("/", 1)[0]
         if "/" not in path:
             example = join(self.location, "sweep")
@@ -124,7 +123,7 @@ class ObjectStorage(Storage):
             if what == "read" and isinstance(error, FileNotFoundError):
                 raise
             name = join(self.location, key) if key else self.location
-            raise DataError(f"{name} cannot be {what}: {_first_line(error)}.") from error
+            raise DataError(f"{name} cannot be {what}: {first_line(error)}.") from error
 
     def age_seconds(self, key: str, clock: str) -> float | None:
         """How much older the file is than `clock`, a file just written: by the store's own time, whatever ours is.
@@ -137,7 +136,3 @@ class ObjectStorage(Storage):
         if old.mtime is None or new.mtime is None:
             return None
         return float((new.mtime - old.mtime).total_seconds())
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -12,9 +13,9 @@ from typing import Any
 
 import torch
 
-from qatplan.sweeping.engines.local import LocalEngine, default_workers
-from qatplan.sweeping.graph import evaluation_tokens, timed_tokens
-from qatplan.sweeping.run import planned
+from qatplan.sweeping.engines.engine import look
+from qatplan.sweeping.engines.local import default_workers
+from qatplan.sweeping.graph import build, evaluation_tokens, timed_tokens
 from qatplan.sweeping.specification import Specification
 from qatplan.training.checkpoint import State
 from qatplan.training.corpus.corpus import open_corpus, prepare
@@ -62,20 +63,20 @@ def estimate(specification: Specification, *, device: str, workers: int | None) 
     """The graph of a specification, counted and timed; writes nothing that stays."""
     with _one_thread(), tempfile.TemporaryDirectory() as scratch:
         corpus_folder = Path(scratch)
-        machine = LocalEngine().machine(device)
-        info, graph = planned(specification, lambda: prepare(specification.corpus, corpus_folder), machine, {})
+        machine = look(device)
+        info = prepare(specification.corpus, corpus_folder)
+        graph = build(specification, info, machine)
         count = workers or default_workers(machine.device)
-        work: dict[int, float] = {}
+        work = defaultdict[int, float](float)
         by_kind: dict[str, tuple[int, int]] = {}
         examples: dict[int, SegmentConfig] = {}
         for segment in graph.segments.values():
             config = segment.config
-            work[config.shape.width] = work.get(config.shape.width, 0.0) + timed_tokens(config)
+            work[config.shape.width] += timed_tokens(config)
             examples.setdefault(config.shape.width, config)
             number, tokens = by_kind.get(config.kind, (0, 0))
             by_kind[config.kind] = (number + 1, tokens + config.tokens)
         rates = _timed_rates(examples, corpus_folder)
-    longest = max(run.config.end_tokens for run in graph.runs)
     return Estimate(
         segments=len(graph.segments),
         runs=len(graph.runs),
@@ -84,7 +85,7 @@ def estimate(specification: Specification, *, device: str, workers: int | None) 
         seconds=sum(effort / rates[width] for width, effort in work.items()) / count,
         evaluation=sum(evaluation_tokens(s.config) for s in graph.segments.values()) / sum(work.values()),
         workers=count,
-        epochs=longest / info.train_tokens,
+        epochs=graph.longest / info.train_tokens,
         by_kind=by_kind,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +9,9 @@ from qatplan.errors import DataError, UsageError
 from qatplan.quant import registry
 from qatplan.runs import folder as run_folder
 from qatplan.storage.base import Location
-from qatplan.sweeping.engines.local import LocalEngine
+from qatplan.sweeping.engines.engine import look
 from qatplan.sweeping.folder import SweepFolder
-from qatplan.sweeping.graph import Graph, Segment
-from qatplan.sweeping.run import planned
+from qatplan.sweeping.graph import Graph, Segment, build
 from qatplan.sweeping.specification import Specification
 from qatplan.sweeping.tokens import local_tokens, prepare_tokens
 from qatplan.training import checkpoint
@@ -53,9 +51,9 @@ def export(specification: Specification, out: Location, run: str, target: Path, 
     """
     folder = SweepFolder(out)
     folder.belongs_to(specification)
-    tokens = lambda: prepare_tokens(specification.corpus, folder)  # noqa: E731
-    info, graph = planned(specification, tokens, LocalEngine().machine(device), folder.backends())
-    segment = _chosen(graph, run)
+    machine = look(device)
+    info = prepare_tokens(specification.corpus, folder)
+    segment = _chosen(build(specification, info, machine, folder.backends()), run)
     quantization = segment.config.quantization
     if quantization is None:
         raise UsageError(f"run {segment.id} is in full precision and has no integer codes.")
@@ -99,7 +97,7 @@ def _form(kind: str, quantization: Quantization) -> str | None:
 
 
 def _chosen(graph: Graph, run: str) -> Segment:
-    found: Sequence[Segment] = [segment for segment in graph.runs if segment.id.startswith(run)]
+    found = [segment for segment in graph.runs if segment.id.startswith(run)]
     if len(found) != 1:
         what = "no run of this sweep has" if not found else f"{len(found)} runs of this sweep have"
         raise UsageError(f"--run {run}: {what} an id that begins so; the files in its runs folder are named by them.")

@@ -70,7 +70,7 @@ class SweepFolder:
         """Raise unless the folder is new or belongs to this very specification; writes nothing."""
         self.storage.check()
         recorded = self._recorded()
-        if recorded is None:
+        if not recorded:
             if any(name != "corpus" and not name.startswith("lock") for name in self.storage.names()):
                 raise UsageError(f"--out {self.location} is not empty and holds no sweep; name a new or empty folder.")
             return
@@ -93,21 +93,20 @@ class SweepFolder:
         bad = dict(checked.bad)
         expected = {run.id: run.config.device for run in graph.runs}
         devices = set(expected.values())
-        rows = zip(*(checked.table.column(name).to_pylist() for name in ("run_id", "device")), strict=True)
-        for name, device in rows:
+        rows = dict(zip(*(checked.table.column(name).to_pylist() for name in ("run_id", "device")), strict=True))
+        for name, device in rows.items():
             if name not in expected and device in devices:
                 bad[name] = f"{self.row(name)} is foreign: this sweep has no such run."
-        remarks = []
-        for name, problem in bad.items():
-            remarks.append(f"{problem.rstrip('.')}; it is now {self.row(name).set_aside().name}.")
-        damage = run_folder.copy_problem(self.storage)
-        if damage is not None:
+        remarks = [
+            f"{problem.rstrip('.')}; it is now {self.row(name).set_aside().name}." for name, problem in bad.items()
+        ]
+        if checked.damage:
             aside = Entry(self.storage, run_folder.MERGED).set_aside()
-            remarks.append(f"{damage.rstrip('.')}; it is now {aside.name}, and the rows are read from their own files.")
+            what = f"{checked.damage.rstrip('.')}; it is now {aside.name}"
+            remarks.append(f"{what}, and the rows are read from their own files.")
         if checked.unmerged >= run_folder.MERGE_FROM and not bad:
             run_folder.merge(self.storage, checked)
-        found = set(checked.table.column("run_id").to_pylist())
-        return found & expected.keys(), remarks
+        return rows.keys() & expected.keys(), remarks
 
     def merge_runs(self) -> Checked:
         """The rows that are there, merged into one file if many are not yet."""
@@ -127,23 +126,21 @@ class SweepFolder:
         if self._recorded() != identity:
             self.identity.write((json.dumps(identity, indent=2, ensure_ascii=False) + "\n").encode())
 
-    def backends(self) -> dict[str, str]:
+    def backends(self) -> dict[int, str]:
         """The backend of each width as recorded when the sweep began; empty for a new folder."""
-        recorded = self._recorded()
-        backends: dict[str, str] = {} if recorded is None else recorded["backends"]
-        return backends
+        return {int(width): backend for width, backend in self._recorded().get("backends", {}).items()}
 
     def corpus_digest(self) -> str | None:
         """The digest of the tokens as recorded when the sweep began; None for a new folder."""
-        recorded = self._recorded()
-        return None if recorded is None else recorded.get("corpus")
+        return self._recorded().get("corpus")
 
-    def _recorded(self) -> dict[str, Any] | None:
+    def _recorded(self) -> dict[str, Any]:
+        """What `claim` wrote; empty for a new folder."""
         try:
             recorded: dict[str, Any] = json.loads(self.identity.read())
             recorded["specification"], recorded["backends"]
         except FileNotFoundError:
-            return None
+            return {}
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{self.identity} cannot be read; the folder is damaged or not a sweep.") from error
         return recorded
@@ -189,16 +186,12 @@ def _numerics(specification: Specification) -> str:
 
 
 def _first_difference(left: Any, right: Any, where: str = "") -> str | None:
+    pairs: list[tuple[Any, Any, str]] = []
     if isinstance(left, dict) and isinstance(right, dict):
-        for key in sorted({*left, *right}):
-            found = _first_difference(left.get(key), right.get(key), f"{where}.{key}" if where else key)
-            if found is not None:
-                return found
-        return None
-    if isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
-        for number, (a, b) in enumerate(zip(left, right, strict=True), 1):
-            found = _first_difference(a, b, f"{where} {number}" if isinstance(a, dict) else where)
-            if found is not None:
-                return found
-        return None
-    return None if left == right else where
+        pairs = [(left.get(k), right.get(k), f"{where}.{k}" if where else k) for k in sorted({*left, *right})]
+    elif isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
+        numbered = enumerate(zip(left, right, strict=True), 1)
+        pairs = [(a, b, f"{where} {number}" if isinstance(a, dict) else where) for number, (a, b) in numbered]
+    elif left != right:
+        return where
+    return next(filter(None, (_first_difference(*pair) for pair in pairs)), None)

@@ -10,7 +10,6 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from qatplan.errors import UsageError
 from qatplan.quant.registry import GroupSize
@@ -94,6 +93,11 @@ class Graph:
         return sum(run.config.end_tokens for run in self.runs if run.config.kind != "round")
 
     @property
+    def longest(self) -> int:
+        """Tokens that the longest run has seen at its end."""
+        return max(run.config.end_tokens for run in self.runs)
+
+    @property
     def device(self) -> str:
         """What all segments are trained on: `cpu` or `cuda`."""
         return next(iter(self.segments.values())).config.device
@@ -106,16 +110,18 @@ class Graph:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What the numbers depend on beside the specification."""
+    """What the numbers depend on beside the specification, and the room there is for stacks."""
 
     device: str
     can_compile: bool
+    gpu_bytes: int | None = None
+    """Memory of its GPU; None on a CPU."""
 
 
 def build(
     specification: Specification, corpus: CorpusInfo, machine: Machine, backends: Mapping[int, str] | None = None
 ) -> Graph:
-    """The graph of a specification on a corpus; UsageError where a fraction or size cannot be realised.
+    """The graph of a specification on a corpus; UsageError where a fraction, size or evaluation cannot be realised.
 
     `backends` are those of a sweep already begun, by width; what is not in it is decided here.
     """
@@ -123,7 +129,11 @@ def build(
     for grid in specification.grids:
         for model in _models(grid):
             builder.add(grid, *model)
-    return _choose_backends(builder.graph(), specification.training.backend, machine, backends or {})
+    graph = _choose_backends(builder.graph(), specification.training.backend, machine, backends or {})
+    wanted, available = specification.training.validation_tokens, corpus.validation_tokens
+    if wanted > available:
+        raise UsageError(f"training.validation_tokens {wanted:g} is more than the {available} tokens held out.")
+    return graph
 
 
 def _models(grid: Grid) -> Iterator[tuple[int, float, int, int]]:
@@ -157,15 +167,12 @@ def _quantizations(grid: Grid, bits: float) -> Iterator[Quantization | None]:
     if bits == CONTROL_BITS:
         yield None
         return
-    activations = [
+    choices = itertools.product(grid.activation_bits, grid.activation_quantizers, grid.activation_granularities)
+    activations = dict.fromkeys(
         None if bits is None else Activation(quantizer=quantizer, bits=bits, granularity=granularity)
-        for bits, quantizer, granularity in itertools.product(
-            grid.activation_bits, grid.activation_quantizers, grid.activation_granularities
-        )
-    ]
-    for quantizer, group_size, activation in itertools.product(
-        grid.quantizers, grid.group_sizes, dict.fromkeys(activations)
-    ):
+        for bits, quantizer, granularity in choices
+    )
+    for quantizer, group_size, activation in itertools.product(grid.quantizers, grid.group_sizes, activations):
         yield Quantization(
             quantizer=quantizer, bits=bits, group_size=group_size, activation=activation,
             embedding_bits=max(bits, grid.embedding_bits_floor),
@@ -207,8 +214,8 @@ class _Builder:
                 control = self._cooled(base, steps, cooldown, evaluate=quantization is None or grid.full_precision)
                 rounded = [replace(quantization, post_training=m) for m in grid.post_training] if quantization else []
                 for own in rounded:
-                    self._branch(base, control, "post-training", kind="round", start=steps, end=steps, evaluate=True,
-                                 cooldown=cooldown, quantization=own)  # fmt: skip
+                    config = replace(base, kind="round", start=steps, end=steps, evaluate=True, quantization=own)
+                    self._branch(config, control, "post-training", cooldown)
                 continue
             qat_steps = self._qat_steps(fraction, steps, tokens)
             for schedule, choice in itertools.product(grid.schedules, _switches(grid, bits, fraction, tokens)):
@@ -250,8 +257,8 @@ class _Builder:
     def _cooled(self, base: SegmentConfig, end: int, cooldown: float, *, evaluate: bool) -> str:
         """The full-precision model of `end` steps, cooled down over the last share of them."""
         start = end - max(1, round(cooldown * end))
-        return self._branch(base, self._trunk(base, start), "full-precision", kind="cooldown", start=start, end=end,
-                            evaluate=evaluate, cooldown=cooldown)  # fmt: skip
+        config = replace(base, kind="cooldown", start=start, end=end, evaluate=evaluate)
+        return self._branch(config, self._trunk(base, start), "full-precision", cooldown)
 
     def _qat(
         self, base: SegmentConfig, steps: int, qat_steps: int, schedule: str, cooldown: float,
@@ -277,17 +284,14 @@ class _Builder:
         switch = replace(switch, rewarmup_steps=round(rewarmup * qat_steps), decay_start=decay_start)
         # A first phase that is absent, or not cooled down, has the sweep's cooldown in its name only.
         cooled = schedule == "fused-late" or (schedule == "classic" and start > 0)
-        self._branch(base, parent, schedule, kind="qat", start=start, end=steps, quantization=quantization,
-                     switch=switch, evaluate=True, cooldown=cooldown if cooled else self.training.cooldown,
-                     qat_decay=decay)  # fmt: skip
+        config = replace(
+            base, kind="qat", start=start, end=steps, evaluate=True, quantization=quantization, switch=switch
+        )
+        self._branch(config, parent, schedule, cooldown if cooled else self.training.cooldown, decay)
 
     def _branch(
-        self, base: SegmentConfig, parent: str | None, schedule: str, *, kind: Literal["cooldown", "qat", "round"],
-        start: int, end: int, evaluate: bool, cooldown: float, qat_decay: float | None = None,
-        quantization: Quantization | None = None, switch: Switch | None = None,
-    ) -> str:  # fmt: skip
-        config = replace(base, kind=kind, start=start, end=end, evaluate=evaluate, quantization=quantization,
-                         switch=switch)  # fmt: skip
+        self, config: SegmentConfig, parent: str | None, schedule: str, cooldown: float, qat_decay: float | None = None
+    ) -> str:
         name = config.digest(parent)
         known = self.branches.get(name)
         if known is not None and known.config.evaluate:

@@ -60,9 +60,9 @@ class Plan:
             length[name] = own + max((length.get(child, 0.0) for child in self._children[name]), default=0.0)
         return length
 
-    def has_needed_children(self, name: str) -> bool:
+    def must_save(self, name: str) -> bool:
         """Whether a segment must leave a checkpoint behind."""
-        return bool(self._children[name])
+        return self.keep or bool(self._children[name])
 
     def next(self, fits: Callable[[Segment], bool] = lambda segment: True) -> Segment | None:
         """The ready segment with the longest path behind it, among those that fit."""
@@ -105,7 +105,7 @@ class Plan:
         """Record a finished segment, free its children, and delete a parent's checkpoint that nobody needs now."""
         self._stop(name)
         self.needed.discard(name)
-        if self._children[name] or self.keep:
+        if self.must_save(name):
             self.saved.add(name)
         for child in self._children[name]:
             self.unmet[child] = None

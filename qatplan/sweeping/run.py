@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from qatplan import runs
-from qatplan.errors import DataError, MissingExtra, SweepIncomplete, UsageError
+from qatplan.errors import DataError, MissingExtra, SweepIncomplete
 from qatplan.storage.base import Location, absolute
 from qatplan.sweeping.engines.engine import Engine, Event, Job, run
 from qatplan.sweeping.engines.interrupts import one_interrupt
 from qatplan.sweeping.engines.local import LocalEngine
 from qatplan.sweeping.folder import SweepFolder, check_space
-from qatplan.sweeping.graph import Graph, Machine, build
+from qatplan.sweeping.graph import build
 from qatplan.sweeping.plan import Plan
 from qatplan.sweeping.progress.json_lines import JsonLines
 from qatplan.sweeping.progress.progress import Progress, Watcher
@@ -26,7 +26,6 @@ from qatplan.sweeping.progress.tensorboard import TensorBoardLog
 from qatplan.sweeping.progress.terminal import view_for
 from qatplan.sweeping.specification import Specification
 from qatplan.sweeping.tokens import prepare_tokens
-from qatplan.training.corpus.corpus import CorpusInfo
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,64 +76,54 @@ def sweep(
     folder = SweepFolder(out)
     folder.belongs_to(specification)
     made = make_engine(workers)
+
+    def notify(message: str) -> None:
+        console.print(message, highlight=False, markup=False, soft_wrap=True)
+
+    def watchers(finished: set[str]) -> Iterator[Watcher]:
+        yield view_for(console)
+        yield StatusFile(folder, notify)
+        if json_lines is not None:
+            yield JsonLines(json_lines, notify)
+        if tensorboard is not None:
+            yield TensorBoardLog(tensorboard, folder, finished, notify)
+
     with one_interrupt(), folder.storage.hold() as still_held:
         try:
-            watching = _Watching(console, json_lines, tensorboard)
             with closing(made) as engine:
-                return replace(_sweep(specification, folder, device, engine, watching, still_held), folder=out)
+                done = _sweep(specification, folder, device, engine, notify, watchers, still_held)
+                return replace(done, folder=out)
         finally:
             with suppress(DataError):  # a disk that cannot be changed now is cleared by the next command
                 folder.storage.remove_temporary()
 
 
-@dataclass(frozen=True)
-class _Watching:
-    """Who is shown how a sweep goes."""
-
-    console: Console
-    json_lines: TextIO | None
-    tensorboard: Path | None
-
-    def notify(self, message: str) -> None:
-        """One line for the person at the terminal."""
-        self.console.print(message, highlight=False, markup=False, soft_wrap=True)
-
-    def watchers(self, folder: SweepFolder, finished: set[str]) -> list[Watcher]:
-        """All of them; UsageError if TensorBoard's folder cannot be written."""
-        found: list[Watcher] = [view_for(self.console), StatusFile(folder, self.notify)]
-        if self.json_lines is not None:
-            found.append(JsonLines(self.json_lines, self.notify))
-        if self.tensorboard is not None:
-            found.append(TensorBoardLog(self.tensorboard, folder, finished, self.notify))
-        return found
-
-
 def _sweep(
-    specification: Specification, folder: SweepFolder, device: str, engine: Engine, watching: _Watching,
-    still_held: Callable[[], None],
+    specification: Specification, folder: SweepFolder, device: str, engine: Engine, notify: Callable[[str], None],
+    watchers: Callable[[set[str]], Iterable[Watcher]], still_held: Callable[[], None],
 ) -> Outcome:  # fmt: skip
     folder.belongs_to(specification)
     folder.storage.remove_temporary()
     machine = engine.machine(device)
-    info, graph = planned(
-        specification, lambda: prepare_tokens(specification.corpus, folder), machine, folder.backends()
-    )
+    info = prepare_tokens(specification.corpus, folder)
+    graph = build(specification, info, machine, folder.backends())
     check_space(folder, graph)
     backends = {str(s.config.shape.width): s.config.backend for s in graph.segments.values()}
     folder.claim(specification, backends, info.digest)
     finished, remarks = folder.finished_runs(graph)
     for remark in remarks:
-        watching.notify(remark)
-    _note_epochs(graph, info, watching.notify)
+        notify(remark)
+    if graph.longest > info.train_tokens:
+        notify(
+            f"the longest run makes {graph.longest / info.train_tokens:.1f} passes over the {info.train_tokens} "
+            f"training tokens of {info.label}."
+        )
     started = time.monotonic()
-    keep = specification.training.keep_models
-    plan = Plan(graph, folder, finished, keep)
-    job = Job(
-        folder=absolute(folder.location), sweep_id=graph.sweep_id, device=graph.device, keep=keep,
-        save_seconds=SAVE_SECONDS,
-    )  # fmt: skip
+    plan = Plan(graph, folder, finished, keep=specification.training.keep_models)
+    place = absolute(folder.location)
+    job = Job(folder=place, sweep_id=graph.sweep_id, device=graph.device, save_seconds=SAVE_SECONDS)
     engine.start(job, len(plan.needed))
-    with Progress(graph, set(plan.needed), len(finished), watching.watchers(folder, finished)) as progress:
+    with Progress(graph, set(plan.needed), len(finished), list(watchers(finished))) as progress:
 
         def report(event: Event) -> None:
             still_held()
@@ -147,13 +136,10 @@ def _sweep(
                 f"interrupted with {progress.recorded} of {len(graph.runs)} runs recorded; repeat the command to go on."
             ) from None
     if failed:
-        first = next(iter(failed.items()))
-        raise SweepIncomplete(
-            f"{len(failed)} segments were given up (the first, {first[0]}: {first[1]}); repeat the command to try "
-            "them again.",
-            evidence=failed,
-        )
-    if not keep:
+        name, reason = next(iter(failed.items()))
+        what = f"{len(failed)} segments were given up (the first, {name}: {reason})"
+        raise SweepIncomplete(f"{what}; repeat the command to try them again.", evidence=failed)
+    if not plan.keep:
         folder.remove_states()
     statuses = folder.merge_runs().table.column("status").to_pylist()
     return Outcome(
@@ -165,27 +151,3 @@ def _sweep(
         seconds=time.monotonic() - started,
         set_aside=remarks,
     )
-
-
-def planned(
-    specification: Specification, tokens: Callable[[], CorpusInfo], machine: Machine, backends: dict[str, str]
-) -> tuple[CorpusInfo, Graph]:
-    """The corpus and the graph of a specification on a machine; `backends` are those of a sweep already begun."""
-    info = tokens()
-    graph = build(specification, info, machine, {int(width): backend for width, backend in backends.items()})
-    available = info.validation_tokens
-    if specification.training.validation_tokens > available:
-        raise UsageError(
-            f"training.validation_tokens {specification.training.validation_tokens:g} is more than the {available} "
-            "tokens held out."
-        )
-    return info, graph
-
-
-def _note_epochs(graph: Graph, info: CorpusInfo, notify: Callable[[str], None]) -> None:
-    longest = max(run.config.end_tokens for run in graph.runs)
-    if longest > info.train_tokens:
-        notify(
-            f"the longest run makes {longest / info.train_tokens:.1f} passes over the {info.train_tokens} training "
-            f"tokens of {info.label}."
-        )

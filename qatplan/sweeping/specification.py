@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,8 @@ from qatplan.errors import DataError, UsageError
 from qatplan.quant import registry
 from qatplan.quant.registry import ActivationGranularity, GroupSize
 from qatplan.runs.schema import CONTROL_BITS, OPTIMIZER_STATES, QAT_SCHEDULES
+from qatplan.sweeping import toml_readers as toml
 from qatplan.sweeping.rates import qat_learning_rate
-from qatplan.sweeping.toml_readers import (
-    Reader,
-    read_boolean,
-    read_choice,
-    read_count,
-    read_group_size,
-    read_list,
-    read_number,
-    read_table,
-    read_width,
-    refuse_unknown,
-)
 from qatplan.training.corpus.corpus import Source
 from qatplan.training.corpus.documents import PACKAGED
 from qatplan.training.recipes import POST_TRAINING
@@ -34,30 +24,44 @@ from qatplan.training.segment import ACTIVATION_GRANULARITIES, OPTIMIZERS, PRECI
 BACKENDS = ("auto", "eager", "compiled")
 
 
+def _quantizer(value: Any, where: str) -> str:
+    return toml.read_choice(tuple(entry.name for entry in registry.ENTRIES))(value, where)
+
+
+def _key(reader: toml.Reader, default: Any) -> Any:
+    """A field that a TOML key of its name gives."""
+    return field(default=default, metadata={"reader": reader})
+
+
+def _keys(reader: toml.Reader, *default: Any) -> Any:
+    """The same for a list, or a single value in place of it."""
+    return _key(partial(toml.read_list, reader), default)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """What all runs of a sweep share; see `docs` of each field for its unit."""
 
-    sequence: int = 128
+    sequence: int = _key(toml.read_number(8, 1e12, whole=True), 128)
     """Tokens per sequence."""
-    sequences: int = 16
+    sequences: int = _key(toml.read_number(1, 1e12, whole=True), 16)
     """Sequences per step."""
-    learning_rate: float = 4.5e-3
+    learning_rate: float = _key(toml.read_number(1e-6, 1.0), 4.5e-3)
     """Peak learning rate at width 64."""
-    learning_rate_exponent: float = -1.0
+    learning_rate_exponent: float = _key(toml.read_number(-2, 1), -1.0)
     """The peak learning rate of a width is learning_rate * (width / 64) ^ learning_rate_exponent."""
-    warmup: float = 100e3
+    warmup: float = _key(toml.read_count, 100e3)
     """Tokens of linear warmup at the start of every trunk."""
-    weight_decay: float = 0.1
-    cooldown: float = 0.2
+    weight_decay: float = _key(toml.read_number(0, 10), 0.1)
+    cooldown: float = _key(toml.read_number(0.01, 1), 0.2)
     """Share of D_fp (classic, full precision) or D_total (fused-late) over which the learning rate falls to zero."""
-    validation_tokens: float = 262144
+    validation_tokens: float = _key(toml.read_count, 262144)
     """Tokens of held-out text on which every run is evaluated."""
-    backend: str = "auto"
+    backend: str = _key(toml.read_choice(BACKENDS), "auto")
     """eager, compiled, or auto: compiled where a compiler exists and a size trains long enough to repay it."""
-    precision: str = "float32"
+    precision: str = _key(toml.read_choice(PRECISIONS), "float32")
     """In which matrices are multiplied: float32, or bfloat16 with everything else in float32."""
-    keep_models: bool = False
+    keep_models: bool = _key(toml.read_boolean, False)
     """Keep the checkpoint of every segment instead of deleting those no longer needed."""
 
 
@@ -65,49 +69,53 @@ class Training:
 class Grid:
     """A full factorial over its lists; a sweep is the union of its grids."""
 
-    widths: tuple[int, ...]
-    tokens: tuple[float, ...] = ()
+    widths: tuple[int, ...] = _keys(toml.read_width)
+    tokens: tuple[float, ...] = _keys(toml.read_count)
     """D_total of each run."""
-    tokens_per_parameter: tuple[float, ...] = ()
+    tokens_per_parameter: tuple[float, ...] = _keys(toml.read_number(1e-3, 1e6))
     """D_total as a multiple of N (all parameters), instead of or beside `tokens`."""
-    bits: tuple[float, ...] = ()
+    bits: tuple[float, ...] = _keys(toml.read_number(1, 16))
     """16 trains the second phase in full precision: what the schedule alone does."""
-    fractions: tuple[float, ...] = ()
+    fractions: tuple[float, ...] = _keys(toml.read_number(0, 1))
     """D_qat / D_total; 0 is rounding after training, 1 is quantized from the start."""
-    schedules: tuple[str, ...] = ("classic",)
-    quantizers: tuple[str, ...] = ("paretoq",)
-    group_sizes: tuple[GroupSize, ...] = (None,)
-    embedding_bits_floor: float = 4
+    schedules: tuple[str, ...] = _keys(toml.read_choice(QAT_SCHEDULES), "classic")
+    quantizers: tuple[str, ...] = _keys(_quantizer, "paretoq")
+    group_sizes: tuple[GroupSize, ...] = _keys(toml.read_group_size, None)
+    embedding_bits_floor: float = _key(toml.read_number(0, 16), 4)
     """Embedding and head have at least this many bits; 0 gives them the bits of the other weights."""
-    activation_bits: tuple[float | None, ...] = (None,)
+    activation_bits: tuple[float | None, ...] = _keys(toml.read_activation_bits, None)
     """Bits of the inputs of the linear layers; None leaves them in full precision."""
-    activation_quantizers: tuple[str, ...] = ("beta-gamma",)
-    activation_granularities: tuple[ActivationGranularity, ...] = ("token",)
-    post_training: tuple[str, ...] = ("rtn",)
+    activation_quantizers: tuple[str, ...] = _keys(_quantizer, "beta-gamma")
+    activation_granularities: tuple[ActivationGranularity, ...] = _keys(
+        toml.read_choice(ACTIVATION_GRANULARITIES), "token"
+    )
+    post_training: tuple[str, ...] = _keys(toml.read_choice(POST_TRAINING), "rtn")
     """How fraction 0 finds its codes."""
-    seeds: tuple[int, ...] = (0,)
-    trunk_learning_rates: tuple[float, ...] = (1.0,)
+    seeds: tuple[int, ...] = _keys(toml.read_number(0, 2**31, whole=True), 0)
+    trunk_learning_rates: tuple[float, ...] = _keys(toml.read_number(1e-4, 1e3), 1.0)
     """Multiples of the learning-rate rule, for tuning it."""
-    qat_learning_rates: Mapping[float | None, tuple[float, ...]] = field(default_factory=lambda: {None: (1.0,)})
+    qat_learning_rates: Mapping[float | None, tuple[float, ...]] = field(
+        default_factory=lambda: {None: (1.0,)}, metadata={"reader": toml.read_by_bits}
+    )
     """Peak learning rate of the QAT phase relative to the trunk's, by bit width; None is every other bit width."""
-    qat_rate_multiples: tuple[float, ...] = ()
+    qat_rate_multiples: tuple[float, ...] = _keys(toml.read_number(1e-3, 1e3))
     """The same as multiples of a rule in bits, fraction and tokens (`qatplan.sweeping.rates`), instead of by value."""
-    scale_learning_rates: tuple[float, ...] = (1.0,)
+    scale_learning_rates: tuple[float, ...] = _keys(toml.read_number(0, 1e3), 1.0)
     """Learning rate of the quantizer scales relative to that of the weights."""
-    optimizer_states: tuple[OptimizerState, ...] = ("kept",)
-    optimizers: tuple[str, ...] = ("adamw",)
+    optimizer_states: tuple[OptimizerState, ...] = _keys(toml.read_choice(OPTIMIZER_STATES), "kept")
+    optimizers: tuple[str, ...] = _keys(toml.read_choice(OPTIMIZERS), "adamw")
     """What updates the matrices in the QAT phase."""
-    updates: tuple[str, ...] = ("learning-rate",)
+    updates: tuple[str, ...] = _keys(toml.read_choice(UPDATES), "learning-rate")
     """What sets the size of its steps."""
-    transition_rates: tuple[float, ...] = (5e-3,)
+    transition_rates: tuple[float, ...] = _keys(toml.read_number(0, 1), 5e-3)
     """Where a transition rate does: its first target over sqrt(bits) (arXiv 2404.19248)."""
-    rewarmups: tuple[float, ...] = (0.05,)
+    rewarmups: tuple[float, ...] = _keys(toml.read_number(0, 1), 0.05)
     """Re-warmup as a share of the QAT phase."""
-    cooldowns: tuple[float, ...] = ()
+    cooldowns: tuple[float, ...] = _keys(toml.read_number(0.01, 1))
     """Shares as `Training.cooldown`, which is the only one unless others are given."""
-    qat_decays: tuple[float, ...] = (1.0,)
+    qat_decays: tuple[float, ...] = _keys(toml.read_number(0.01, 1), 1.0)
     """Share of the QAT phase, its last, over which the learning rate falls to zero (classic, fused)."""
-    full_precision: bool = True
+    full_precision: bool = _key(toml.read_boolean, True)
     """Include the full-precision control of every (width, tokens, seed, cooldown)."""
 
     def ratios(self, bits: float, fraction: float, tokens: float) -> tuple[float, ...]:
@@ -140,19 +148,19 @@ def read(path: Path) -> Specification:
 
 def parse(data: Mapping[str, Any], folder: Path) -> Specification:
     """The specification in a TOML document; relative paths in it start at `folder`."""
-    refuse_unknown(data, ("corpus", "training", "grid"), "")
+    toml.refuse_unknown(data, ("corpus", "training", "grid"), "")
     grids = data.get("grid", [])
     if not isinstance(grids, list) or not grids:
         raise UsageError("grid is missing: a specification has at least one [[grid]].")
     return Specification(
-        corpus=_corpus(read_table(data, "corpus"), folder),
-        training=_training(read_table(data, "training")),
+        corpus=_corpus(toml.read_table(data, "corpus"), folder),
+        training=_training(toml.read_table(data, "training")),
         grids=tuple(_grid(table, f"grid {number}: ") for number, table in enumerate(grids, 1)),
     )
 
 
 def _corpus(table: Mapping[str, Any], folder: Path) -> Source:
-    refuse_unknown(table, [f.name for f in fields(Source)], "corpus.")
+    toml.refuse_unknown(table, [f.name for f in fields(Source)], "corpus.")
     for key, value in table.items():
         if not isinstance(value, str):
             raise UsageError(f"corpus.{key} {value!r} is not a string.")
@@ -167,68 +175,25 @@ def _corpus(table: Mapping[str, Any], folder: Path) -> Source:
     return Source(**{**table, **paths})
 
 
+def _read(kind: type[Training | Grid], table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    readers = {f.name: f.metadata["reader"] for f in fields(kind)}
+    return {key: readers[key](value, f"{where}{key}") for key, value in table.items()}
+
+
 def _training(table: Mapping[str, Any]) -> Training:
-    refuse_unknown(table, [f.name for f in fields(Training)], "training.")
-    readers: dict[str, Reader] = {
-        "sequence": read_number(8, 1e12, whole=True),
-        "sequences": read_number(1, 1e12, whole=True),
-        "learning_rate": read_number(1e-6, 1.0),
-        "learning_rate_exponent": read_number(-2, 1),
-        "warmup": read_count,
-        "weight_decay": read_number(0, 10),
-        "cooldown": read_number(0.01, 1),
-        "validation_tokens": read_count,
-        "backend": read_choice(BACKENDS),
-        "precision": read_choice(PRECISIONS),
-        "keep_models": read_boolean,
-    }
-    return Training(**{key: readers[key](value, f"training.{key}") for key, value in table.items()})
+    toml.refuse_unknown(table, [f.name for f in fields(Training)], "training.")
+    return Training(**_read(Training, table, "training."))
 
 
 def _grid(table: Mapping[str, Any], where: str) -> Grid:
     if not isinstance(table, Mapping):
         raise UsageError(f"{where}is not a table.")
-    refuse_unknown(table, [f.name for f in fields(Grid)], where)
+    toml.refuse_unknown(table, [f.name for f in fields(Grid)], where)
     if "widths" not in table:
         raise UsageError(f"{where}widths is missing.")
     if not ("tokens" in table or "tokens_per_parameter" in table):
         raise UsageError(f"{where}tokens or tokens_per_parameter is missing.")
-    quantizer = read_choice(tuple(entry.name for entry in registry.ENTRIES))
-    readers: dict[str, Reader] = {
-        "widths": read_width,
-        "tokens": read_count,
-        "tokens_per_parameter": read_number(1e-3, 1e6),
-        "bits": read_number(1, 16),
-        "fractions": read_number(0, 1),
-        "schedules": read_choice(QAT_SCHEDULES),
-        "quantizers": quantizer,
-        "group_sizes": read_group_size,
-        "seeds": read_number(0, 2**31, whole=True),
-        "trunk_learning_rates": read_number(1e-4, 1e3),
-        "qat_rate_multiples": read_number(1e-3, 1e3),
-        "scale_learning_rates": read_number(0, 1e3),
-        "optimizer_states": read_choice(OPTIMIZER_STATES),
-        "optimizers": read_choice(OPTIMIZERS),
-        "updates": read_choice(UPDATES),
-        "transition_rates": read_number(0, 1),
-        "activation_bits": lambda value, name: None if value == "full" else read_number(1, 16)(value, name),
-        "activation_quantizers": quantizer,
-        "activation_granularities": read_choice(ACTIVATION_GRANULARITIES),
-        "post_training": read_choice(POST_TRAINING),
-        "rewarmups": read_number(0, 1),
-        "cooldowns": read_number(0.01, 1),
-        "qat_decays": read_number(0.01, 1),
-    }
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key in readers:
-            values[key] = read_list(value, readers[key], f"{where}{key}")
-        elif key == "qat_learning_rates":
-            values[key] = _by_bits(value, f"{where}{key}")
-        elif key == "embedding_bits_floor":
-            values[key] = read_number(0, 16)(value, f"{where}{key}")
-        else:
-            values[key] = read_boolean(value, f"{where}{key}")
+    values = _read(Grid, table, where)
     if {"qat_learning_rates", "qat_rate_multiples"} <= values.keys():
         raise UsageError(
             f"{where}qat_learning_rates and qat_rate_multiples both say the rate of the QAT phase; give one."
@@ -302,17 +267,3 @@ def _mixed_problems(grid: Grid, weights: Sequence[tuple[float, str]]) -> Iterato
 
 def _listed(widths: Iterable[float]) -> str:
     return ", ".join(f"{bits:g}" for bits in widths)
-
-
-def _by_bits(value: Any, where: str) -> dict[float | None, tuple[float, ...]]:
-    reader = read_number(1e-4, 1e3)
-    if not isinstance(value, Mapping):
-        return {None: read_list(value, reader, where)}
-    result: dict[float | None, tuple[float, ...]] = {None: (1.0,)}
-    for key, ratios in value.items():
-        try:
-            bits = None if key == "other" else float(key)
-        except ValueError:
-            raise UsageError(f'{where}: key {key!r} is not a bit width or "other".') from None
-        result[bits] = read_list(ratios, reader, f"{where}.{key}")
-    return result

@@ -48,7 +48,10 @@ def _remote(source: Source, folder: SweepFolder) -> CorpusInfo:
             return read_info(local_tokens(folder, known))
         except DataError:
             pass  # absent or damaged there: made again below, and compared with what the sweep began with
-    info, place = _made(source)
+    fresh = _scratch()
+    info = prepare(source, fresh)
+    place = cache() / info.digest
+    _keep(fresh, place)
     for name in FILES:
         folder.storage.write(f"corpus/{name}", (place / name).read_bytes())
     return info
@@ -84,14 +87,6 @@ def cache() -> Path:
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "qatplan" / "corpus"
-
-
-def _made(source: Source) -> tuple[CorpusInfo, Path]:
-    fresh = _scratch()
-    info = prepare(source, fresh)
-    place = cache() / info.digest
-    _keep(fresh, place)
-    return info, place
 
 
 def _scratch() -> Path:

@@ -28,7 +28,7 @@ def refuse_unknown(table: Mapping[str, Any], allowed: Any, where: str) -> None:
             raise UsageError(f"{where}{key} is not a known key; allowed are {', '.join(allowed)}.")
 
 
-def read_list(value: Any, reader: Reader, where: str) -> tuple[Any, ...]:
+def read_list(reader: Reader, value: Any, where: str) -> tuple[Any, ...]:
     """The values of a list, or of a single value, each once."""
     items = value if isinstance(value, list) else [value]
     if not items:
@@ -97,3 +97,23 @@ def read_group_size(value: Any, where: str) -> GroupSize:
     if isinstance(value, bool) or not isinstance(value, int) or value < 2:
         raise UsageError(f'{where} {value!r} is not "channel", "tensor" or a whole number of inputs from 2 on.')
     return value
+
+
+def read_activation_bits(value: Any, where: str) -> float | None:
+    """Bits of the inputs of a layer; `full` (None) leaves them in full precision."""
+    return None if value == "full" else read_number(1, 16)(value, where)
+
+
+def read_by_bits(value: Any, where: str) -> dict[float | None, tuple[float, ...]]:
+    """Ratios by bit width, where `other` (None) stands for the rest; or one list of them for all."""
+    reader = read_number(1e-4, 1e3)
+    if not isinstance(value, Mapping):
+        return {None: read_list(reader, value, where)}
+    result: dict[float | None, tuple[float, ...]] = {None: (1.0,)}
+    for key, ratios in value.items():
+        try:
+            bits = None if key == "other" else float(key)
+        except ValueError:
+            raise UsageError(f'{where}: key {key!r} is not a bit width or "other".') from None
+        result[bits] = read_list(reader, ratios, f"{where}.{key}")
+    return result

@@ -90,18 +90,18 @@ def test_a_spoilt_copy_is_named_and_not_used(tmp_path: Path, spoil: str) -> None
         content = bytearray(runs.encode(runs.table([row("x")])))
     storage.write(MERGED, bytes(content))
     assert losses(tmp_path) == before
-    assert MERGED in str(run_folder.copy_problem(storage))
+    assert MERGED in check(storage).damage
     assert check(storage).unmerged == 3
 
 
 def test_a_copy_that_is_absent_or_sound_has_no_problem(tmp_path: Path) -> None:
     storage = fill(tmp_path, "ab")
-    assert run_folder.copy_problem(storage) is None
+    assert check(storage).damage == ""
     merge(storage, check(storage))
-    assert run_folder.copy_problem(storage) is None
+    assert check(storage).damage == ""
     marks = json.dumps({"sizes": [1], "sha256": ["x"]})
     storage.write(MERGED, runs.encode(runs.table([row("a"), row("b")]), {"qatplan.files": marks}))
-    assert "is no merged copy of a sweep's runs" in str(run_folder.copy_problem(storage))
+    assert "is no merged copy of a sweep's runs" in check(storage).damage
 
 
 def test_problems_name_the_files_of_the_runs(tmp_path: Path) -> None:

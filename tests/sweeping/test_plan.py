@@ -34,7 +34,7 @@ def execute(plan: Plan, folder: SweepFolder) -> list[str]:
         for segment in started:
             if segment.parent is not None:
                 assert folder.checkpoint(segment.parent).exists(), "a parent's state is there when its child starts"
-            if plan.has_needed_children(segment.id):
+            if plan.must_save(segment.id):
                 checkpoint(folder, segment.id)
             plan.done(segment.id)
             order.append(segment.id)
@@ -50,8 +50,7 @@ def test_everything_is_done_once_after_its_parent_and_cleared_away(tmp_path: Pat
 def test_models_are_kept_when_asked(tmp_path: Path) -> None:
     folder, whole = SweepFolder(tmp_path), graph(GRID)
     execute(Plan(whole, folder, set(), keep=True), folder)
-    parents = {segment.parent for segment in whole.segments.values()} - {None}
-    assert len(list(tmp_path.rglob("*.pt"))) == len(parents)
+    assert len(list(tmp_path.rglob("*.pt"))) == len(whole.segments)
 
 
 def test_only_what_missing_runs_depend_on_is_done_again(tmp_path: Path) -> None:
@@ -108,7 +107,7 @@ def test_a_lost_parent_is_made_again_before_its_children(tmp_path: Path) -> None
             plan.restore_parent(segment.id)
             continue
         assert segment.parent is None or folder.checkpoint(segment.parent).exists()
-        if plan.has_needed_children(segment.id):
+        if plan.must_save(segment.id):
             checkpoint(folder, segment.id)
         plan.done(segment.id)
         order.append(segment.id)
@@ -260,7 +259,7 @@ class Scripted(Engine):
             segment = order.segment
             if segment.parent is not None and self.sound:
                 assert self.folder.checkpoint(segment.id).exists() or self.folder.checkpoint(segment.parent).exists()
-            self.running.append((segment, order.has_children))
+            self.running.append((segment, order.save_end))
         self.most = max(self.most, len(self.running))
 
     def listen(self) -> Iterable[Event]:

@@ -15,15 +15,16 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from support.segments import end_of
 from support.specifications import written
 from support.sweeps import is_worker, processes_of
 
 from qatplan import runs
 from qatplan.cli.app import main
 from qatplan.storage.base import Entry
-from qatplan.sweeping.engines.engine import Attempt, Order
+from qatplan.sweeping.engines.engine import Event, Order
 from qatplan.sweeping.engines.local import LocalEngine
-from qatplan.sweeping.engines.worker import Work, execute, execute_stack
+from qatplan.sweeping.engines.worker import execute
 from qatplan.sweeping.folder import SweepFolder
 from qatplan.sweeping.graph import Graph, Machine, Segment, build
 from qatplan.sweeping.run import sweep
@@ -146,21 +147,20 @@ class Bench:
     def execute(self, segments: Iterable[Segment]) -> None:
         children = self.graph.children()
         for segment in segments:
-            execute(self.work(segment, has_children=bool(children[segment.id])), lambda steps: None)
+            end = end_of(segment, self.folder, self.runtime, sweep_id=self.graph.sweep_id,
+                         save_end=bool(children[segment.id]))  # fmt: skip
+            assert end.kind == "done", end.message
 
-    def work(self, segment: Segment, *, has_children: bool = False) -> Work:
-        order = Order(segment=segment, has_children=has_children)
-        return Work(order=order, folder=self.folder, runtime=self.runtime, sweep_id=self.graph.sweep_id, keep=False)
+    def stack(self) -> dict[str, Event]:
+        ends: dict[str, Event] = {}
 
-    def stack(self) -> dict[str, Attempt]:
-        ends: dict[str, Attempt] = {}
+        def tell(event: Event) -> None:
+            if event.kind != "progress":
+                assert event.segment.id not in ends, "told once"
+                ends[event.segment.id] = event
 
-        def tell(name: str, said: Attempt | int) -> None:
-            if isinstance(said, Attempt):
-                assert name not in ends, "told once"
-                ends[name] = said
-
-        execute_stack([self.work(phase) for phase in self.phases], tell, save_seconds=0.0)
+        orders = [Order(segment=phase, save_end=False) for phase in self.phases]
+        execute(orders, self.folder, self.runtime, self.graph.sweep_id, tell, save_seconds=0.0)
         return ends
 
 

@@ -7,9 +7,9 @@ plan's, the same for all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 from qatplan.sweeping.graph import Machine, Segment
 from qatplan.sweeping.plan import Plan
@@ -20,30 +20,16 @@ class Event:
     """Something that happened to a segment: `started`, `progress` (steps), `done`, `retried` or `failed` (message).
 
     A `remark` (message) changes nothing. Engines also say `lost` (message), an attempt that ended with its machine, and
-    `blocked` (message), one that could not begin; `run` reports both as `retried` or `failed`.
+    `blocked` (message), one whose parent's state is missing or damaged, so that the parent must be executed again
+    first; `run` reports both as `retried` or `failed`, and what engines know as `remarks` one by one before the rest.
     """
 
     kind: str
     segment: Segment
     steps: int = 0
     message: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """How one execution of a segment ended."""
-
-    kind: Literal["done", "failed", "blocked"]
-    """blocked: the state of its parent is missing or damaged, so that the parent must be executed again first."""
-    message: str = ""
     remarks: tuple[str, ...] = ()
     """What people should know although it did no harm, such as a damaged checkpoint that was made again."""
-
-    def events(self, segment: Segment) -> Iterator[Event]:
-        """What the engine says of it."""
-        for remark in self.remarks:
-            yield Event(kind="remark", segment=segment, message=remark)
-        yield Event(kind=self.kind, segment=segment, message=self.message)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +41,6 @@ class Job:
     sweep_id: str
     device: str
     """`cpu` or `cuda`."""
-    keep: bool
-    """Whether checkpoints stay when nobody needs them."""
     save_seconds: float = 60.0
     """Time between the states saved within a segment."""
 
@@ -66,7 +50,7 @@ class Order:
     """A segment to be executed."""
 
     segment: Segment
-    has_children: bool
+    save_end: bool
     """Whether it must leave a checkpoint behind."""
 
 
@@ -92,7 +76,7 @@ class Engine(Protocol):
         """Begin a segment, or several in a stack, each of which is listened to as if it were alone."""
 
     def listen(self) -> Iterable[Event]:
-        """What happened to the segments given: `progress`, `remark`, or how an attempt ended; waits about a second.
+        """What happened to the segments given: `progress`, or how an attempt ended; waits about a second.
 
         Progress may be late or missing. `failed` is the end of one attempt, also where its worker process died.
         """
@@ -101,17 +85,28 @@ class Engine(Protocol):
         """Stop what still runs and every process that the engine started."""
 
 
+def look(device: str) -> Machine:
+    """What this machine offers for a given `device`; UsageError if it has no such device."""
+    from qatplan.training.runtime import can_compile, gpu_bytes, resolve_device
+
+    found = resolve_device(device)
+    memory = gpu_bytes() if found == "cuda" else None
+    return Machine(device=found, can_compile=can_compile(found), gpu_bytes=memory)
+
+
 def run(plan: Plan, engine: Engine, report: Callable[[Event], None]) -> dict[str, str]:
     """Carry out a plan on a started engine; returns the segments given up, by id, with the reason of each."""
     while plan.waiting or plan.running:
         while engine.has_room() and (stack := plan.next_stack(engine.fits, engine.stack_limit)):
-            engine.give([Order(segment=s, has_children=plan.has_needed_children(s.id)) for s in stack])
+            engine.give([Order(segment=s, save_end=plan.must_save(s.id)) for s in stack])
             for segment in stack:
                 report(Event(kind="started", segment=segment))
         if not plan.running:
             # An engine with nothing to do has room for anything, and what hangs on failures is no longer waiting.
             raise RuntimeError(f"{len(plan.waiting)} segments wait for nothing that is executed: {min(plan.waiting)}.")
         for event in engine.listen():
+            for remark in event.remarks:
+                report(Event(kind="remark", segment=event.segment, message=remark))
             if event.kind == "done":
                 plan.done(event.segment.id)
             elif event.kind in ("failed", "lost", "blocked"):

@@ -30,9 +30,9 @@ def share_of(config: SegmentConfig, gpu_bytes: int, models: int = 1) -> float:
     return next((share for share in SHARES if needed <= USABLE * share * gpu_bytes), 1.0)
 
 
-def stack_size(config: SegmentConfig, gpu_bytes: float) -> int:
-    """How many models like a segment's to train as one stack in that much memory, 1 for large ones."""
-    if config.shape.n_total > LARGEST_SHARING:
+def stack_size(config: SegmentConfig, gpu_bytes: float | None) -> int:
+    """How many models like a segment's to train as one stack in that much memory; 1 for large ones, or on a CPU."""
+    if gpu_bytes is None or config.shape.n_total > LARGEST_SHARING:
         return 1
     each = training_bytes(config) - FIXED_BYTES
     return max(1, min(LARGEST_STACK, int((USABLE * gpu_bytes - FIXED_BYTES) / each)))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import final
 
-from qatplan.sweeping.engines.engine import Attempt, Engine, Event, Job, Order
+from qatplan.sweeping.engines.engine import Engine, Event, Job, Order, look
 from qatplan.sweeping.engines.environment import WORKER, library_paths
 from qatplan.sweeping.engines.gpu_share import stack_size
 from qatplan.sweeping.engines.heartbeat import Heartbeat
@@ -56,18 +56,16 @@ class LocalEngine(Engine):
         self._job: Job | None = None
 
     def machine(self, device: str) -> Machine:
-        from qatplan.training.runtime import can_compile, gpu_bytes, resolve_device
-
-        resolved = resolve_device(device)
-        self._gpu_bytes = gpu_bytes() if resolved == "cuda" else None
-        return Machine(device=resolved, can_compile=can_compile(resolved))
+        found = look(device)
+        self._gpu_bytes = found.gpu_bytes
+        return found
 
     def start(self, job: Job, segments: int) -> None:
         self._job = job
         self._limit = self._limit or default_workers(job.device)
         # All at once: their imports take seconds, which the first segments hide.
         few = min(self._limit, segments, max(1, self._budget.available // PROCESS_BYTES))
-        self._pool = [self._worker(job) for _ in range(few)]
+        self._pool = [_Worker(job, self._silence_seconds) for _ in range(few)]
 
     def has_room(self) -> bool:
         assert self._limit is not None, "started"
@@ -78,9 +76,7 @@ class LocalEngine(Engine):
 
     def stack_limit(self, segment: Segment) -> int:
         assert self._limit is not None, "started"
-        if self._stacked is not None:
-            return self._stacked
-        return 1 if self._gpu_bytes is None else stack_size(segment.config, self._gpu_bytes / self._limit)
+        return self._stacked or stack_size(segment.config, self._gpu_bytes and self._gpu_bytes / self._limit)
 
     def give(self, stack: Sequence[Order]) -> None:
         assert self._job is not None, "started"
@@ -88,7 +84,7 @@ class LocalEngine(Engine):
         self._pool = [worker for worker in self._pool if worker.segments or worker.alive]
         idle = next((worker for worker in self._pool if not worker.segments), None)
         if idle is None:
-            idle = self._worker(self._job)
+            idle = _Worker(self._job, self._silence_seconds)
             self._pool.append(idle)
         idle.give(stack)
         for order in stack:
@@ -99,36 +95,31 @@ class LocalEngine(Engine):
         ready = wait(list(busy), timeout=1.0)
         for worker in busy.values():
             heard = worker.connection in ready
-            for name, message in worker.messages() if heard else worker.silence(self._silence_seconds):
-                segment = worker.segments[name]
-                if isinstance(message, int):
-                    yield Event(kind="progress", segment=segment, steps=message)
-                    continue
-                del worker.segments[name]
-                # In a stack it is not known whose memory was too much.
-                self._budget.end(segment, failed=message.kind == "failed" and not worker.stacked)
-                worker.unfit |= message.kind == "failed"
-                if worker.unfit and not worker.segments:
-                    worker.stop()  # whatever went wrong may have left it unfit: the next attempt gets a new process
-                yield from message.events(segment)
+            for event in worker.messages() if heard else worker.silence():
+                if event.kind != "progress":
+                    del worker.segments[event.segment.id]
+                    # In a stack it is not known whose memory was too much.
+                    self._budget.end(event.segment, failed=event.kind == "failed" and not worker.stacked)
+                    worker.unfit |= event.kind == "failed"
+                    if worker.unfit and not worker.segments:
+                        worker.stop()  # whatever went wrong may have left it unfit: the next gets a new process
+                yield event
 
     def close(self) -> None:
         for worker in self._pool:
             worker.stop()
 
-    def _worker(self, job: Job) -> _Worker:
-        return _Worker(job, beat_seconds=self._silence_seconds / 6)
-
 
 class _Worker:
     """The driver's end of one worker process."""
 
-    def __init__(self, job: Job, *, beat_seconds: float) -> None:
+    def __init__(self, job: Job, silence_seconds: float) -> None:
+        self._limit = silence_seconds
         self.connection, remote = Pipe()
         # Not a process of multiprocessing: that would run the user's own script again in every worker.
         program = (
             f"import sys; sys.path[:] = {library_paths()!r}; from qatplan.sweeping.engines.local import serve; "
-            f"serve({remote.fileno()}, {os.getpid()}, {beat_seconds})"
+            f"serve({remote.fileno()}, {os.getpid()}, {silence_seconds / 6})"
         )
         self.process = subprocess.Popen(
             [sys.executable, "-c", program], stdin=subprocess.DEVNULL, env=os.environ | WORKER, process_group=0,
@@ -157,24 +148,24 @@ class _Worker:
         with contextlib.suppress(OSError):  # the worker died: the next read of the connection says so
             self.connection.send(message)
 
-    def messages(self) -> list[tuple[str, Attempt | int]]:
+    def messages(self) -> list[Event]:
         """How an attempt at one of its segments ended, or the steps done; nothing if it was a heartbeat."""
         try:
-            message: tuple[str, Attempt | int] | None = self.connection.recv()
+            message: Event | None = self.connection.recv()
         except (EOFError, OSError):
             return self._failed("its worker process died")
         self._heard = time.monotonic()
         return [] if message is None else [message]
 
-    def silence(self, limit: float) -> list[tuple[str, Attempt | int]]:
-        """The end of its attempts if it was silent for longer than `limit` seconds."""
-        if time.monotonic() - self._heard <= limit:
+    def silence(self) -> list[Event]:
+        """The end of its attempts if it was silent for too long."""
+        if time.monotonic() - self._heard <= self._limit:
             return []
-        return self._failed(f"its worker process gave no sign of life for {limit:g} seconds")
+        return self._failed(f"its worker process gave no sign of life for {self._limit:g} seconds")
 
-    def _failed(self, message: str) -> list[tuple[str, Attempt | int]]:
+    def _failed(self, message: str) -> list[Event]:
         self.unfit = True
-        return [(name, Attempt(kind="failed", message=message)) for name in self.segments]
+        return [Event(kind="failed", segment=segment, message=message) for segment in self.segments.values()]
 
     def stop(self) -> None:
         # With its group, which holds the compilers that it may have started.
@@ -192,4 +183,4 @@ def serve(descriptor: int, driver: int, beat_seconds: float) -> None:
 
     executor = Executor(heartbeat.receive())
     while True:
-        executor.attempt(heartbeat.receive(), lambda name, message: heartbeat.send((name, message)))
+        executor.attempt(heartbeat.receive(), heartbeat.send)

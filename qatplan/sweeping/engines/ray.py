@@ -14,7 +14,7 @@ from typing import Any, final
 
 from qatplan.errors import MissingExtra, SweepIncomplete, UsageError
 from qatplan.sweeping.engines import ray_tasks
-from qatplan.sweeping.engines.engine import Attempt, Engine, Event, Job, Order
+from qatplan.sweeping.engines.engine import Engine, Event, Job, Order
 from qatplan.sweeping.engines.gpu_share import share_of, stack_size
 from qatplan.sweeping.engines.local import default_workers
 from qatplan.sweeping.engines.ray_cluster import Cluster, brief
@@ -76,7 +76,7 @@ class RayEngine(Engine):
         gpu = device != "cpu" and resources.get("GPU", 0) > 0
         if device == "cuda" and not gpu:
             raise UsageError("device cuda: no node of the Ray cluster offers a GPU; allowed here: auto, cpu.")
-        look = ray.remote(num_cpus=1, num_gpus=int(gpu), max_retries=3, max_calls=0)(ray_tasks.look)
+        look = ray.remote(num_cpus=1, num_gpus=int(gpu), max_retries=3, max_calls=0)(ray_tasks.look_here)
         reference = look.remote(device)
         if not ray.wait([reference], timeout=LOOK_SECONDS)[0]:
             raise UsageError(
@@ -84,15 +84,15 @@ class RayEngine(Engine):
                 f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs."
             )
         try:
-            node = ray.get(reference)
+            found = ray.get(reference)
         except ray.exceptions.RayError as error:
             raise UsageError(
                 f'a node of the Ray cluster cannot train ({brief(error)}); install "qatplan[train,ray]" on all nodes.'
             ) from None
-        if not isinstance(node, ray_tasks.Node):
-            raise UsageError(node)
-        self._gpu_bytes = node.gpu_bytes
-        return node.machine
+        if not isinstance(found, Machine):
+            raise UsageError(found)
+        self._gpu_bytes = found.gpu_bytes
+        return found
 
     def start(self, job: Job, segments: int) -> None:
         ray, self._job = self._ray, job
@@ -116,11 +116,9 @@ class RayEngine(Engine):
         return True  # Ray places it where there is room, and kills a worker whose node has none left
 
     def stack_limit(self, segment: Segment) -> int:
-        if self._stacked is not None:
-            return self._stacked
-        if self._gpu_bytes is None:
-            return 1
-        return stack_size(segment.config, self._gpu_bytes * (self._gpu_share or 1.0))
+        return self._stacked or stack_size(
+            segment.config, self._gpu_bytes and self._gpu_bytes * (self._gpu_share or 1.0)
+        )
 
     def give(self, stack: Sequence[Order]) -> None:
         first = stack[0].segment
@@ -141,27 +139,23 @@ class RayEngine(Engine):
         for reference in ended:
             yield from self._end(self._running.pop(reference).segments, reference)
 
-    def _end(self, segments: dict[str, Segment], reference: Any) -> Iterator[Event]:
+    def _end(self, segments: dict[str, Segment], reference: Any) -> list[Event]:
         """What became of a task that has ended: of those of its segments whose end is not known already."""
         ray = self._ray
 
-        def failed(message: str) -> dict[str, Attempt]:
-            return dict.fromkeys(segments, Attempt(kind="failed", message=message))
-
+        kind = "failed"
         try:
-            attempts: dict[str, Attempt] = ray.get(reference)
+            ends: dict[str, Event] = ray.get(reference)
+            return [ends[name] for name in segments]
         except ray.exceptions.NodeDiedError:
-            for segment in segments.values():
-                yield Event(kind="lost", segment=segment, message="its node was lost")
-            return
+            kind, message = "lost", "its node was lost"
         except ray.exceptions.OutOfMemoryError:
-            attempts = failed("its worker was stopped because its node ran out of memory")
+            message = "its worker was stopped because its node ran out of memory"
         except ray.exceptions.WorkerCrashedError:
-            attempts = failed("its worker process died")
+            message = "its worker process died"
         except ray.exceptions.RayError as error:
-            attempts = failed(brief(error))
-        for name, segment in segments.items():
-            yield from attempts[name].events(segment)
+            message = brief(error)
+        return [Event(kind=kind, segment=segment, message=message) for segment in segments.values()]
 
     def _progress(self) -> Iterator[Event]:
         """What workers posted on the board; once a second."""
@@ -169,16 +163,16 @@ class RayEngine(Engine):
             return
         self._look_around()
         try:
-            messages = self._ray.get(self._board.take.remote(), timeout=5.0)
+            events = self._ray.get(self._board.take.remote(), timeout=5.0)
         except self._ray.exceptions.RayError:
             return  # a late message costs a line on the screen, nothing else
         running = {task.number: task.segments for task in self._running.values()}
-        for (number, name), message in messages.items():
+        for (number, name), event in events.items():
             segments = running.get(number, {})
-            if name in segments and isinstance(message, int):
-                yield Event(kind="progress", segment=segments[name], steps=message)
-            elif name in segments and isinstance(message, Attempt):
-                yield from message.events(segments.pop(name))
+            if name in segments:
+                if event.kind != "progress":
+                    del segments[name]
+                yield event
 
     def _look_around(self) -> None:
         """What the cluster offers now. SweepIncomplete if the driver's own node is gone: Ray would wait for ever."""

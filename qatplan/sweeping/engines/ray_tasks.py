@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from qatplan.errors import QatplanError
 from qatplan.quant import registry
-from qatplan.sweeping.engines.engine import Attempt, Job, Order
+from qatplan.sweeping.engines.engine import Event, Job, Order, look
 from qatplan.sweeping.folder import SweepFolder
 from qatplan.sweeping.graph import Machine
 from qatplan.training.segment import numerics
@@ -22,41 +21,28 @@ if TYPE_CHECKING:
     from qatplan.sweeping.engines.worker import Executor
 
 
-@dataclass(frozen=True, kw_only=True)
-class Node:
-    """What a worker of the cluster has."""
-
-    machine: Machine
-    gpu_bytes: int | None
-    """Memory of its GPU; null on a CPU."""
-
-
 class Board:
     """What workers report of their segments until the driver takes it: steps, or an end; one actor per sweep."""
 
     def __init__(self) -> None:
-        self._messages: dict[tuple[int, str], Attempt | int] = {}
+        self._events: dict[tuple[int, str], Event] = {}
 
-    def post(self, task: int, segment_id: str, message: Attempt | int) -> None:
-        """A worker's message; the number of its task tells it from those of an earlier attempt."""
-        self._messages[task, segment_id] = message
+    def post(self, task: int, event: Event) -> None:
+        """What a worker reports; the number of its task tells it from that of an earlier attempt."""
+        self._events[task, event.segment.id] = event
 
-    def take(self) -> dict[tuple[int, str], Attempt | int]:
-        """The last message of each task and segment, once."""
-        taken, self._messages = self._messages, {}
+    def take(self) -> dict[tuple[int, str], Event]:
+        """The last event of each task and segment, once."""
+        taken, self._events = self._events, {}
         return taken
 
 
-def look(device: str) -> Node | str:
+def look_here(device: str) -> Machine | str:
     """What this node offers, or in one sentence why it cannot train."""
-    from qatplan.training.runtime import can_compile, gpu_bytes, resolve_device
-
     try:
-        resolved = resolve_device(device)
+        return look(device)
     except QatplanError as error:
         return str(error)
-    memory = gpu_bytes() if resolved == "cuda" else None
-    return Node(machine=Machine(device=resolved, can_compile=can_compile(resolved)), gpu_bytes=memory)
 
 
 def code_version() -> str:
@@ -64,22 +50,22 @@ def code_version() -> str:
     return numerics(entry.name for entry in registry.ENTRIES)
 
 
-def attempt(job: Job, version: str, stack: Sequence[Order], task: int, board: Any) -> dict[str, Attempt]:
+def attempt(job: Job, version: str, stack: Sequence[Order], task: int, board: Any) -> dict[str, Event]:
     """Execute a segment, or several as a stack, on this node; how each attempt ended, by segment.
 
     `board` is the handle of a `Board` actor, to which progress goes under the number `task`.
     """
     problem = _problem(job, version)
     if problem is not None:
-        return {order.segment.id: Attempt(kind="failed", message=problem) for order in stack}
-    ends: dict[str, Attempt] = {}
+        return {order.segment.id: Event(kind="failed", segment=order.segment, message=problem) for order in stack}
+    ends: dict[str, Event] = {}
 
-    def report(name: str, message: Attempt | int) -> None:
-        if isinstance(message, Attempt):
-            ends[name] = message
+    def report(event: Event) -> None:
+        if event.kind != "progress":
+            ends[event.segment.id] = event
             if len(ends) == len(stack):
                 return  # the result says it
-        board.post.remote(task, name, message)
+        board.post.remote(task, event)
 
     _executor(job).attempt(stack, report)
     return ends

@@ -1,21 +1,22 @@
-"""What one worker does with one segment: load the parent, train, save, evaluate, publish the row."""
+"""What one worker does with the segments it is given: load the parent, train, save, evaluate, publish the row."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from qatplan import runs
 from qatplan.errors import DataError, QatplanError
 from qatplan.storage.base import Entry
-from qatplan.sweeping.engines.engine import Attempt, Job, Order
+from qatplan.sweeping.engines.engine import Event, Job, Order
 from qatplan.sweeping.engines.environment import give_back_memory
 from qatplan.sweeping.folder import SweepFolder
-from qatplan.sweeping.graph import Segment
 from qatplan.sweeping.row import row
 from qatplan.sweeping.tokens import local_tokens
 from qatplan.training import checkpoint
@@ -23,10 +24,9 @@ from qatplan.training.checkpoint import State
 from qatplan.training.corpus.corpus import open_corpus
 from qatplan.training.runtime import Runtime
 from qatplan.training.stack import train_stack
-from qatplan.training.trainer import start_state, train
+from qatplan.training.trainer import start_state
 
-Report = Callable[[str, Attempt | int], None]
-"""Takes the id of a segment and the steps done in it, or how its attempt ended."""
+Report = Callable[[Event], None]
 
 
 class LostParent(DataError):
@@ -47,141 +47,114 @@ class Executor:
         job = self._job
         ended: set[str] = set()
 
-        def note(name: str, message: Attempt | int) -> None:
-            if isinstance(message, Attempt):
-                ended.add(name)
-            report(name, message)
+        def note(event: Event) -> None:
+            if event.kind != "progress":
+                ended.add(event.segment.id)
+            report(event)
 
         try:
             if self._runtime is None:
                 corpus = stack[0].segment.config.corpus
                 self._runtime = Runtime(open_corpus(local_tokens(self._folder, corpus)), job.device)
-            works = [
-                Work(order=order, folder=self._folder, runtime=self._runtime, sweep_id=job.sweep_id, keep=job.keep)
-                for order in stack
-            ]
-            if len(works) == 1:
-                name = stack[0].segment.id
-                remarks = execute(works[0], lambda steps: note(name, steps), job.save_seconds)
-                note(name, Attempt(kind="done", remarks=tuple(remarks)))
-            else:
-                execute_stack(works, note, job.save_seconds)
+            execute(stack, self._folder, self._runtime, job.sweep_id, note, job.save_seconds)
         except Exception as error:
             for order in stack:
                 if order.segment.id not in ended:
-                    report(order.segment.id, _failure(error))
+                    report(Event(segment=order.segment, **_failure(error)))
         finally:
             # The next segment may be small, and its worker is then planned with little memory.
             give_back_memory()
 
 
-def _failure(error: Exception) -> Attempt:
-    """What went wrong, in one sentence."""
+def execute(
+    stack: Sequence[Order], folder: SweepFolder, runtime: Runtime, sweep_id: str, report: Report,
+    save_seconds: float = 60.0,
+) -> None:  # fmt: skip
+    """Bring segments, trained as one stack, to their ends and publish what they owe: checkpoints, rows of runs.
+
+    May be called any number of times, also after a crash at any point: each resumes from its own last state. Whatever
+    goes wrong with one before or after training is reported and concerns that one; what goes wrong in training is
+    raised and concerns all whose end is not reported.
+    """
+    begins: list[tuple[_Work, State]] = []
+    for order in stack:
+        work = _Work(order, folder, report)
+        with work.reporting():
+            end = _saved(folder.checkpoint(order.segment.id), work.remarks)
+            state = end or work.begin()
+            if end is not None or order.segment.config.kind == "round":
+                work.publish(state, runtime, sweep_id)
+            else:
+                begins.append((work, state))
+    works = [work for work, _ in begins]
+    ends = train_stack(
+        [work.order.segment.config for work in works], [begin for _, begin in begins], runtime,
+        watch=lambda number, steps: works[number].progress(steps), save_seconds=save_seconds,
+        save=lambda number, middle: checkpoint.save(middle, folder.partial(works[number].order.segment.id)),
+    )  # fmt: skip
+    for number, end in ends:
+        with works[number].reporting():
+            works[number].publish(end, runtime, sweep_id)
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    """What went wrong, as the end of an attempt in one sentence."""
     if isinstance(error, QatplanError):
-        return Attempt(kind="blocked" if isinstance(error, LostParent) else "failed", message=str(error))
+        return {"kind": "blocked" if isinstance(error, LostParent) else "failed", "message": str(error)}
     where = traceback.extract_tb(error.__traceback__)[-1]
-    message = f"{type(error).__name__}: {error} ({Path(where.filename).name}, line {where.lineno})"
-    return Attempt(kind="failed", message=message)
+    place = f"{Path(where.filename).name}, line {where.lineno}"
+    return {"kind": "failed", "message": f"{type(error).__name__}: {error} ({place})"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Work:
+@dataclass(frozen=True)
+class _Work:
     """What it takes to bring a segment to its end, beside training."""
 
     order: Order
     folder: SweepFolder
-    runtime: Runtime
-    sweep_id: str
-    keep: bool
-    """Whether its end is saved in any case."""
+    report: Report
     remarks: list[str] = field(default_factory=list)
     """A sentence for every checkpoint of the segment's own that was unusable, set aside and made again."""
 
-    @property
-    def segment(self) -> Segment:
-        return self.order.segment
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """What goes wrong meanwhile is reported as the end of this attempt."""
+        try:
+            yield
+        except Exception as error:
+            self.report(Event(segment=self.order.segment, **_failure(error)))
 
-    def end(self) -> State | None:
-        """The segment's end, if it was saved."""
-        return _saved(self.folder.checkpoint(self.segment.id), self.remarks)
+    def progress(self, steps: int) -> None:
+        """Report the steps done."""
+        self.report(Event(kind="progress", segment=self.order.segment, steps=steps))
 
     def begin(self) -> State:
-        """The segment's own last state, or its parent's end; LostParent if that is unusable."""
-        partial = _saved(self.folder.partial(self.segment.id), self.remarks)
-        return partial or _parent_end(self.segment, self.folder)
+        """The segment's own last state, or its parent's end, or the untrained model; LostParent if unusable."""
+        segment = self.order.segment
+        own = _saved(self.folder.partial(segment.id), self.remarks)
+        if own is not None:
+            return own
+        if segment.parent is None:
+            return start_state(segment.config)
+        entry, remarks = self.folder.checkpoint(segment.parent), list[str]()
+        end = _saved(entry, remarks)
+        if end is None:
+            raise LostParent(*(remarks or [f"checkpoint {entry} is missing."]))
+        return replace(end, ranges={}, range_starts={}, seconds=0.0)
 
-    def save(self, middle: State) -> None:
-        """Publish a state within the segment."""
-        checkpoint.save(middle, self.folder.partial(self.segment.id))
+    def publish(self, end: State, runtime: Runtime, sweep_id: str) -> None:
+        """Publish the end if anybody needs it, and the row of a run that has none, which evaluates it.
 
-    def save_end(self, end: State) -> None:
-        """Publish the segment's end if anybody needs it and it is not there."""
-        entry = self.folder.checkpoint(self.segment.id)
-        if (self.order.has_children or self.keep) and not entry.exists():
-            checkpoint.save(end, entry)
-
-    def publish(self, end: State, watch: Callable[[int], None]) -> None:
-        """Publish the row of a run that has none, which evaluates it, and clear away the state within."""
-        segment, entry = self.segment, self.folder.row(self.segment.id)
-        if segment.config.evaluate and not entry.exists():
-            entry.write(runs.encode(runs.table([row(segment, end, self.runtime, self.sweep_id, watch)])))
-        self.folder.partial(segment.id).remove()
-
-
-def execute(work: Work, watch: Callable[[int], None], save_seconds: float = 60.0) -> list[str]:
-    """Bring a segment to its end and publish what it owes: a checkpoint for its children, a row if it is a run.
-
-    May be called any number of times, also after a crash at any point: it resumes from the segment's own last state.
-    Returns the work's remarks. Raises LostParent if it is the parent's end that is unusable.
-    """
-    config, end = work.segment.config, work.end()
-    if end is None:
-        end = work.begin()
-        if config.kind != "round":
-            end = train(config, end, work.runtime, watch=watch, save=work.save, save_seconds=save_seconds)
-        work.save_end(end)
-    work.publish(end, watch)
-    return work.remarks
-
-
-def execute_stack(works: Sequence[Work], report: Report, save_seconds: float = 60.0) -> None:
-    """The same for segments that are trained as one stack, each reported as it ends.
-
-    Whatever goes wrong with one before or after training concerns that one; what goes wrong in training is raised and
-    concerns all that have not ended.
-    """
-    going: list[Work] = []
-    begins: list[State] = []
-
-    def publish(work: Work, end: State) -> None:
-        name = work.segment.id
-        try:
-            work.save_end(end)
-            work.publish(end, lambda steps: report(name, steps))
-        except Exception as error:
-            report(name, _failure(error))
-        else:
-            report(name, Attempt(kind="done", remarks=tuple(work.remarks)))
-
-    for work in works:
-        try:
-            end = work.end()
-            begin = work.begin() if end is None else None
-        except Exception as error:
-            report(work.segment.id, _failure(error))
-            continue
-        if end is not None:
-            publish(work, end)
-        elif begin is not None:
-            going.append(work)
-            begins.append(begin)
-    ends = train_stack(
-        [work.segment.config for work in going], begins, works[0].runtime, save_seconds=save_seconds,
-        watch=lambda number, steps: report(going[number].segment.id, steps),
-        save=lambda number, middle: going[number].save(middle),
-    )  # fmt: skip
-    for number, end in ends:
-        publish(going[number], end)
+        Then the state within is cleared away, and the attempt is done.
+        """
+        segment, folder = self.order.segment, self.folder
+        state, result = folder.checkpoint(segment.id), folder.row(segment.id)
+        if self.order.save_end and not state.exists():
+            checkpoint.save(end, state)
+        if segment.config.evaluate and not result.exists():
+            result.write(runs.encode(runs.table([row(segment, end, runtime, sweep_id, self.progress)])))
+        folder.partial(segment.id).remove()
+        self.report(Event(kind="done", segment=segment, remarks=tuple(self.remarks)))
 
 
 def _saved(entry: Entry, remarks: list[str]) -> State | None:
@@ -193,14 +166,3 @@ def _saved(entry: Entry, remarks: list[str]) -> State | None:
     except DataError as error:
         remarks.append(f"{str(error).rstrip('.')}; it is now {entry.set_aside().name}, and what it held is made again.")
         return None
-
-
-def _parent_end(segment: Segment, folder: SweepFolder) -> State:
-    """The state that a segment starts from: its parent's end, or the untrained model."""
-    if segment.parent is None:
-        return start_state(segment.config)
-    remarks: list[str] = []
-    state = _saved(folder.checkpoint(segment.parent), remarks)
-    if state is None:
-        raise LostParent(*(remarks or [f"checkpoint {folder.checkpoint(segment.parent)} is missing."]))
-    return replace(state, ranges={}, range_starts={}, seconds=0.0)

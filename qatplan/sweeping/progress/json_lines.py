@@ -1,8 +1,8 @@
 """Events for programs: one JSON object per line, each complete in itself.
 
-`start` and `end` carry the whole snapshot (`qatplan.sweeping.progress.state.Snapshot`);
-`started`, `progress`, `done`, `retried`,
-`failed` and `remark` carry their segment and the totals. Every object has `event` and `time` (UTC, ISO 8601).
+`start` and `end` carry the whole snapshot (`qatplan.sweeping.progress.state.Snapshot`); `started`, `progress`,
+`done`, `retried`, `failed` and `remark` carry their segment and the totals. Every object has `event` and `time` (UTC,
+ISO 8601).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from qatplan.sweeping.progress.state import Snapshot
 
 
 class JsonLines(Watcher):
-    """Writes events to `stream`. If its reader goes away, the sweep goes on without, and `notify` is called once."""
+    """Writes events to `stream`, no ticks. If its reader goes, it goes on without, and `notify` is called once."""
 
     def __init__(self, stream: TextIO, notify: Callable[[str], None]) -> None:
         self._stream: TextIO | None = stream
@@ -35,10 +35,6 @@ class JsonLines(Watcher):
         steps = {"steps": event.steps} if event.kind == "progress" else {}
         message = {"message": event.message} if event.message else {}
         self._write(event.kind, {**describe(event.segment), **steps, **message, **_totals(snapshot)})
-
-    def tick(self, snapshot: Snapshot) -> None:
-        # Events only: a program that wants a pulse reads DIR/status.json.
-        pass
 
     def end(self, snapshot: Snapshot) -> None:
         self._write("end", asdict(snapshot))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from typing import Protocol
 
 from qatplan.errors import SweepIncomplete
 from qatplan.sweeping.engines.engine import Event
@@ -15,8 +14,8 @@ from qatplan.sweeping.progress.state import ProgressState, Snapshot, State
 TICK_SECONDS = 0.5
 
 
-class Watcher(Protocol):
-    """Something that shows or records a sweep. Never called by two threads at once.
+class Watcher:
+    """Something that shows or records a sweep; what it leaves out does nothing. Never called by two threads at once.
 
     Watching must not stop a sweep: a watcher that cannot write notifies once and goes on without.
     """
@@ -34,18 +33,18 @@ class Watcher(Protocol):
         """After the last event, also when the sweep was interrupted; `snapshot.state` says how it ended."""
 
 
-class Progress:
+class Progress(ProgressState):
     """The engine's `report`: counts events and passes them on; used as a context manager around the engine."""
 
     def __init__(self, graph: Graph, needed: set[str], recorded: int, watchers: Sequence[Watcher]) -> None:
-        self._state = ProgressState(graph, needed, recorded, time.monotonic)
+        super().__init__(graph, needed, recorded, time.monotonic)
         self._watchers = watchers
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._clock = threading.Thread(target=self._tick, name="qatplan-progress", daemon=True)
 
     def __enter__(self) -> Progress:
-        snapshot = self._state.snapshot()
+        snapshot = self.snapshot()
         for watcher in self._watchers:
             watcher.begin(snapshot)
         self._clock.start()
@@ -54,31 +53,24 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, *failure: object) -> None:
         self._over.set()
         self._clock.join()
-        snapshot = self._state.snapshot(self._ended(kind))
+        state: State = "incomplete" if self._given_up else "complete"
+        if kind is not None:
+            state = "interrupted" if issubclass(kind, KeyboardInterrupt | SweepIncomplete) else "stopped"
+        snapshot = self.snapshot(state)
         for watcher in self._watchers:
             watcher.end(snapshot)
 
     def __call__(self, event: Event) -> None:
         """Take in one event of the engine."""
         with self._lock:
-            self._state.take(event)
-            snapshot = self._state.snapshot()
+            self.take(event)
+            snapshot = self.snapshot()
             for watcher in self._watchers:
                 watcher.event(event, snapshot)
-
-    @property
-    def recorded(self) -> int:
-        """Runs whose row exists."""
-        return self._state.snapshot().recorded
-
-    def _ended(self, kind: type[BaseException] | None) -> State:
-        if kind is None:
-            return "incomplete" if self._state.snapshot().given_up else "complete"
-        return "interrupted" if issubclass(kind, KeyboardInterrupt | SweepIncomplete) else "stopped"
 
     def _tick(self) -> None:
         while not self._over.wait(TICK_SECONDS):
             with self._lock:
-                snapshot = self._state.snapshot()
+                snapshot = self.snapshot()
                 for watcher in self._watchers:
                     watcher.tick(snapshot)

@@ -84,96 +84,77 @@ class ProgressState:
     """Takes in events of any engine; `now` is a monotonic clock in seconds."""
 
     def __init__(self, graph: Graph, needed: set[str], recorded: int, now: Callable[[], float]) -> None:
-        self._now = now
-        self._graph = graph
+        self._now, self._graph, self.recorded = now, graph, recorded
         self._started = now()
-        self._recorded = recorded
         self._runs = len(graph.runs)
         self._left = set(needed)
+        self._total = Counter[str](segment.config.kind for segment in graph.segments.values())
+        self._remaining = Counter[str](graph.segments[name].config.kind for name in needed)
         self._all_work = sum(work_of(graph.segments[name]) for name in needed)
-        self._work = 0.0
-        self._tokens = 0
-        self._steps: dict[str, int] = {}
-        self._share: dict[str, float] = {}
+        self._work, self._tokens = 0.0, 0
+        """Of segments that are done."""
         self._since: dict[str, float] = {}
+        self._steps: dict[str, int] = {}
         self._given_up: set[str] = set()
         self._lost_work = 0.0
         self._retried = 0
         self._troubles: deque[Trouble] = deque(maxlen=KEPT_TROUBLES)
         self._samples: deque[tuple[float, int]] = deque([(self._started, 0)])
-        self._total: dict[str, int] = dict.fromkeys(KINDS, 0)
-        self._remaining = dict.fromkeys(KINDS, 0)
-        for segment in graph.segments.values():
-            self._total[segment.config.kind] += 1
-            self._remaining[segment.config.kind] += segment.id in needed
 
     def take(self, event: Event) -> None:
         """Take in one event. A segment that is tried again starts from nothing, whatever it had reported."""
-        segment = event.segment
+        segment, kind = event.segment, event.segment.config.kind
         if event.kind == "started":
-            self._need(segment)
-            self._since[segment.id] = self._now()
-            self._advance(segment, 0)
+            if segment.id not in self._left:  # made again, for instance because its checkpoint was damaged
+                self._left.add(segment.id)
+                self._remaining[kind] += 1
+                self._all_work += work_of(segment)
+            self._since[segment.id], self._steps[segment.id] = self._now(), 0
         elif event.kind == "progress":
-            self._advance(segment, event.steps)
-        elif event.kind == "done":
-            self._advance(segment, segment.config.end - segment.config.start, over=True)
-            self._release(segment)
+            self._steps[segment.id] = event.steps
+        elif event.kind in ("done", "retried", "failed"):
+            for known in (self._since, self._steps):
+                known.pop(segment.id, None)
+        if event.kind == "done":
             self._left.discard(segment.id)
-            self._remaining[segment.config.kind] -= 1
-            self._recorded += segment.config.evaluate
+            self._remaining[kind] -= 1
+            self.recorded += segment.config.evaluate
+            self._work += work_of(segment)
+            self._tokens += segment.config.tokens
         elif event.kind in ("retried", "failed"):
-            self._advance(segment, 0)
-            self._release(segment)
             given_up = event.kind == "failed"
+            self._retried += not given_up
             if given_up:
                 self._give_up(segment.id)
-            else:
-                self._retried += 1
             self._troubles.append(
                 Trouble(segment=segment.id, label=label(segment), message=event.message, given_up=given_up)
             )
 
     def snapshot(self, state: State = "running") -> Snapshot:
         """Where the sweep stands now."""
-        now = self._now()
-        elapsed = now - self._started
-        self._sample(now)
+        now, segments = self._now(), self._graph.segments
+        elapsed, work, tokens = now - self._started, self._work, self._tokens
+        for name, steps in self._steps.items():
+            config = segments[name].config
+            trained = steps * config.sequences * config.sequence
+            tokens += trained
+            # After its last step a segment may still have its evaluation before it.
+            work += trained / max(1.0, timed_tokens(config)) * work_of(segments[name])
         running, lost = (
-            Counter[str](self._graph.segments[name].config.kind for name in names)
-            for names in (self._since, self._given_up)
+            Counter[str](segments[name].config.kind for name in names) for names in (self._since, self._given_up)
         )
         kinds = {
-            kind: Count(total=total, done=total - self._remaining[kind], running=running[kind], given_up=lost[kind])
-            for kind, total in self._total.items()
-        }
+            kind: Count(total=self._total[kind], done=self._total[kind] - self._remaining[kind],
+                        running=running[kind], given_up=lost[kind])
+            for kind in KINDS
+        }  # fmt: skip
         return Snapshot(
-            state=state, runs=self._runs, recorded=self._recorded, given_up=len(self._given_up),
-            retried=self._retried, tokens=self._tokens, tokens_per_second=self._rate(),
-            done=self._work / self._all_work if self._all_work else 1.0, seconds=elapsed,
-            seconds_left=self._seconds_left(elapsed) if state == "running" else None, kinds=kinds,
+            state=state, runs=self._runs, recorded=self.recorded, given_up=len(self._given_up),
+            retried=self._retried, tokens=tokens, tokens_per_second=self._rate(now, tokens),
+            done=work / self._all_work if self._all_work else 1.0, seconds=elapsed,
+            seconds_left=self._seconds_left(elapsed, work) if state == "running" else None, kinds=kinds,
             running=tuple(self._running(name, now) for name in self._since), troubles=tuple(self._troubles),
         )  # fmt: skip
-
-    def _need(self, segment: Segment) -> None:
-        """Count in a segment that an engine has to make again, for instance because its checkpoint was damaged."""
-        if segment.id not in self._left:
-            self._left.add(segment.id)
-            self._remaining[segment.config.kind] += 1
-            self._all_work += work_of(segment)
-
-    def _advance(self, segment: Segment, steps: int, *, over: bool = False) -> None:
-        config = segment.config
-        self._tokens += (steps - self._steps.get(segment.id, 0)) * config.sequences * config.sequence
-        self._steps[segment.id] = steps
-        # After its last step a segment may still have its evaluation before it.
-        share = 1.0 if over else steps * config.sequences * config.sequence / max(1.0, timed_tokens(config))
-        self._work += (share - self._share.get(segment.id, 0.0)) * work_of(segment)
-        self._share[segment.id] = share
-
-    def _release(self, segment: Segment) -> None:
-        for known in (self._since, self._steps, self._share):
-            known.pop(segment.id, None)
 
     def _give_up(self, name: str) -> None:
         children = self._graph.children()
@@ -188,24 +169,22 @@ class ProgressState:
     def _running(self, name: str, now: float) -> Running:
         segment = self._graph.segments[name]
         return Running(
-            segment=name, label=label(segment), steps=self._steps.get(name, 0),
+            segment=name, label=label(segment), steps=self._steps[name],
             of_steps=segment.config.end - segment.config.start, seconds=now - self._since[name],
         )  # fmt: skip
 
-    def _sample(self, now: float) -> None:
+    def _rate(self, now: float, tokens: int) -> float | None:
         if now - self._samples[-1][0] >= 0.5:
-            self._samples.append((now, self._tokens))
+            self._samples.append((now, tokens))
         while len(self._samples) > 2 and now - self._samples[1][0] > RATE_SECONDS:
             self._samples.popleft()
-
-    def _rate(self) -> float | None:
         (start, before), (end, after) = self._samples[0], self._samples[-1]
         # A retry takes tokens back.
         return (after - before) / (end - start) if end - start > 1 and after > before else None
 
-    def _seconds_left(self, elapsed: float) -> float | None:
-        remaining = max(0.0, self._all_work - self._lost_work - self._work)
-        return remaining * elapsed / self._work if self._work > 0 and elapsed > 2 else None
+    def _seconds_left(self, elapsed: float, work: float) -> float | None:
+        remaining = max(0.0, self._all_work - self._lost_work - work)
+        return remaining * elapsed / work if work > 0 and elapsed > 2 else None
 
 
 def label(segment: Segment) -> str:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from qatplan import runs
@@ -97,21 +98,20 @@ def read(location: Location) -> Status:
     if not folder.identity.exists():
         raise UsageError(f"--status {folder.location} holds no sweep; name the folder given to --out.")
     rows = sum(name.endswith(".parquet") for name in folder.storage.names("runs"))
-    diverged = _diverged(folder) if rows else 0
+    status = partial(Status, folder=folder.location, rows=rows, diverged=_diverged(folder) if rows else 0)
     entry = Entry(folder.storage, NAME)
     try:
         content = json.loads(entry.read())
         snapshot = _snapshot(content)
         host, pid, age = content["driver"]["host"], content["driver"]["pid"], time.time() - content["updated"]
     except FileNotFoundError:
-        return Status(folder=folder.location, state="unknown", rows=rows, diverged=diverged, host=None, pid=None,
-                      seconds_since=None, snapshot=None)  # fmt: skip
+        return status(state="unknown", host=None, pid=None, seconds_since=None, snapshot=None)
     except (DataError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{entry} is damaged or of another version; the next sweep command replaces it.") from error
     # The sign of a clock that was set back is as old as that of one that ran on.
     silent = snapshot.state == "running" and abs(age) > SILENT_SECONDS
-    return Status(folder=folder.location, state="stopped" if silent else snapshot.state, rows=rows, diverged=diverged,
-                  host=host, pid=pid, seconds_since=max(0.0, age), snapshot=snapshot)  # fmt: skip
+    state = "stopped" if silent else snapshot.state
+    return status(state=state, host=host, pid=pid, seconds_since=max(0.0, age), snapshot=snapshot)
 
 
 def _diverged(folder: SweepFolder) -> int | None:

@@ -57,9 +57,6 @@ class PlainLines(Watcher):
         self._console = console
         self._last = time.monotonic()
 
-    def begin(self, snapshot: Snapshot) -> None:
-        self._last = time.monotonic()
-
     def event(self, event: Event, snapshot: Snapshot) -> None:
         if event.kind in ("retried", "failed"):
             self._print(trouble_line(snapshot.troubles[-1]))

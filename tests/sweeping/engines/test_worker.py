@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from support.segments import end_of
 
 from qatplan import runs
 from qatplan.errors import DataError
 from qatplan.storage.base import Entry
-from qatplan.sweeping.engines.engine import Order
-from qatplan.sweeping.engines.worker import LostParent, Work, execute
+from qatplan.sweeping.engines.engine import Event
 from qatplan.sweeping.folder import SweepFolder
 from qatplan.sweeping.graph import Graph, Machine, Segment, build
 from qatplan.sweeping.specification import parse
@@ -43,10 +44,9 @@ class Bench:
         self.graph: Graph = build(parse(content, Path()), info, Machine(device="cpu", can_compile=False))
         self.runtime = Runtime(open_corpus(folder.storage.path / "corpus"), "cpu")
 
-    def execute(self, segment: Segment, save_seconds: float = 60.0) -> list[str]:
-        order = Order(segment=segment, has_children=bool(self.graph.children()[segment.id]))
-        work = Work(order=order, folder=self.folder, runtime=self.runtime, sweep_id="s", keep=False)
-        return execute(work, lambda steps: None, save_seconds)
+    def execute(self, segment: Segment, save_seconds: float = 60.0) -> Event:
+        save_end = bool(self.graph.children()[segment.id])
+        return end_of(segment, self.folder, self.runtime, save_end=save_end, save_seconds=save_seconds)
 
 
 @pytest.fixture
@@ -67,21 +67,22 @@ def loss(bench: Bench, segment: Segment) -> float:
 def test_a_damaged_parent_is_set_aside_and_asked_for(bench: Bench) -> None:
     trunk = next(iter(bench.graph.segments.values()))
     child = next(s for s in bench.graph.segments.values() if s.parent == trunk.id and s.config.kind == "cooldown")
-    with pytest.raises(LostParent, match=rf"{trunk.id}\.pt is missing"):
-        bench.execute(child)
-    assert bench.execute(trunk) == []
+    end = bench.execute(child)
+    assert (end.kind, f"{trunk.id}.pt is missing" in end.message) == ("blocked", True)
+    assert bench.execute(trunk) == Event(kind="done", segment=trunk)
     flip(bench.folder.checkpoint(trunk.id))
-    with pytest.raises(LostParent, match=rf"{trunk.id}\.pt is damaged: .* it is now {trunk.id}\.pt\.damaged"):
-        bench.execute(child)
+    end = bench.execute(child)
+    assert end.kind == "blocked"
+    assert re.search(rf"{trunk.id}\.pt is damaged: .* it is now {trunk.id}\.pt\.damaged", end.message)
     assert bench.folder.checkpoints() == set()
     bench.execute(trunk)
-    assert bench.execute(child) == []
+    assert bench.execute(child) == Event(kind="done", segment=child)
 
 
 def test_a_damaged_or_foreign_middle_costs_only_time(bench: Bench) -> None:
     segments = list(bench.graph.segments.values())
     for segment in segments:
-        bench.execute(segment)
+        assert bench.execute(segment).kind == "done"
     run = next(s for s in segments if s.config.kind == "qat")
     undisturbed = loss(bench, run)
     parent = bench.folder.checkpoint(str(run.parent))
@@ -89,7 +90,7 @@ def test_a_damaged_or_foreign_middle_costs_only_time(bench: Bench) -> None:
         partial = bench.folder.partial(run.id)
         partial.write(parent.read() if spoil == "foreign" else parent.read()[:1000])
         bench.folder.row(run.id).remove()
-        (remark,) = bench.execute(run)
+        (remark,) = bench.execute(run).remarks
         assert ("another segment's" if spoil == "foreign" else "damaged") in remark
         assert loss(bench, run) == undisturbed
         assert not partial.exists()

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.segments import end_of
 
 from qatplan import runs
-from qatplan.sweeping.engines.engine import Order
-from qatplan.sweeping.engines.worker import Work, execute
 from qatplan.sweeping.folder import SweepFolder
 from qatplan.sweeping.graph import Machine, build
 from qatplan.sweeping.specification import read
@@ -133,9 +132,7 @@ def test_every_run_of_a_sweep_says_its_precision(text: Path, tmp_path: Path) -> 
     graph = build(specification, prepare_tokens(specification.corpus, folder), machine)
     runtime = Runtime(open_corpus(tmp_path / "out" / "corpus"), "cpu")
     for segment in graph.segments.values():
-        order = Order(segment=segment, has_children=True)
-        work = Work(order=order, folder=folder, runtime=runtime, sweep_id=graph.sweep_id, keep=False)
-        execute(work, lambda steps: None)
+        assert end_of(segment, folder, runtime, save_end=True).kind == "done"
     table = runs.read([tmp_path / "out"])
     assert runs.validate(table) == []
     assert len(graph.runs) == table.num_rows == 3

@@ -12,7 +12,7 @@ from qatplan.planning import caveats
 from qatplan.planning.caveats import Concern, Flag
 from qatplan.planning.intervals import Interval, draws_of, loss_intervals
 from qatplan.planning.objective import Objective
-from qatplan.planning.request import require_fraction, require_level, require_limit, require_positive, require_width
+from qatplan.planning.request import require
 from qatplan.planning.trust import Extrapolation, PlanStatus, extrapolation, status_of
 
 
@@ -72,14 +72,9 @@ def predict(
     Without `bits` the run is in full precision; without `fraction` the law's best one is taken. Raises UsageError for
     numbers that no run can have and for points outside the law's domain.
     """
-    require_positive("params", params)
-    require_positive("tokens", tokens)
-    require_width(bits)
-    require_fraction(fraction)
+    require(params=params, tokens=tokens, bits=bits, fraction=fraction, level=level, extrapolation_limit=limit)
     if fraction is not None and bits is None:
         raise UsageError("a fraction needs bits: a full-precision run has no QAT phase.")
-    require_level(level)
-    require_limit(limit)
     law, n, assumptions = fit.law, params, []
     if fit.n_convention == "nonembedding":
         layout = infer(params)

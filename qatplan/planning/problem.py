@@ -7,17 +7,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from qatplan.errors import UsageError
+from qatplan.models.costs import Training
 from qatplan.models.layout import Layout, infer
 from qatplan.planning.numeric import root_of_falling
-from qatplan.planning.request import (
-    Budgets,
-    Serving,
-    Training,
-    require_level,
-    require_limit,
-    require_positive,
-    require_width,
-)
+from qatplan.planning.request import Budgets, Serving, require
 from qatplan.units import format_bytes, format_count
 
 _SMALLEST, _LARGEST = 5e3, 1e15
@@ -46,15 +39,12 @@ class Problem:
         if self.bits is not None and not self.bits:
             raise UsageError("bits is empty; give at least one bit width.")
         for width in self.bits or ():
-            require_width(width, "has")
-        require_positive("vocabulary", self.vocabulary)
-        require_level(self.level)
-        require_limit(self.extrapolation_limit)
+            require(bits=width)
+            self.serving.form(width)
+        require(vocabulary=self.vocabulary, level=self.level, extrapolation_limit=self.extrapolation_limit)
         given = self.budgets
         if given.params is not None and self.layout is not None:
             raise UsageError("give params or a model, not both.")
-        for width in self.bits or ():
-            self.serving.form(width)
         if not given.bounds_tokens and not self.continues:
             raise UsageError("nothing bounds the tokens; give tokens, flops, gpu hours or a target loss.")
         bounds = (given.memory, given.flops, given.gpu_hours, given.target_loss)
@@ -157,9 +147,8 @@ class Problem:
         if given.flops is not None:
             limits["flops"] = given.flops / per_token
         if given.gpu_hours is not None:
-            rates = self.training.rates
-            slowdown = 1.0 + fraction * (rates.qat_slowdown - 1.0)
-            limits["gpu_hours"] = given.gpu_hours * rates.flops_per_hour / (per_token * slowdown)
+            slowdown = 1.0 + fraction * (self.training.slowdown - 1.0)
+            limits["gpu_hours"] = given.gpu_hours * self.training.flops_per_hour / (per_token * slowdown)
         return limits
 
     def binding(self, layout: Layout, memory: float, tokens: float, fraction: float) -> tuple[str, ...]:

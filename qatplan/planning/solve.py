@@ -64,7 +64,7 @@ def _losses(objective: Objective, problem: Problem, bits: float, params: Floats)
 def _split_matters(problem: Problem) -> bool:
     """True when a QAT token costs other than a full-precision one, so that the split moves the number of tokens."""
     given = problem.budgets
-    return given.gpu_hours is not None and problem.training.rates.qat_slowdown != 1.0 and given.fraction is None
+    return given.gpu_hours is not None and problem.training.slowdown != 1.0 and given.fraction is None
 
 
 def _best_of_size(objective: Objective, problem: Problem, bits: float, params: float) -> Candidate:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 
 from qatplan import runs
 from qatplan.errors import UsageError
+from qatplan.models.costs import Training
 from qatplan.planning.fraction_only import FractionAdvice
 from qatplan.planning.plan import COLUMNS, plan
 from qatplan.planning.problem import Problem
 from qatplan.planning.recommend import Recommendation, default_bits
-from qatplan.planning.request import Budgets, Serving, Training
+from qatplan.planning.request import Budgets, Serving
 from qatplan.reporting.material import Material
 from qatplan.units import format_bytes, format_count
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.problems import details, problem, words
 
 from qatplan.laws import FittedLaw, QatFraction, Status
 from qatplan.models.lookup import architecture
@@ -24,7 +25,6 @@ from qatplan.wording.plan import LINES, plan_sections
 from qatplan.wording.prediction import prediction_sections
 from qatplan.wording.sections import sentence
 from qatplan.wording.text import to_text
-from support.problems import details, problem, words
 
 ROOT = Path(__file__).parents[2]
 ASKED: dict[str, dict[str, Any]] = {

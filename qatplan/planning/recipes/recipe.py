@@ -7,7 +7,7 @@ from typing import Any
 
 from qatplan.errors import UsageError
 from qatplan.planning.recommend import Recommendation
-from qatplan.planning.request import require_positive
+from qatplan.planning.request import require
 
 COOLDOWN = 0.2
 """Share of the full-precision phase that is its cooldown in the classic schedule (arXiv 2509.22935)."""
@@ -72,8 +72,7 @@ def recipe(
     Raises UsageError for a batch that is smaller than a sequence or larger than a phase, and for rates that are not
     positive.
     """
-    require_positive("learning rate", learning_rate)
-    require_positive("qat learning rate", qat_learning_rate)
+    require(learning_rate=learning_rate, qat_learning_rate=qat_learning_rate)
     plan, problem = advice.choice.plan, advice.problem
     sequence, given = problem.training.sequence, problem.budgets.fp_tokens
     if batch_tokens < sequence:

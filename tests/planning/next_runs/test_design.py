@@ -181,7 +181,7 @@ def test_what_no_design_can_be_made_for(fitted: Build, fields: dict[str, object]
 
 
 def test_hours_of_a_device_are_a_budget(fitted: Build) -> None:
-    from qatplan.planning.request import Training
+    from qatplan.models.costs import Training
 
     fit, training = fitted(scatter=0.01, ranges=RANGES, noise=1e-3), Training(device="a100", mfu=0.5)
     made = design(fit, gpu_hours=1.0, training=training, runs=2)

@@ -35,7 +35,7 @@ class Step:
 
 def demo(
     out: Annotated[Path, opt.ask("Folder for everything.", "DIR")] = Path("qatplan-demo"),
-    device: opt.TrainOn = opt.TrainingDevice.auto,
+    device: opt.TrainOn = "auto",
     workers: opt.Workers = None,
     short: Annotated[bool, opt.flag("--short", "A minute instead of several; too small to learn from.")] = False,
     as_json: opt.Json = False,
@@ -59,7 +59,7 @@ def demo(
     _place(specification, source.read_text(encoding="utf-8"))
     count = "" if workers is None else f" --workers {workers}"
     plan = [
-        ("Train the runs", f"sweep {q(specification)} --out {q(sweep)} --device {device.value}{count}"),
+        ("Train the runs", f"sweep {q(specification)} --out {q(sweep)} --device {device}{count}"),
         ("Look at the table", f"runs {q(sweep)}"),
         ("Fit the loss law", f"fit {q(sweep)} --law qat-loss --bootstrap 200 --out {q(fit)} --force"),
         ("Fit the fraction law", f"fit {q(sweep)} --law qat-fraction --bootstrap 200 --out {q(fraction)} --force"),

@@ -193,7 +193,7 @@ def test_a_trunk_has_two_numbers(fitted: Build, tmp_path: Path, capsys: pytest.C
     fit = tmp_path / "fit.json"
     fitted(scatter=0.01, ranges=RANGES, noise=1e-3).write(fit)
     assert main(["design", str(fit), "--budget", "1e18", "--trunk", "30M"]) == 2
-    assert "is not PARAMS:TOKENS" in capsys.readouterr().err
+    assert "is not of the form PARAMS:TOKENS" in capsys.readouterr().err
 
 
 def test_more_runs_than_there_are_end_the_choice(random_knowledge: Knowledge) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -11,7 +11,6 @@ from qatplan.laws import FittedLaw
 from qatplan.planning.candidate import Candidate
 from qatplan.planning.objective import Objective
 from qatplan.planning.problem import Problem
-from qatplan.planning.trust import Extrapolation
 
 
 class Concern(StrEnum):
@@ -48,14 +47,9 @@ def missing_draws(fit: FittedLaw) -> list[Flag]:
     return [NO_INTERVALS] if fit.draws is None or len(fit.draws) == 0 else []
 
 
-def fit_flags(fit: FittedLaw) -> list[Flag]:
-    """What the fit itself flags."""
-    return [Flag(Concern.FIT, str(flag)) for flag in fit.flags]
-
-
-def distance_flags(distance: Extrapolation) -> list[Flag]:
-    """How far a point lies outside what was measured."""
-    return [Flag(Concern.EXTRAPOLATION, sentence) for sentence in distance.sentences]
+def flags_about(concern: Concern, sentences: Iterable[str]) -> list[Flag]:
+    """A flag for each sentence."""
+    return [Flag(concern, sentence) for sentence in sentences]
 
 
 def choice_flags(problem: Problem, objective: Objective, plan: Candidate, close: Sequence[Candidate]) -> list[Flag]:

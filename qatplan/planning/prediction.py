@@ -102,20 +102,20 @@ def predict(
         x = Inputs.of(n=n, d_total=tokens, bits=bits, fraction=fraction)
         if reason := law.outside(x)[0]:
             raise UsageError(f"the law {law.name} has no value there: {reason}.")
-        means, new_run = loss_intervals(draws_of(fit, level), x)
+        mean, new_run = loss_intervals(draws_of(fit, level), x)
         known = {
             "fraction_chosen": chosen,
             "loss": float(law.predict(x)[0]),
-            "loss_interval": None if means is None else means[0],
+            "loss_interval": mean,
             "new_run_interval": new_run,
             "optimal_fraction": best_fraction,
             "optimal_loss": best_loss,
             "full_precision_loss": float(law.predict(Inputs.of(n=n, d_total=tokens))[0]),
         }
-        flags = [*caveats.fit_flags(fit), *caveats.missing_draws(fit)]
+        flags = [*caveats.flags_about(Concern.FIT, fit.flags), *caveats.missing_draws(fit)]
     distance = extrapolation(fit, x, limit=limit)
     if "loss" in known:
-        flags += caveats.distance_flags(distance)
+        flags += caveats.flags_about(Concern.EXTRAPOLATION, distance.sentences)
     return Prediction(
         law=law.name,
         params=params,

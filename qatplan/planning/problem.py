@@ -84,6 +84,26 @@ class Problem:
         """The number of parameters if it is given."""
         return self.layout.parameters if self.layout is not None else self.budgets.params
 
+    def require_memory(self, params: float, bits: float) -> None:
+        """Raise UsageError where that many parameters need more memory than is allowed."""
+        allowed, needed = self.budgets.memory, self.serving.memory(self.layout_of(params), bits).total_bytes
+        if allowed is not None and needed > allowed:
+            raise UsageError(
+                f"memory binds at {bits:g} bits: {format_count(params)} parameters need {format_bytes(needed)} with a "
+                f"context of {self.serving.context:,} tokens, and {format_bytes(allowed)} are allowed."
+            )
+
+    def require_tokens(self, layout: Layout, bits: float, tokens: float, fraction: float) -> None:
+        """Raise UsageError where a budget does not pay for the tokens that the target loss takes."""
+        for name, limit in self.token_limits(layout, fraction).items():
+            if tokens > limit * (1 + 1e-9):
+                kind = "QAT tokens" if self.continues else "tokens"
+                raise UsageError(
+                    f"{name.replace('_', ' ')} binds at {bits:g} bits: the target loss {self.budgets.target_loss:g} "
+                    f"needs {format_count(tokens)} {kind} with {format_count(layout.parameters)} parameters, and the "
+                    f"budget pays for {format_count(limit)}."
+                )
+
     def largest_params(self, bits: float) -> float:
         """Largest number of parameters that fits the memory at this bit width; infinity without a memory budget.
 
@@ -116,20 +136,15 @@ class Problem:
     @cached_property
     def _smallest_params(self) -> float:
         """Where inferred shapes begin: below it a model has no room for a layer."""
-        low, high = _SMALLEST, _LARGEST
-        if self._has_layers(low):
-            return low
-        for _ in range(100):
+        low, high, middle = _SMALLEST, _LARGEST, _SMALLEST
+        for _ in range(101):
+            try:
+                infer(middle, vocabulary=self.vocabulary)
+                high = middle
+            except UsageError:
+                low = middle
             middle = math.sqrt(low * high)
-            low, high = (low, middle) if self._has_layers(middle) else (middle, high)
         return high
-
-    def _has_layers(self, params: float) -> bool:
-        try:
-            infer(params, vocabulary=self.vocabulary)
-        except UsageError:
-            return False
-        return True
 
     def params_range(self, bits: float) -> tuple[float, float]:
         """(smallest, largest) number of parameters to search at this bit width."""

@@ -106,8 +106,7 @@ def design(
         budget = (gpu_hours or 0.0) * (training or Training()).flops_per_hour
     bits = bits or default_bits(fit)
     for size, kept in (trunks or {}).items():
-        if not (math.isfinite(size) and size > 0 and math.isfinite(kept) and kept > 0):
-            raise UsageError(f"a trunk of {size:g} parameters and {kept:g} tokens is none; both must be above 0.")
+        require(trunk_parameters=size, trunk_tokens=kept)
     if target == "bits" and len(set(bits)) < 2:
         raise UsageError("a choice of bits needs at least two widths to choose from.")
     possible = candidates(fit, bits=bits, budget=budget, trunks=trunks)

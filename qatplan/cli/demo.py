@@ -73,12 +73,9 @@ def demo(
         steps.append(step)
         if purpose == "Train the runs" and step.code != 0:
             raise SweepIncomplete("the demo's sweep did not finish; repeat the command to continue.", evidence=steps)
-    figures = [out / f"{kind}.svg" for kind in FIGURES]
-    written = {
-        "specification": [specification], "runs": [sweep / "runs"],
-        "fit": [path for path in (fit, fraction) if path.exists()],
-        "figure": [path for path in figures if path.exists()], "report": [path for path in (page,) if path.exists()],
-    }  # fmt: skip
+    files = {"specification": [specification], "runs": [sweep / "runs"], "fit": [fit, fraction]}
+    files |= {"figure": [out / f"{kind}.svg" for kind in FIGURES], "report": [page]}
+    written = {kind: [path for path in paths if path.exists()] for kind, paths in files.items()}
     took = format_duration(sum(step.seconds for step in steps))
     lines = [f"  {kind:<14} {path}" for kind, paths in written.items() for path in paths]
     text = "\n".join(["", f"Done in {took}. Everything lies in:", *lines])

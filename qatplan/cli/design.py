@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from qatplan.cli import options as opt
 from qatplan.cli.output import show
 
-_TARGET = "What shall become surer: the best QAT fraction, or which bit width is best in its memory."
+_TARGET = "What to make surer: the best QAT fraction, or which bit width is best in its memory."
 
 
 def design(
@@ -26,7 +26,7 @@ def design(
     details: opt.Details = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Say which runs to make next, and how much surer they make the plan.
+    """Say which runs to make next, and what they buy.
 
     The target is meant at --params and --tokens; ten times the largest fitted ones unless given.
 

@@ -105,7 +105,7 @@ Json = Annotated[bool, flag("--json", "Print one JSON object on stdout and nothi
 Force = Annotated[bool, flag("--force", "Overwrite the output file if it exists.")]
 Details = Annotated[bool, flag("--details", "Print everything that is known, not the main things alone.")]
 _RUNS = "Folders (also s3:// and gs:// URLs), Parquet files, or CSV files whose columns carry our field names."
-RunPaths = Annotated[list[Any], typer.Argument(parser=location_parser, metavar="RUNS", help=_RUNS)]
+RunPaths = Annotated[list[Any], typer.Argument(parser=location_parser, metavar="RUNS...", help=_RUNS)]
 FIT = "A fitted law (JSON) written by `qatplan fit`."
 FitPath = Annotated[Path, typer.Argument(metavar="FIT", help=FIT)]
 _ROWS = 'Keep only these rows, e.g. "bits in (2, 4) and seed == 0".'
@@ -126,5 +126,5 @@ Device = Annotated[str, ask("Training device: a100, h100, h200, b200, l40s, mi30
 Mfu = Annotated[float, ask("Share of the device's peak that training reaches.")]
 Level = Annotated[float, ask("Level of the intervals.")]
 ExtrapolationLimit = Annotated[float, ask("Factor beyond the fitted range that exits with 4.", "FACTOR")]
-TrainOn = Annotated[Literal["auto", "cpu", "cuda"], ask("Where to train; auto takes a GPU if there is one.")]
+TrainOn = Annotated[Literal["auto", "cpu", "cuda"], ask("Device to compute on; auto takes a GPU if there is one.")]
 Workers = Annotated[int | None, ask("Segments trained at once; default one a core.", min=1)]

@@ -180,7 +180,8 @@ def _above_control(curve: Curve, predictor: Predictor | None) -> Curve:
     if fit is not None and predictor is not None:
         base = predictor.loss(Inputs.of(n=curve.n, d_total=curve.d_total)).value[0]
         # The band keeps its width: subtracting the central prediction leaves the uncertainty of the whole loss.
-        loss = Band(**{end: None if at is None else at - base for end, at in vars(fit.loss).items()})
+        low, high = (None if end is None else end - base for end in (fit.loss.low, fit.loss.high))
+        loss = Band(value=fit.loss.value - base, low=low, high=high)
         best_loss = None if fit.optimum_loss is None else fit.optimum_loss - float(base)
         fit = dataclasses.replace(fit, loss=loss, optimum_loss=best_loss)
     return dataclasses.replace(curve, points=moved(curve.points), beaten=moved(curve.beaten), control=None, fitted=fit)

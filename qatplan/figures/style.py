@@ -154,7 +154,8 @@ def out_path(path: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFIXES)
     """`path` if a file of that kind can be written there; UsageError for another suffix, and for a folder."""
     target = Path(path)
     if target.suffix.lower() not in suffixes:
-        raise UsageError(f"--out {str(target)!r} must end in {', '.join(suffixes)}.")
+        *others, last = suffixes
+        raise UsageError(f"--out {str(target)!r} must end in {', '.join(others)} or {last}.")
     if target.is_dir():
         raise UsageError(f"--out {str(target)!r} is a folder; name a file in it.")
     return target

@@ -183,11 +183,12 @@ def recommend(
     >>> [round(option["fraction"], 3) for option in plan.as_dict()["alternatives"]]
     [0.365]
     """
+    from qatplan.models.costs import Training
     from qatplan.models.layout import of_architecture
     from qatplan.models.lookup import architecture
     from qatplan.planning.plan import COLUMNS, plan
     from qatplan.planning.problem import Problem
-    from qatplan.planning.request import Budgets, Serving, Training
+    from qatplan.planning.request import Budgets, Serving
 
     fitted = None if fit is None else _fit(fit).fitted
     problem = Problem(
@@ -222,8 +223,8 @@ def design(
 
     `trunks` are full-precision trunks that were kept: {parameters: tokens}.
     """
+    from qatplan.models.costs import Training
     from qatplan.planning.next_runs.design import design as choose
-    from qatplan.planning.request import Training
 
     return Design(
         choose(

@@ -18,25 +18,12 @@ from typer.core import TyperGroup
 from qatplan import __version__
 from qatplan.errors import QatplanError, QatplanWarning
 
-# One line per command, in the order of the work; a module here may import typer, qatplan.units, qatplan.errors and
-# qatplan.cli at its top, and everything else inside the function.
-COMMANDS: dict[str, str] = {
-    "demo": "qatplan.cli.demo:demo",
-    "sweep": "qatplan.cli.sweep:sweep",
-    "runs": "qatplan.cli.runs:runs",
-    "export": "qatplan.cli.export:export",
-    "import": "qatplan.cli.import_runs:import_runs",
-    "fit": "qatplan.cli.fit:fit",
-    "compare": "qatplan.cli.compare:compare",
-    "laws": "qatplan.cli.laws:laws",
-    "quantizers": "qatplan.cli.quantizers:quantizers",
-    "predict": "qatplan.cli.predict:predict",
-    "recommend": "qatplan.cli.recommend:recommend",
-    "memory": "qatplan.cli.memory:memory",
-    "design": "qatplan.cli.design:design",
-    "plot": "qatplan.cli.plot:plot",
-    "report": "qatplan.cli.report:report",
-}
+# In the order of the work: each a function of its name in a module of its name. Such a module may import typer,
+# qatplan.units, qatplan.errors and qatplan.cli at its top, and everything else inside the function.
+COMMANDS: tuple[str, ...] = (
+    *("demo", "sweep", "runs", "export", "import", "fit", "compare", "laws", "quantizers", "predict", "recommend"),
+    *("memory", "design", "plot", "report"),
+)
 
 
 class _Commands(UserDict[str, Any]):
@@ -46,10 +33,11 @@ class _Commands(UserDict[str, Any]):
     """
 
     def __getitem__(self, name: str) -> Any:
-        if isinstance(target := self.data[name], str):
-            module, function = target.split(":")
+        if self.data[name] is None:
+            function = "import_runs" if name == "import" else name  # a word of Python's own
+            module = importlib.import_module(f"qatplan.cli.{function}")
             single = typer.Typer(add_completion=False, rich_markup_mode=None)
-            single.command(name)(getattr(importlib.import_module(module), function))
+            single.command(name)(getattr(module, function))
             self.data[name] = typer.main.get_command(single)
         return self.data[name]
 
@@ -59,7 +47,7 @@ class _LazyGroup(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = _Commands(COMMANDS)
+        self.commands = _Commands(dict.fromkeys(COMMANDS))
 
 
 app = typer.Typer(

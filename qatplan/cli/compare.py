@@ -7,13 +7,13 @@ from typing import Annotated, Any
 from qatplan.cli import options as opt
 from qatplan.cli.output import show
 
+_LAWS = "qat-loss,chen2025,effective,chinchilla-per-bits,chinchilla"
+
 
 def compare(
     paths: opt.RunPaths,
-    laws: Annotated[
-        Any, opt.ask("Laws to compare; `qatplan laws` lists them.", "a,b,c", parser=opt.names_parser)
-    ] = "qat-loss,chen2025,effective,chinchilla-per-bits,chinchilla",
-    holdout: Annotated[str, opt.ask("Rows that are predicted, not fitted.", opt.HOLDOUT)] = ("top-compute:0.2"),
+    laws: Annotated[Any, opt.ask("Laws to compare; see `qatplan laws`.", "a,b,c", parser=opt.names_parser)] = _LAWS,
+    holdout: Annotated[str, opt.ask("Rows that are predicted, not fitted.", opt.HOLDOUT)] = "top-compute:0.2",
     rows: opt.Rows = None,
     n: opt.Counting = "total",
     huber: opt.Huber = 1e-3,

@@ -35,7 +35,7 @@ class Step:
 
 def demo(
     out: Annotated[Path, opt.ask("Folder for everything.", "DIR")] = Path("qatplan-demo"),
-    device: opt.TrainOn = opt.TrainingDevice.auto,
+    device: opt.TrainOn = "auto",
     workers: opt.Workers = None,
     short: Annotated[bool, opt.flag("--short", "A minute instead of several; too small to learn from.")] = False,
     as_json: opt.Json = False,
@@ -60,7 +60,7 @@ def demo(
     _place(specification, source.read_text(encoding="utf-8"))
     count = "" if workers is None else f" --workers {workers}"
     plan = [
-        ("Train the runs", f"sweep {q(specification)} --out {q(sweep)} --device {device.value}{count}"),
+        ("Train the runs", f"sweep {q(specification)} --out {q(sweep)} --device {device}{count}"),
         ("Look at the table", f"runs {q(sweep)}"),
         ("Fit the loss law", f"fit {q(sweep)} --law qat-loss --bootstrap 200 --out {q(fit)} --force"),
         ("Fit the fraction law", f"fit {q(sweep)} --law qat-fraction --bootstrap 200 --out {q(fraction)} --force"),
@@ -74,12 +74,9 @@ def demo(
         steps.append(step)
         if purpose == "Train the runs" and step.code != 0:
             raise SweepIncomplete("the demo's sweep did not finish; repeat the command to continue.", evidence=steps)
-    figures = [out / f"{kind}.svg" for kind in FIGURES]
-    written = {
-        "specification": [specification], "runs": [sweep / "runs"],
-        "fit": [path for path in (fit, fraction) if path.exists()],
-        "figure": [path for path in figures if path.exists()], "report": [path for path in (page,) if path.exists()],
-    }  # fmt: skip
+    files = {"specification": [specification], "runs": [sweep / "runs"], "fit": [fit, fraction]}
+    files |= {"figure": [out / f"{kind}.svg" for kind in FIGURES], "report": [page]}
+    written = {kind: [path for path in paths if path.exists()] for kind, paths in files.items()}
     took = format_duration(sum(step.seconds for step in steps))
     lines = [f"  {kind:<14} {path}" for kind, paths in written.items() for path in paths]
     text = "\n".join(["", f"Done in {took}. Everything lies in:", *lines])

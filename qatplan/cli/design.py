@@ -7,22 +7,19 @@ from typing import Annotated, Literal
 from qatplan.cli import options as opt
 from qatplan.cli.output import show
 
+_TARGET = "What to make surer: the best QAT fraction, or which bit width is best in its memory."
+
 
 def design(
     fit: opt.FitPath,
     budget: Annotated[float | None, opt.count("Training FLOPs, e.g. 1e18.")] = None,
     gpu_hours: opt.GpuHours = None,
     runs: Annotated[int, opt.ask("Runs to make at most.", min=1)] = 12,
-    target: Annotated[
-        Literal["fraction", "bits"],
-        opt.ask("What to make surer: the best QAT fraction, or which bit width is best in its memory."),
-    ] = "fraction",
+    target: Annotated[Literal["fraction", "bits"], opt.ask(_TARGET)] = "fraction",
     params: opt.Params = None,
     tokens: opt.Tokens = None,
     bits: opt.BitWidths = None,
-    trunk: Annotated[
-        list[str] | None, opt.ask("A full-precision trunk that you kept; repeatable.", "PARAMS:TOKENS")
-    ] = None,
+    trunk: Annotated[list[str] | None, opt.ask("A trunk that you kept; repeatable.", "PARAMS:TOKENS")] = None,
     device: opt.Device = "h100",
     mfu: opt.Mfu = 0.4,
     level: opt.Level = 0.95,
@@ -36,16 +33,9 @@ def design(
     Example: qatplan design fit.json --budget 1e18 --runs 8 --params 1.5B --tokens 300B --bits 4
     """
     from qatplan import api
-    from qatplan.errors import UsageError
 
-    kept: dict[int | float | str, int | float | str] = {}
-    for text in trunk or ():
-        size, colon, length = text.partition(":")
-        if not colon:
-            raise UsageError(f"trunk {text!r} is not PARAMS:TOKENS, for instance 30M:2B.")
-        kept[size] = length
     made = api.design(
         fit, budget=budget, gpu_hours=gpu_hours, runs=runs, target=target, params=params, tokens=tokens, bits=bits,
-        trunks=kept, device=device, mfu=mfu, level=level,
+        trunks={**opt.pairs(trunk, "--trunk", "PARAMS:TOKENS")}, device=device, mfu=mfu, level=level,
     )  # fmt: skip
     show(made.as_dict(), lambda: made.sections(details=details), as_json)

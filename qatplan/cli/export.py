@@ -17,7 +17,7 @@ def export(
     sweep: Annotated[Any, opt.location("Folder of the sweep.")],
     run: Annotated[str, opt.ask("The run, by its id or the beginning of it.", "ID")],
     out: Annotated[Path, opt.ask("Where to write the model.", "FILE.safetensors")],
-    device: opt.TrainOn = opt.TrainingDevice.auto,
+    device: opt.TrainOn = "auto",
     force: opt.Force = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -30,7 +30,7 @@ def export(
     """
     from qatplan import api
 
-    done, predicted = api.export(specification, sweep=sweep, run=run, out=out, device=device.value, force=force)
+    done, predicted = api.export(specification, sweep=sweep, run=run, out=out, device=device, force=force)
     planned = "" if predicted is None else f"; planning predicts {predicted:,} for {done.form}"
     text = (
         f"Run {done.run_id} is in {done.path}: {format_bytes(done.bytes)} ({done.bytes:,} bytes{planned}).\n"

@@ -5,21 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import Annotated, Any
 
 from qatplan.cli import options as opt
 from qatplan.cli.output import note, show
 from qatplan.errors import UsageError
 
-
-def _fixed(text: str) -> tuple[str, float]:
-    name, sign, value = text.partition("=")
-    try:
-        return name.strip(), float(value) if sign else float("nan")
-    except ValueError as error:
-        raise typer.BadParameter(f"'{text}' is not NAME=VALUE such as lam=0") from error
+_FIX = "Fix a parameter; an amplitude at 0 removes its term. With qat-fraction, of the loss law beside it."
 
 
 def fit(
@@ -31,18 +23,10 @@ def fit(
     interval: Annotated[str, opt.ask("Where parameter intervals come from.", "bootstrap|profile")] = ("bootstrap"),
     level: Annotated[float, opt.ask("Confidence level of intervals.")] = 0.95,
     holdout: Annotated[str | None, opt.ask("Also fit without these rows and predict them.", opt.HOLDOUT)] = None,
-    leave_one_size_out: Annotated[
-        bool, opt.flag("--leave-one-size-out", "Also predict each model size from the others.")
-    ] = False,
+    leave_one_size_out: Annotated[bool, opt.flag("--leave-one-size-out", "Predict each size by the others.")] = False,
     n: opt.Counting = "total",
     huber: opt.Huber = 1e-3,
-    fix: Annotated[
-        list[str] | None,
-        opt.ask(
-            "Fix a parameter; an amplitude at 0 removes its term. With qat-fraction, of the loss law beside it.",
-            "NAME=VALUE",
-        ),
-    ] = None,
+    fix: Annotated[list[str] | None, opt.ask(_FIX, "NAME=VALUE")] = None,
     restrict: Annotated[bool, opt.flag("--restrict", "Leave out terms that no row supports.")] = False,
     keep_tuning: opt.KeepTuning = False,
     seed: opt.Seed = 0,
@@ -57,10 +41,7 @@ def fit(
     Example: qatplan fit sweep/ --law qat-loss --holdout largest-n --out fit.json
     """
     _check_target(out, force)
-    fixed = dict(_fixed(text) for text in fix or [])
-    for name, value in fixed.items():
-        if value != value:
-            raise UsageError(f"--fix {name} lacks a value; write for instance --fix {name}=0")
+    fixed: dict[str, Any] = {**opt.pairs(fix, "--fix", "NAME=VALUE")}
     from qatplan import api
 
     fitted = api.fit(

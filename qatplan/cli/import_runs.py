@@ -15,31 +15,21 @@ if TYPE_CHECKING:
     from qatplan.wording.sections import Section
 
 
+_SOURCE = "CSV, JSON, JSON Lines (each also .gz) or Parquet, one row per run."
+_MAP = (
+    "Where a field comes from: a column, or a product or quotient of columns and numbers such as "
+    '"d_total=flops/(6*n)"; repeatable.'
+)
+_CONST = "A value for a field in every row; repeatable."
+
+
 def import_runs(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="SOURCE", help="CSV, JSON, JSON Lines (each also .gz) or Parquet, one row per run."),
-    ],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help=_SOURCE)],
     out: Annotated[Path, opt.ask("The runs table to write.", "RUNS.parquet")],
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="FIELD=COLUMN",
-            help="Where a field comes from: a column, or a product or quotient of columns and numbers such as "
-            '"d_total=flops/(6*n)"; repeatable.',
-        ),
-    ] = None,
-    constants: Annotated[
-        list[str] | None,
-        typer.Option("--const", metavar="FIELD=VALUE", help="A value for a field in every row; repeatable."),
-    ] = None,
-    diverged: Annotated[
-        bool, opt.flag("--diverged", "Record rows whose loss is NaN or infinite as diverged runs.")
-    ] = False,
-    keep_suspect: Annotated[
-        bool, opt.flag("--keep-suspect", "Also write rows that can be stored but look wrong.")
-    ] = False,
+    mapping: Annotated[list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help=_MAP)] = None,
+    constants: Annotated[list[str] | None, typer.Option("--const", metavar="FIELD=VALUE", help=_CONST)] = None,
+    diverged: Annotated[bool, opt.flag("--diverged", "Record a loss that is NaN or infinite as diverged.")] = False,
+    keep_suspect: Annotated[bool, opt.flag("--keep-suspect", "Also write sound rows that look wrong.")] = False,
     force: opt.Force = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -58,7 +48,7 @@ def import_runs(
         raise UsageError(f"--out is {out}; a runs table is a .parquet file.")
     if out.exists() and not force:
         raise UsageError(f"{out} exists; choose another --out, or add --force to overwrite it.")
-    maps, fixed = _pairs(mapping, "--map"), _pairs(constants, "--const")
+    maps, fixed = opt.pairs(mapping, "--map", "FIELD=COLUMN"), opt.pairs(constants, "--const", "FIELD=VALUE")
     from qatplan import api
 
     made = api.import_runs(source, maps, fixed, diverged=diverged, keep_suspect=keep_suspect)
@@ -77,17 +67,3 @@ def import_runs(
         reasons = [f"row {refused.row}: {refused.reason}" for refused in made.imported.rejected]
         first = f"; the first: {reasons[0]}" if reasons else ""
         raise DataError(f"No row of {source} can be used, and nothing was written{first}.")
-
-
-def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
-    pairs: dict[str, str] = {}
-    for text in texts or ():
-        field, sign, value = text.partition("=")
-        if not sign or not field.strip() or not value.strip():
-            raise UsageError(
-                f"{option} '{text}' is not of the form FIELD={'COLUMN' if option == '--map' else 'VALUE'}."
-            )
-        if field.strip() in pairs:
-            raise UsageError(f"{option} gives {field.strip()} twice.")
-        pairs[field.strip()] = value.strip()
-    return pairs

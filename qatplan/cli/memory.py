@@ -9,19 +9,16 @@ import typer
 from qatplan.cli import options as opt
 from qatplan.cli.output import show
 
+_MODEL = "A known model such as llama-3.2-1b, or a config.json."
+_FORMAT = (
+    "int4, int4:g128 (groups), int3:g64:z (zero points), int2:e8 (embeddings at 8 bits), Q4_K_M, IQ2_XXS, gptq4, awq, "
+    "torchao-int4, mxfp4, nvfp4, bf16, ..."
+)
+
 
 def memory(
-    model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="A known model such as llama-3.2-1b, or a config.json.")
-    ] = None,
-    form: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help="int4, int4:g128 (groups), int3:g64:z (zero points), int2:e8 (embeddings at 8 bits), Q4_K_M, IQ2_XXS, "
-            "gptq4, awq, torchao-int4, mxfp4, nvfp4, bf16, ...",
-        ),
-    ] = "int4",
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help=_MODEL)] = None,
+    form: Annotated[str, typer.Option("--format", help=_FORMAT)] = "int4",
     context: Annotated[int, opt.ask("Tokens per sequence that the KV cache holds.", min=1)] = 8192,
     batch: Annotated[int, opt.ask("Sequences at a time.", min=1)] = 1,
     kv_format: opt.KvFormat = "f16",

@@ -6,14 +6,13 @@ Use them as annotations: `def fit(runs: Runs, as_json: Json = False)`. Quantitie
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from enum import StrEnum
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from qatplan.errors import QatplanError
+from qatplan.errors import QatplanError, UsageError
 from qatplan.units import parse_bytes, parse_count
 
 
@@ -65,6 +64,19 @@ bits_parser = parser(_bits)
 names_parser = parser(_names)
 
 
+def pairs(texts: Iterable[str] | None, option: str, form: str) -> dict[str, str]:
+    """Texts such as NAME=VALUE or PARAMS:TOKENS as a mapping; UsageError for another form, and a name given twice."""
+    found: dict[str, str] = {}
+    for text in texts or ():
+        name, _, value = (part.strip() for part in text.partition("=" if "=" in form else ":"))
+        if not name or not value:
+            raise UsageError(f"{option} '{text}' is not of the form {form}.")
+        if name in found:
+            raise UsageError(f"{option} gives {name} twice.")
+        found[name] = value
+    return found
+
+
 def ask(help: str, metavar: str | None = None, **settings: Any) -> Any:
     """An option that is called as its parameter; `settings` are typer's."""
     return typer.Option(metavar=metavar, help=help, **settings)
@@ -94,7 +106,8 @@ Force = Annotated[bool, flag("--force", "Overwrite the output file if it exists.
 Details = Annotated[bool, flag("--details", "Print everything that is known, not the main things alone.")]
 _RUNS = "Folders (also s3:// and gs:// URLs), Parquet files, or CSV files whose columns carry our field names."
 RunPaths = Annotated[list[Any], typer.Argument(parser=location_parser, metavar="RUNS...", help=_RUNS)]
-FitPath = Annotated[Path, typer.Argument(metavar="FIT", help="A fitted law (JSON) written by `qatplan fit`.")]
+FIT = "A fitted law (JSON) written by `qatplan fit`."
+FitPath = Annotated[Path, typer.Argument(metavar="FIT", help=FIT)]
 _ROWS = 'Keep only these rows, e.g. "bits in (2, 4) and seed == 0".'
 Rows = Annotated[str | None, ask(_ROWS, "EXPRESSION")]
 Counting = Annotated[str, ask("Which parameters N counts.", "total|nonembedding")]
@@ -113,15 +126,5 @@ Device = Annotated[str, ask("Training device: a100, h100, h200, b200, l40s, mi30
 Mfu = Annotated[float, ask("Share of the device's peak that training reaches.")]
 Level = Annotated[float, ask("Level of the intervals.")]
 ExtrapolationLimit = Annotated[float, ask("Factor beyond the fitted range that exits with 4.", "FACTOR")]
-
-
-class TrainingDevice(StrEnum):
-    """Where to train."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-TrainOn = Annotated[TrainingDevice, ask("Device to compute on; auto takes a GPU if there is one.")]
+TrainOn = Annotated[Literal["auto", "cpu", "cuda"], ask("Device to compute on; auto takes a GPU if there is one.")]
 Workers = Annotated[int | None, ask("Segments trained at once; default one a core.", min=1)]

@@ -36,13 +36,12 @@ def show(obj: Any, sections: Callable[[], Iterable[Section]], as_json: bool) -> 
         return
     from qatplan.wording.text import WIDTH, to_text
 
-    if not sys.stdout.isatty():
-        emit(obj, to_text(sections(), WIDTH), False)
-        return
-    import shutil
+    width, terminal = WIDTH, sys.stdout.isatty()
+    if terminal:
+        import shutil
 
-    width = max(40, min(shutil.get_terminal_size((WIDTH, 24)).columns, 120))
-    coloured = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+        width = max(40, min(shutil.get_terminal_size((WIDTH, 24)).columns, 120))
+    coloured = terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     bold = (lambda text: f"\x1b[1m{text}\x1b[0m") if coloured else str
     emit(obj, to_text(sections(), width, title=bold, strong=bold), False)
 

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from qatplan.cli import options as opt
 from qatplan.cli.output import note, show
 
-
-class Layout(StrEnum):
-    """How loss curves share panels."""
-
-    grid = "grid"
-    bits = "bits"
-
-
 _SOURCES = "A fit (JSON), or runs: folders (also s3:// and gs:// URLs), Parquet or CSV files."
 _KINDS = "loss-curves, fraction, contours, frontier, residuals or parameters."
+_LAYOUT = "loss-curves: a panel per size and bit width, or per bit width alone."
 _RELATIVE = "loss-curves: loss above the full-precision run of the same size and tokens."
 _TRAINING = "loss-curves: loss along training, for one size and budget."
 
@@ -29,16 +21,12 @@ def plot(
     kind: Annotated[str, typer.Argument(metavar="KIND", help=_KINDS)],
     sources: Annotated[list[Any], typer.Argument(parser=opt.location_parser, metavar="(FIT | RUNS...)", help=_SOURCES)],
     out: Annotated[Path, opt.ask("Figure to write: .svg, .pdf or .png; replaced if it exists.", "FILE")],
-    runs: Annotated[
-        list[Any] | None, opt.location("Runs to show with a fit; default: the files the fit was made from.", "RUNS")
-    ] = None,
+    runs: Annotated[list[Any] | None, opt.location("Runs to show with a fit; default: those it names.", "RUNS")] = None,
     rows: opt.Rows = None,
     params: opt.Params = None,
     tokens: opt.Tokens = None,
     bits: opt.BitWidths = None,
-    layout: Annotated[
-        Layout, opt.ask("loss-curves: a panel per size and bit width, or per bit width alone.")
-    ] = Layout.grid,
+    layout: Annotated[Literal["grid", "bits"], opt.ask(_LAYOUT)] = "grid",
     relative: Annotated[bool, opt.flag("--relative", _RELATIVE)] = False,
     training: Annotated[bool, opt.flag("--training", _TRAINING)] = False,
     as_json: opt.Json = False,
@@ -51,7 +39,7 @@ def plot(
     from qatplan.wording.sections import bullets, section
 
     written, made = draw_files(
-        kind, sources, runs or [], out=out, rows=rows, params=params, tokens=tokens, bits=bits, layout=layout.value,
+        kind, sources, runs or [], out=out, rows=rows, params=params, tokens=tokens, bits=bits, layout=layout,
         relative=relative, training=training,
     )  # fmt: skip
     note(*made.remarks)

@@ -10,65 +10,43 @@ import typer
 from qatplan.cli import options as opt
 from qatplan.cli.output import note, show
 
+_FP_TOKENS = "Tokens that a given full-precision model has seen; token and compute budgets then count QAT alone."
+_RUNS = "Your runs: they measure that factor, whether fusing helps, and what the ends of the split cost."
+
 
 def recommend(
-    fit: Annotated[
-        Path | None,
-        typer.Argument(metavar="[FIT]", help="A fitted law (JSON) written by `qatplan fit`.", show_default=False),
-    ] = None,
+    fit: Annotated[Path | None, typer.Argument(metavar="[FIT]", help=opt.FIT, show_default=False)] = None,
     law: Annotated[str | None, opt.ask("qat-fraction: the published fraction law, without a fit.", "NAME")] = None,
     memory: opt.Memory = None,
     params: opt.Params = None,
-    model: Annotated[
-        str | None, opt.ask("A known model such as qwen3-1.7b, or a config.json, instead of --params.")
-    ] = None,
+    model: Annotated[str | None, opt.ask("Instead of --params: a name such as qwen3-1.7b, or config.json.")] = None,
     tokens: opt.Tokens = None,
     flops: opt.Flops = None,
     gpu_hours: opt.GpuHours = None,
     bits: opt.BitWidths = None,
     fraction: opt.Fraction = None,
-    target_loss: Annotated[
-        float | None, opt.ask("Reach this loss (nats per token) with the fewest FLOPs.", "NATS")
-    ] = None,
-    fp_tokens: Annotated[
-        float | None,
-        opt.count("Tokens that a given full-precision model has seen; token and compute budgets then count QAT alone."),
-    ] = None,
+    target_loss: Annotated[float | None, opt.ask("Reach this loss with the fewest FLOPs.", "NATS/TOKEN")] = None,
+    fp_tokens: Annotated[float | None, opt.count(_FP_TOKENS)] = None,
     context: Annotated[int, opt.ask("Tokens per sequence that the KV cache holds.")] = 8192,
     batch: Annotated[int, opt.ask("Sequences at a time at inference.")] = 1,
     kv_format: opt.KvFormat = "f16",
-    group_size: Annotated[
-        int | None, opt.ask("Weights that share a scale; one scale per output channel unless given.")
-    ] = None,
-    embedding_bits: Annotated[
-        float | None, opt.ask("Bits of embeddings and head; the larger of 4 and the weights' unless given.")
-    ] = None,
+    group_size: Annotated[int | None, opt.ask("Weights that share a scale; an output channel unless given.")] = None,
+    embedding_bits: Annotated[float | None, opt.ask("Of embeddings and head; at least 4 by default.")] = None,
     vocabulary: Annotated[float | None, opt.count("Embedding entries of an inferred shape.")] = None,
     sequence: Annotated[int, opt.ask("Tokens per training sequence.")] = 4096,
     device: opt.Device = "h100",
     dtype: Annotated[str, opt.ask("Number format of training: bf16, fp8, tf32 or fp32.")] = "bf16",
     mfu: opt.Mfu = 0.4,
-    qat_slowdown: Annotated[
-        float | None, opt.ask("Time of a QAT token over a full-precision one; 1 unless given.", "FACTOR")
-    ] = None,
-    runs: Annotated[
-        list[Any] | None,
-        opt.location(
-            "Your runs: they measure that factor, whether fusing helps, and what the ends of the split cost.", "PATH"
-        ),
-    ] = None,
+    qat_slowdown: Annotated[float | None, opt.ask("Time of a QAT token over a full-precision one's.", "FACTOR")] = None,
+    runs: Annotated[list[Any] | None, opt.location(_RUNS, "PATH")] = None,
     price_per_hour: Annotated[float | None, opt.ask("Price of one device hour.", "MONEY")] = None,
     level: opt.Level = 0.95,
     extrapolation_limit: opt.ExtrapolationLimit = 10.0,
-    export: Annotated[
-        str | None, opt.ask("Write a training recipe: torchao, paretoq, torchtitan or yaml.", "TOOL")
-    ] = None,
+    export: Annotated[str | None, opt.ask("Write a recipe: torchao, paretoq, torchtitan or yaml.", "TOOL")] = None,
     export_out: Annotated[Path | None, opt.ask("Where to write the recipe.", "FILE")] = None,
     batch_tokens: Annotated[float | None, opt.count("Tokens per step of the recipe.")] = None,
-    learning_rate: Annotated[
-        float | None, opt.ask("Peak learning rate of full precision, for the recipe.", "RATE")
-    ] = None,
-    qat_learning_rate: Annotated[float | None, opt.ask("Peak learning rate of QAT, for the recipe.", "RATE")] = None,
+    learning_rate: Annotated[float | None, opt.ask("The recipe's peak rate in full precision.", "RATE")] = None,
+    qat_learning_rate: Annotated[float | None, opt.ask("The recipe's peak rate in QAT.", "RATE")] = None,
     force: opt.Force = False,
     details: opt.Details = False,
     as_json: opt.Json = False,

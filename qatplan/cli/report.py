@@ -12,9 +12,7 @@ from qatplan.cli.output import emit, note
 def report(
     fit: opt.FitPath,
     out: Annotated[Path, opt.ask("Page to write.", "FILE.html")],
-    runs: Annotated[
-        list[Any] | None, opt.location("Runs to show; default: those that the fit names, if still there.", "PATH")
-    ] = None,
+    runs: Annotated[list[Any] | None, opt.location("Runs to show; default: those the fit names.", "PATH")] = None,
     params: opt.Params = None,
     tokens: opt.Tokens = None,
     flops: opt.Flops = None,

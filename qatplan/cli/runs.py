@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from qatplan.cli import options as opt
 from qatplan.cli.output import note, plain, show
 from qatplan.errors import DataError, UsageError
@@ -19,9 +17,7 @@ def runs(
     paths: opt.RunPaths,
     rows: opt.Rows = None,
     fields: Annotated[bool, opt.flag("--fields", "Describe every column, too.")] = False,
-    compact: Annotated[
-        Path | None, typer.Option("--compact", metavar="FILE.parquet", help="Also write the rows as one file.")
-    ] = None,
+    compact: Annotated[Path | None, opt.ask("Also write the rows as one file.", "FILE.parquet")] = None,
     force: opt.Force = False,
     as_json: opt.Json = False,
 ) -> None:

@@ -7,9 +7,8 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -24,13 +23,8 @@ if TYPE_CHECKING:
 
 ENDED_INCOMPLETE = ("incomplete", "interrupted", "stopped")
 """States of a sweep that nobody is working on and that has runs to make."""
-
-
-class Engine(StrEnum):
-    """What runs the workers."""
-
-    local = "local"
-    ray = "ray"
+_SHARE = "Part of a GPU that a Ray worker takes; default by model size."
+_STACKED = "Segments that a worker trains in one stack; default 1 on a CPU, by memory on a GPU."
 
 
 def _share(text: str) -> float:
@@ -50,22 +44,13 @@ def sweep(
     out: Annotated[Any, opt.location("Folder of the sweep; or s3://, gs:// URL.")] = None,
     dry_run: Annotated[bool, opt.flag("--dry-run", "Print segments, tokens and time; train nothing.")] = False,
     status: Annotated[Any, opt.location("Print where the sweep in DIR stands, from anywhere.")] = None,
-    engine: Annotated[Engine, opt.ask("What runs the workers: this machine's processes, or Ray.")] = (Engine.local),
-    address: Annotated[
-        str | None, opt.ask("Ray cluster to join, HOST:PORT or auto; default: one on this machine.", "ADDR")
-    ] = None,
-    gpu_share: Annotated[
-        float | None, opt.ask("Part of a GPU that a Ray worker takes; default by model size.", "SHARE", parser=_share)
-    ] = None,
+    engine: Annotated[Literal["local", "ray"], opt.ask("Processes of this machine, or Ray.")] = "local",
+    address: Annotated[str | None, opt.ask("Ray cluster, HOST:PORT or auto; default: one here.", "ADDR")] = None,
+    gpu_share: Annotated[float | None, opt.ask(_SHARE, "SHARE", parser=_share)] = None,
     workers: opt.Workers = None,
-    stacked: Annotated[
-        int | None,
-        opt.ask("Segments that a worker trains in one stack; default 1 on a CPU, by memory on a GPU.", min=1),
-    ] = None,
-    device: opt.TrainOn = opt.TrainingDevice.auto,
-    json_lines: Annotated[
-        bool, opt.flag("--json-lines", "Print each event as a JSON object on its own line of stdout.")
-    ] = False,
+    stacked: Annotated[int | None, opt.ask(_STACKED, min=1)] = None,
+    device: opt.TrainOn = "auto",
+    json_lines: Annotated[bool, opt.flag("--json-lines", "Print each event as a line of JSON on stdout.")] = False,
     tensorboard: Annotated[Path | None, opt.ask("Also write TensorBoard logs there.", "LOGDIR")] = None,
     as_json: opt.Json = False,
 ) -> None:
@@ -89,8 +74,8 @@ def sweep(
 
     with _ended_in_order():
         result = api.sweep(
-            specification, out=out, dry_run=dry_run, engine=engine.value, address=address, gpu_share=gpu_share,
-            workers=workers, stacked=stacked, device=device.value, json_lines=sys.stdout if json_lines else None,
+            specification, out=out, dry_run=dry_run, engine=engine, address=address, gpu_share=gpu_share,
+            workers=workers, stacked=stacked, device=device, json_lines=sys.stdout if json_lines else None,
             tensorboard=tensorboard,
         )  # fmt: skip
     from qatplan.wording.sweep import estimate_sections, outcome_sections

@@ -22,6 +22,7 @@ _POINTS = 121
 _BEST: dict[str, Any] = {"color": INK, "linewidth": 2.0}
 _LEVEL: dict[str, Any] = {"color": "#3a3a3a", "linewidth": 0.6}
 _BUDGET: dict[str, Any] = {"color": "#2f5d8a", "linewidth": 0.7, "linestyle": (0, (4, 3))}
+_BACKING: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.75}
 _RUN: dict[str, Any] = {
     "color": "#a03020", "linestyle": "none", "marker": "o", "markersize": 2.8, "markerfacecolor": "white",
 }  # fmt: skip
@@ -66,15 +67,17 @@ def contours(
     loss = predictor.loss(Inputs.of(n=n, d_fp=fp.ravel(), d_qat=qat.ravel(), bits=bits)).value.reshape(fp.shape)
     budgets = np.geomspace(low / 3, high * 1.9, 81)
     best, band = predictor.optimum(n=n, d_total=budgets, bits=bits)
-    levels = _levels(loss, fp + qat, low)
-    first, last = (float(best.fraction[i]) for i in (int(np.argmin(np.abs(budgets - b))) for b in (low, high)))
+    first, last = (float(best.fraction[np.argmin(np.abs(budgets - b))]) for b in (low, high))
+    note = f"Solid contours: predicted loss in nats per token (law {predictor.law.name}). Dashed: equal total tokens."
+    if predictor.draws is not None:
+        note += f" Shaded: central {predictor.level:.0%} of the optimum over {len(predictor.draws)} draws."
     return Contours(
         n=n,
         bits=bits,
         d_fp=d_fp,
         d_qat=d_qat,
         loss=loss,
-        levels=levels,
+        levels=_levels(loss, fp + qat, low),
         budgets=budgets,
         optimum=band,
         measured=tuple((f, q) for f, q in measured if f > 0 and q > 0),
@@ -82,7 +85,7 @@ def contours(
             f"{bits_name(bits)}, N = {format_count(n)}: best QAT fraction {first:.2f} at {format_count(low)} tokens, "
             f"{last:.2f} at {format_count(high)}"
         ),
-        notes=_notes(predictor),
+        notes=(note,),
     )
 
 
@@ -96,31 +99,20 @@ def _levels(loss: FloatArray, total: NDArray[np.float64], least: float) -> tuple
     return tuple(float(np.round(v, 6)) for v in np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step)
 
 
-def _notes(predictor: Predictor) -> tuple[str, ...]:
-    text = f"Solid contours: predicted loss in nats per token (law {predictor.law.name}). Dashed: equal total tokens."
-    if predictor.draws is not None:
-        text += f" Shaded: central {predictor.level:.0%} of the optimum over {len(predictor.draws)} draws."
-    return (text,)
-
-
 @applied()
 def draw(series: Contours) -> Figure:
     """Loss over the tokens of both phases, lines of equal budgets, and the best split of each."""
-    figure, grid = panel_grid(series.title, series.notes, panel=(3.9, 3.7), right=1.4, top=0.14)
-    axes = grid[0][0]
+    figure, [[axes]] = panel_grid(series.title, series.notes, panel=(3.9, 3.7), right=1.4, top=0.14)
     low, high = float(series.d_fp[0]), float(series.d_fp[-1])
-    log_axis(axes, "x", low, high, format_count, most=6)
-    log_axis(axes, "y", low, high, format_count, most=6)
+    for which in "xy":
+        log_axis(axes, which, low, high, format_count)
     axes.set(xlabel="Full-precision tokens D_fp", ylabel="QAT tokens D_qat")
     _budgets(axes, low, high)
     _loss(axes, series)
     _path(axes, series)
-    entries = [
-        {**_BEST, "label": "best split"},
-        {**_LEVEL, "label": "equal loss\n(nats/token)"},
-        {**_BUDGET, "label": "equal D_total\n(tokens)"},
-    ]
-    legend(axes, [*entries, {**_RUN, "label": "measured runs"}] if series.measured else entries)
+    named = {"best split": _BEST, "equal loss\n(nats/token)": _LEVEL, "equal D_total\n(tokens)": _BUDGET}
+    named |= {"measured runs": _RUN} if series.measured else {}
+    legend(axes, [{**look, "label": label} for label, look in named.items()])
     return figure
 
 
@@ -150,12 +142,11 @@ def _budgets(axes: Axes, low: float, high: float) -> None:
         axes.plot(total * (1 - share), total * share, **_BUDGET, zorder=2)
         # Labels sit where a line meets the lower edge, or the right edge for the largest budgets.
         below = total < high
-        spot = (total - low, low) if below else (high, total - high)
+        spot, shift, side = ((total - low, low), 0, "center") if below else ((high, total - high), -2, "right")
         if spot[1] >= low:
             axes.annotate(
-                format_count(total), spot, xytext=(0, 2) if below else (-2, 2), textcoords="offset points", fontsize=6,
-                color=_BUDGET["color"], zorder=5, ha="center" if below else "right", va="bottom",
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.75},
+                format_count(total), spot, xytext=(shift, 2), textcoords="offset points", ha=side, va="bottom",
+                fontsize=6, color=_BUDGET["color"], bbox=_BACKING, zorder=5,
             )  # fmt: skip
 
 

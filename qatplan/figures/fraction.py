@@ -121,8 +121,7 @@ def _notes(optima: Sequence[MeasuredOptimum], paths: Sequence[Path], predictor: 
 @applied()
 def draw(series: FractionFigure) -> Figure:
     """The laws as lines, the measured optima as points."""
-    figure, grid = panel_grid(series.title, series.notes, panel=(4.3, 2.9), right=1.75, top=0.12)
-    axes = grid[0][0]
+    figure, [[axes]] = panel_grid(series.title, series.notes, panel=(4.3, 2.9), right=1.75, top=0.12)
     _axes(axes, series)
     _laws(axes, series)
     _optima(axes, series.optima)
@@ -131,16 +130,15 @@ def draw(series: FractionFigure) -> Figure:
 
 
 def _axes(axes: Axes, series: FractionFigure) -> None:
-    spots = [o.s_total for o in series.optima]
-    low = min([float(series.s_total[0]), *(s / 1.15 for s in spots)])
+    low = min([float(series.s_total[0]), *(o.s_total / 1.15 for o in series.optima)])
     log_axis(axes, "x", low, float(series.s_total[-1]), format_count, most=7)
     tops = [float(series.published.max()), *(o.high for o in series.optima), *(o.fraction for o in series.optima)]
     tops += [float(np.nanmax(p.fraction.value)) for p in series.paths]
     axes.set_ylim(0.0, min(1.0, 0.1 * np.ceil(10 * max(tops) + 0.3)) + 0.015)
     axes.yaxis.set_major_locator(MultipleLocator(0.1))
     axes.grid(axis="y")
-    axes.set_xlabel("Tokens per parameter byte, S_total = D_total / (N · bits / 8)")
-    axes.set_ylabel("Optimal QAT fraction f* = D_qat / D_total")
+    axes.set(xlabel="Tokens per parameter byte, S_total = D_total / (N · bits / 8)")
+    axes.set(ylabel="Optimal QAT fraction f* = D_qat / D_total")
 
 
 def _laws(axes: Axes, series: FractionFigure) -> None:
@@ -156,16 +154,13 @@ def _laws(axes: Axes, series: FractionFigure) -> None:
 
 def apart(places: Sequence[float], reach: float = 0.08, near: float = 0.02) -> list[float]:
     """Log-axis places with nearly equal ones (within `near`) fanned out by up to `reach` either way, in given order."""
-    order = sorted(range(len(places)), key=lambda i: places[i])
-    result = list(places)
-    group: list[int] = []
-    for i in [*order, -1]:
-        if group and (i < 0 or places[i] > places[group[0]] * (1 + near)):
-            for rank, member in enumerate(sorted(group)):
-                result[member] *= np.exp(reach * (2 * (rank + 0.5) / len(group) - 1)) if len(group) > 1 else 1.0
-            group = []
-        group.append(i)
-    return [float(r) for r in result]
+    result, rest = list(map(float, places)), sorted(range(len(places)), key=lambda i: places[i])
+    while rest:
+        group = sorted(i for i in rest if places[i] <= places[rest[0]] * (1 + near))
+        for rank, i in enumerate(group):
+            result[i] *= float(np.exp(reach * (2 * (rank + 0.5) / len(group) - 1)))
+        rest = rest[len(group) :]
+    return result
 
 
 def _optima(axes: Axes, optima: Sequence[MeasuredOptimum]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -75,31 +76,23 @@ def frontier(predictor: Predictor, *, bits: Sequence[float], d_total: float, siz
         raise UsageError("--bits is missing: the fit records no bit width, and a frontier needs at least one.")
     low, high = sizes[0] * widths[0] / 8, sizes[1] * widths[-1] / 8
     memory = np.geomspace(low, max(high, 4 * low), _POINTS)
-    values, drawn = [], []
-    for b in widths:
-        n = memory * 8 / b
-        values.append(optimal_fraction(predictor.law, n=n, d_total=d_total, bits=b).loss)
-        if predictor.draws is not None:
-            drawn.append(optimal_fraction(predictor.law, n=n, d_total=d_total, bits=b, draws=predictor.draws).loss)
-    winner = np.argmin(np.array(values), axis=0)
-    share = None
-    lowest = Band(value=np.min(values, axis=0), low=None, high=None)
-    if drawn:
-        stack = np.array(drawn)
-        first = np.argmin(stack, axis=0)
-        share = np.array([(first == i).mean(axis=0) for i in range(len(widths))])
-        low_loss, high_loss = predictor.interval(stack.min(axis=0))
+    sized = {b: memory * 8 / b for b in widths}
+    values = np.array([optimal_fraction(predictor.law, n=n, d_total=d_total, bits=b).loss for b, n in sized.items()])
+    share, lowest = None, Band(value=values.min(axis=0), low=None, high=None)
+    if predictor.draws is not None:
+        best = partial(optimal_fraction, predictor.law, d_total=d_total, draws=predictor.draws)
+        drawn = np.array([best(n=n, bits=b).loss for b, n in sized.items()])
+        share = [(np.argmin(drawn, axis=0) == i).mean(axis=0) for i in range(len(widths))]
+        low_loss, high_loss = predictor.interval(drawn.min(axis=0))
         lowest = Band(value=lowest.value, low=low_loss, high=high_loss)
     choices = tuple(
         Choice(
-            bits=b,
-            loss=values[i],
-            inside=(memory * 8 / b >= sizes[0] * (1 - 1e-9)) & (memory * 8 / b <= sizes[1] * (1 + 1e-9)),
-            best=None if share is None else share[i],
+            bits=b, loss=values[i], best=None if share is None else share[i],
+            inside=(n >= sizes[0] * (1 - 1e-9)) & (n <= sizes[1] * (1 + 1e-9)),
         )
-        for i, b in enumerate(widths)
-    )
-    regions = _regions(widths, winner, memory)
+        for i, (b, n) in enumerate(sized.items())
+    )  # fmt: skip
+    regions = _regions(widths, np.argmin(values, axis=0), memory)
     return Frontier(
         d_total=d_total, memory=memory, choices=choices, lowest=lowest,
         full_precision=predictor.law.predict(Inputs.of(n=memory * 8 / _FULL_BITS, d_total=d_total)), regions=regions,
@@ -110,10 +103,9 @@ def frontier(predictor: Predictor, *, bits: Sequence[float], d_total: float, siz
 def _regions(widths: Sequence[float], winner: NDArray[np.intp], memory: FloatArray) -> tuple[Region, ...]:
     edges = np.sqrt(memory[1:] * memory[:-1])
     cuts = np.flatnonzero(np.diff(winner))
-    starts = [0, *(int(c) + 1 for c in cuts)]
-    lows = [float(memory[0]), *(float(edges[c]) for c in cuts)]
-    highs = [*lows[1:], float(memory[-1])]
-    return tuple(Region(bits=widths[winner[s]], low=a, high=b) for s, a, b in zip(starts, lows, highs, strict=True))
+    ends = [float(memory[0]), *edges[cuts].tolist(), float(memory[-1])]
+    best = winner[[0, *(cuts + 1)]]
+    return tuple(Region(bits=widths[i], low=a, high=b) for i, (a, b) in zip(best, pairwise(ends), strict=True))
 
 
 def _title(regions: Sequence[Region], d_total: float) -> str:
@@ -130,9 +122,8 @@ def _notes(predictor: Predictor) -> tuple[str, ...]:
         "Thin and faint: that model lies outside the fitted range of sizes."
     ]
     if predictor.draws is not None:
-        notes.append(
-            f"Shaded: central {predictor.level:.0%} of the lowest loss over {len(predictor.draws)} draws of the fit."
-        )
+        what = f"central {predictor.level:.0%} of the lowest loss over {len(predictor.draws)} draws of the fit"
+        notes.append(f"Shaded: {what}.")
     return tuple(notes)
 
 

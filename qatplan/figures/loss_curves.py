@@ -99,15 +99,16 @@ def loss_curves(
         raise DataError("no curve has a full-precision run of its size and tokens, so no loss is relative to one.")
     bits = sorted({c.bits for c in curves})
     sizes: list[float | None] = sorted({c.n for c in curves}) if layout == "grid" else [None]  # type: ignore[assignment]
-    panels = [[tuple(c for c in curves if c.bits == b and n in (None, c.n)) for b in bits] for n in sizes]
-    rows = tuple(
-        tuple(Panel(bits=b, n=n, curves=members) if members else None for b, members in zip(bits, row, strict=True))
-        for n, row in zip(sizes, panels, strict=True)
-    )
+    rows = tuple(tuple(_panel(b, n, curves) for b in bits) for n in sizes)
     notes = _notes(curves, predictor)
     if len(curves) < len(every):
         notes += (f"{len(every) - len(curves)} of {len(every)} curves have no full-precision run and are not shown.",)
     return LossCurves(rows=rows, title=_title(curves), notes=notes, relative=relative)
+
+
+def _panel(bits: float, n: float | None, curves: Sequence[Curve]) -> Panel | None:
+    members = tuple(c for c in curves if c.bits == bits and n in (None, c.n))
+    return Panel(bits=bits, n=n, curves=members) if members else None
 
 
 def measured_curves(runs: Sequence[Run]) -> list[Curve]:
@@ -145,14 +146,11 @@ def _place(run: Run) -> tuple[float, float, float, float | None]:
 def _curve(members: Sequence[Run], runs: Sequence[Run], schedule: str, variant: tuple[str, ...]) -> Curve:
     first = members[0]
     at = group(members, lambda r: r.fraction)
-    points, beaten = [], []
     methods = tuple(sorted({r.post_training for r in members if r.post_training is not None}))
-    for fraction in sorted(at):
-        chosen = best(at[fraction])
-        points.append(Point(fraction=fraction, loss=chosen.loss))
-        beaten += [
-            Point(fraction=fraction, loss=r.loss) for r in at[fraction] if r is not chosen and r.loss is not None
-        ]
+    chosen = {fraction: best(at[fraction]) for fraction in sorted(at)}
+    points = [Point(fraction=f, loss=run.loss) for f, run in chosen.items()]
+    others = [r for f, run in chosen.items() for r in at[f] if r is not run and r.loss is not None]
+    beaten = [Point(fraction=r.fraction, loss=r.loss) for r in others]
     return Curve(
         bits=first.bits or 0.0, n=first.n, d_total=first.d_total, schedule=schedule, seed=first.seed, variant=variant,
         points=tuple(points), control=control_loss(runs, first.n, first.d_total, first.seed), beaten=tuple(beaten),
@@ -181,13 +179,9 @@ def _above_control(curve: Curve, predictor: Predictor | None) -> Curve:
     fit = curve.fitted
     if fit is not None and predictor is not None:
         base = predictor.loss(Inputs.of(n=curve.n, d_total=curve.d_total)).value[0]
-        low, high = fit.loss.low, fit.loss.high
         # The band keeps its width: subtracting the central prediction leaves the uncertainty of the whole loss.
-        loss = Band(
-            value=fit.loss.value - base,
-            low=None if low is None else low - base,
-            high=None if high is None else high - base,
-        )
+        low, high = (None if end is None else end - base for end in (fit.loss.low, fit.loss.high))
+        loss = Band(value=fit.loss.value - base, low=low, high=high)
         best_loss = None if fit.optimum_loss is None else fit.optimum_loss - float(base)
         fit = dataclasses.replace(fit, loss=loss, optimum_loss=best_loss)
     return dataclasses.replace(curve, points=moved(curve.points), beaten=moved(curve.beaten), control=None, fitted=fit)

@@ -80,11 +80,9 @@ def _loss_label(series: LossCurves, height: float) -> str:
 
 def _wrapped(series: LossCurves) -> list[list[Panel | None]]:
     """A single long row breaks into rows of at most three panels."""
-    if len(series.rows) == 1 and len(series.rows[0]) > 3:
-        panels = list(series.rows[0])
-        columns = 3 if len(panels) != 4 else 2
-        return [panels[i : i + columns] for i in range(0, len(panels), columns)]
-    return [list(row) for row in series.rows]
+    (first, *others) = rows = [list(row) for row in series.rows]
+    columns = 2 if len(first) == 4 else 3
+    return rows if others else [first[i : i + columns] for i in range(0, len(first), columns)]
 
 
 def _panel(axes: Axes, panel: Panel, scale: FractionScale, keys: _Keys, short: bool) -> None:
@@ -190,26 +188,22 @@ def loss_limits(curves: Sequence[Curve]) -> tuple[float, float]:
     Rounded or briefly trained models can lose several nats more; a curve is cut five times as far above its lowest
     point as its median interior point lies. Controls are included unless more than 1.5 spans below.
     """
-    caps, lowest, highest = [], [], []
-    for curve in curves:
-        inner = [p.loss for p in curve.points if p.loss is not None and 0.0 < p.fraction < 1.0]
-        every = [p.loss for p in curve.points if p.loss is not None]
-        if not every:
-            continue
-        base = inner if len(inner) >= 2 else every
-        lowest.append(min(every))
-        highest.append(max(every))
-        caps.append(min(every) + 5 * (float(np.median(base)) - min(every)))
-    if not lowest:
-        controls = [c.control for c in curves if c.control is not None]
+    controls = [c.control for c in curves if c.control is not None]
+    finished = [losses for c in curves if (losses := [p.loss for p in c.points if p.loss is not None])]
+    if not finished:
         middle = controls[0] if controls else 1.0
         return middle - 0.05 * middle, middle + 0.05 * middle
-    low = min(lowest)
-    high = max(min(a, max(b, low)) for a, b in zip(highest, caps, strict=True))
+    low = high = min(map(min, finished))
+    for curve in curves:
+        every = [p.loss for p in curve.points if p.loss is not None]
+        inner = [p.loss for p in curve.points if p.loss is not None and 0.0 < p.fraction < 1.0]
+        if every:
+            middle = float(np.median(inner if len(inner) >= 2 else every))
+            high = max(high, min(max(every), min(every) + 5 * (middle - min(every))))
     least = 0.015 * max(low, 0.2) - (high - low)
     if least > 0:
         low, high = low - least / 2, high + least / 2
-    near = [c.control for c in curves if c.control is not None and c.control >= low - 1.5 * (high - low)]
+    near = [control for control in controls if control >= low - 1.5 * (high - low)]
     low = min([low, *near])
     return low - 0.06 * (high - low), high + 0.08 * (high - low)
 

@@ -104,70 +104,52 @@ def draw(
     missing source, DataError where nothing is left to draw.
     """
     check_sources(kind, fit=fitted is not None, runs=True)
-    remarks = []
+    wish, remarks = request or Request(), []
     if table is None and fitted is not None and path is not None and kind != "parameters":
         found = recorded_runs(fitted, path)
         if found:
             table = read_runs(found)
             remarks.append(f"runs: {', '.join(map(str, found))} (named by the fit; choose others with --runs)")
+    check_sources(kind, fit=fitted is not None, runs=table is not None)
     if table is not None:
         table = table if rows is None else select_runs(table, rows)
         if table.num_rows == 0:
             raise DataError("no run is left to draw; check --rows." if rows else "the table holds no runs.")
-    counting = "total" if fitted is None else fitted.n_convention
-    optima = []
-    if kind == "fraction" and table is not None:
-        optima = measured_optima(table, n=counting)
-    elif kind == "fraction" and fitted is not None:
-        optima = recorded_optima(fitted)
     if kind == "residuals" and fitted is not None and table is not None and fitted.law.quantity == "loss":
         table, exact = rows_of_fit(fitted, table)
         if table is None:
             raise DataError(f"no run can be used with law {fitted.law.name}, so there are no residuals to draw.")
         if exact is False:
             remarks.append("remark: these runs are not exactly those that the fit was made from")
-    records = None if table is None else runs_of(table, counting)
-    made = make(kind, runs=records, fitted=fitted, optima=optima, request=request)
+    counting = "total" if fitted is None else fitted.n_convention
+    runs = [] if table is None else _of_bits(runs_of(table, counting), wish.bits)
+    made = _made(kind, runs, table, fitted, wish)
     return replace(made, remarks=tuple(remarks))
 
 
-def make(
-    kind: str, *, runs: Sequence[Run] | None = None, fitted: FittedLaw | None = None,
-    optima: Sequence[MeasuredOptimum] = (), request: Request | None = None,
-) -> Made:  # fmt: skip
-    """The figure of `kind`. `optima` are the measured optimal fractions, for "fraction" alone.
-
-    Raises UsageError for an unknown kind or a missing source, DataError where there is nothing to draw.
-    """
-    check_sources(kind, fit=fitted is not None, runs=runs is not None)
-    wish = request or Request()
-    chosen = _of_bits(runs, wish.bits)
+def _made(kind: str, runs: list[Run], table: pa.Table | None, fitted: FittedLaw | None, wish: Request) -> Made:
     predictor = None if fitted is None else fitted.predictor()
     if kind == "loss-curves":
-        return _loss_curves(chosen or (), predictor, wish)
+        return _loss_curves(runs, predictor, wish)
     # Laws are about quantization: the rest leaves out second phases in full precision.
-    chosen = [r for r in chosen or () if r.bits != CONTROL_BITS]
+    runs = [r for r in runs if r.bits != CONTROL_BITS]
+    if fitted is None or predictor is None:
+        # Only the fraction is drawn without a fit.
+        return _shown(fraction.draw, fraction.fraction_figure(_optima(table, fitted, wish)))
     if kind == "fraction":
-        return _fraction(optima, fitted, predictor, wish)
-    # check_sources has seen to it that there is a fit from here on.
-    assert fitted is not None
-    assert predictor is not None
+        return _fraction(_optima(table, fitted, wish), fitted, predictor, wish)
     if kind == "residuals":
-        return _made(residuals.draw, residuals.residuals(chosen, predictor, fitted.noise))
+        return _shown(residuals.draw, residuals.residuals(runs, predictor, fitted.noise))
     if kind == "parameters":
-        return _made(parameters.draw, parameters.parameters(fitted))
-    if kind == "contours":
-        return _contours(chosen, fitted, predictor, wish)
-    return _frontier(chosen, fitted, predictor, wish)
+        return _shown(parameters.draw, parameters.parameters(fitted))
+    return (_contours if kind == "contours" else _frontier)(runs, fitted, predictor, wish)
 
 
-def _made(draw: Callable[[Any], Figure], series: Any) -> Made:
+def _shown(draw: Callable[[Any], Figure], series: Any) -> Made:
     return Made(figure=draw(series), title=series.title, notes=tuple(series.notes), series=series)
 
 
-def _of_bits(runs: Sequence[Run] | None, bits: tuple[float, ...] | None) -> list[Run] | None:
-    if runs is None:
-        return None
+def _of_bits(runs: Sequence[Run], bits: tuple[float, ...] | None) -> list[Run]:
     kept = [r for r in runs if bits is None or r.bits is None or r.bits in bits]
     if bits is not None and all(r.bits is None for r in kept):
         known = ", ".join(f"{b:g}" for b in sorted({r.bits for r in runs if r.bits is not None}))
@@ -175,29 +157,32 @@ def _of_bits(runs: Sequence[Run] | None, bits: tuple[float, ...] | None) -> list
     return kept
 
 
+def _optima(table: pa.Table | None, fitted: FittedLaw | None, wish: Request) -> list[MeasuredOptimum]:
+    if table is not None:
+        found = measured_optima(table, n="total" if fitted is None else fitted.n_convention)
+    else:
+        found = [] if fitted is None else recorded_optima(fitted)
+    return [o for o in found if wish.bits is None or o.bits in wish.bits]
+
+
 def _loss_curves(runs: Sequence[Run], predictor: Predictor | None, wish: Request) -> Made:
     if wish.training:
-        return _made(training_curves.draw, training_curves.training_curves(runs, wish.params, wish.tokens))
+        return _shown(training_curves.draw, training_curves.training_curves(runs, wish.params, wish.tokens))
     kept = [r for r in runs if about(wish.params, r.n) and about(wish.tokens, r.d_total)]
     if not kept:
         sizes = ", ".join(format_count(n) for n in sorted({r.n for r in runs}))
         raise DataError(f"no run has the --params and --tokens asked for; the table's sizes are {sizes}.")
-    return _made(loss_curves_drawing.draw, loss_curves.loss_curves(kept, predictor, wish.layout, wish.relative))
+    return _shown(loss_curves_drawing.draw, loss_curves.loss_curves(kept, predictor, wish.layout, wish.relative))
 
 
-def _fraction(
-    optima: Sequence[MeasuredOptimum], fitted: FittedLaw | None, predictor: Predictor | None, wish: Request
-) -> Made:
-    shown = [o for o in optima if wish.bits is None or o.bits in wish.bits]
-    if fitted is None or predictor is None or not predictor.law.sees_fraction:
-        series = fraction.fraction_figure(shown, predictor)
-    else:
-        low, high = fitted.ranges.get("n", (np.nan, np.nan))
-        middle = [o.n for o in shown] or [float(np.sqrt(low * high))]
-        sizes = [wish.params] if wish.params else middle
-        widths = wish.bits or tuple(sorted({o.bits for o in shown})) or _fitted_bits(fitted)
-        series = fraction.fraction_figure(shown, predictor, sizes=sizes, bits=widths, tokens=_range(fitted, "d_total"))
-    return _made(fraction.draw, series)
+def _fraction(shown: list[MeasuredOptimum], fitted: FittedLaw, predictor: Predictor, wish: Request) -> Made:
+    if not predictor.law.sees_fraction:
+        return _shown(fraction.draw, fraction.fraction_figure(shown, predictor))
+    low, high = fitted.ranges.get("n", (np.nan, np.nan))
+    sizes = [wish.params] if wish.params else [o.n for o in shown] or [float(np.sqrt(low * high))]
+    widths = wish.bits or tuple(sorted({o.bits for o in shown})) or _fitted_bits(fitted)
+    series = fraction.fraction_figure(shown, predictor, sizes=sizes, bits=widths, tokens=_range(fitted, "d_total"))
+    return _shown(fraction.draw, series)
 
 
 def _contours(runs: Sequence[Run], fitted: FittedLaw, predictor: Predictor, wish: Request) -> Made:
@@ -217,19 +202,15 @@ def _contours(runs: Sequence[Run], fitted: FittedLaw, predictor: Predictor, wish
         tokens = (min(tokens[0], wish.tokens / 10), wish.tokens)
     spots = [(r.d_total * (1 - r.fraction), r.d_total * r.fraction) for r in same]
     series = contours.contours(predictor, n=n, bits=bits, tokens=tokens, measured=sorted(set(spots)))
-    return _made(contours.draw, series)
+    return _shown(contours.draw, series)
 
 
 def _frontier(runs: Sequence[Run], fitted: FittedLaw, predictor: Predictor, wish: Request) -> Made:
     seen = tuple(sorted({r.bits for r in runs if r.bits is not None}))
     low, high = _range(fitted, "d_total")
-    series = frontier.frontier(
-        predictor,
-        bits=wish.bits or seen or _fitted_bits(fitted),
-        d_total=wish.tokens or float(np.sqrt(low * high)),
-        sizes=_range(fitted, "n"),
-    )
-    return _made(frontier.draw, series)
+    bits, d_total = wish.bits or seen or _fitted_bits(fitted), wish.tokens or float(np.sqrt(low * high))
+    series = frontier.frontier(predictor, bits=bits, d_total=d_total, sizes=_range(fitted, "n"))
+    return _shown(frontier.draw, series)
 
 
 def _range(fitted: FittedLaw, name: str) -> tuple[float, float]:

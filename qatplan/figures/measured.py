@@ -65,13 +65,13 @@ def runs_of(table: pa.Table, convention: str = "total") -> tuple[Run, ...]:
     for i, row in enumerate(table.select(list(_COLUMNS)).to_pylist()):
         if row[size] is None:
             raise DataError(f"Row {i + 1}: {size} is missing; figures counted that way need it in every row.")
+        same = {name: row[name] for name in ("bits", "loss_se", "post_training")}
         records.append(
             Run(
-                n=float(row[size]), d_total=float(row["d_total"]), fraction=row["d_qat"] / row["d_total"],
-                bits=row["bits"], schedule=row["schedule"] or "",
-                seed=None if row["seed"] is None else float(row["seed"]), variant=_tags(row, _VARIANT),
-                setting=_tags(row, _SETTING), loss=None if row["status"] == DIVERGED else row["loss"],
-                loss_se=row["loss_se"], post_training=row["post_training"],
+                n=float(row[size]), d_total=float(row["d_total"]), fraction=row["d_qat"] / row["d_total"], **same,
+                schedule=row["schedule"] or "", seed=None if row["seed"] is None else float(row["seed"]),
+                variant=_tags(row, _VARIANT), setting=_tags(row, _SETTING),
+                loss=None if row["status"] == DIVERGED else row["loss"],
                 curve=tuple((float(p["tokens"]), float(p["loss"])) for p in row["curve"] or ()),
             )
         )  # fmt: skip
@@ -98,13 +98,11 @@ def same_budgets(runs: Sequence[Run]) -> list[Run]:
     """
     budget: dict[tuple[float, float], float] = {}
     for n in {r.n for r in runs}:
-        part: list[float] = []
-        for d_total in [*sorted({r.d_total for r in runs if r.n == n}), math.inf]:
-            if part and d_total > part[0] * (1 + SAME_TOKENS):
-                middle = sorted(part)[len(part) // 2]
-                budget |= {(n, d): middle for d in part}
-                part = []
-            part.append(d_total)
+        rest = sorted({r.d_total for r in runs if r.n == n})
+        while rest:
+            part = [d for d in rest if d <= rest[0] * (1 + SAME_TOKENS)]
+            budget |= {(n, d): part[len(part) // 2] for d in part}
+            rest = rest[len(part) :]
     return [dataclasses.replace(r, d_total=budget[r.n, r.d_total]) for r in runs]
 
 

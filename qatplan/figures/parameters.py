@@ -78,14 +78,14 @@ def parameters(fitted: FittedLaw) -> Parameters:
     estimates = []
     for parameter in fitted.law.parameters():
         value = fitted.params[parameter.name]
-        low, high = fitted.intervals.get(parameter.name, (np.nan, np.nan))
-        known = bool(np.isfinite(low) and np.isfinite(high))
+        ends = fitted.intervals.get(parameter.name, (np.nan, np.nan))
+        low, high = map(float, ends) if np.isfinite(ends).all() else (None, None)
         edges = [e for e in (parameter.lower, parameter.upper) if np.isfinite(e)]
         at_bound = any(abs(value - e) <= 1e-9 * max(1.0, abs(e)) for e in edges)
         estimates.append(
             Estimate(
                 name=parameter.name, symbol=parameter.symbol, unit=parameter.unit, meaning=parameter.meaning,
-                value=value, low=float(low) if known else None, high=float(high) if known else None, at_bound=at_bound,
+                value=value, low=low, high=high, at_bound=at_bound,
             )
         )  # fmt: skip
     if not estimates:
@@ -120,11 +120,10 @@ def draw(series: Parameters) -> Figure:
     rows = len(series.estimates)
     numbers = max(text_width(estimate.text, _SIZE) for estimate in series.estimates)
     meanings = max(text_width(estimate.meaning, _MEANING_SIZE) for estimate in series.estimates)
-    figure, grid = panel_grid(
+    figure, [[axes]] = panel_grid(
         series.title, series.notes, panel=(_PANEL, 0.21 * rows + 0.1), left=_LEFT * _PANEL + meanings + 0.1,
         right=(_BESIDE - 1.0) * _PANEL + numbers + 0.1, top=0.2,
     )  # fmt: skip
-    axes = grid[0][0]
     _axis(axes, series, rows)
     for i, estimate in enumerate(series.estimates):
         _row(axes, estimate, i)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from qatplan.errors import DataError
 from qatplan.figures.axes import FractionScale, log_axis, padded_log
 from qatplan.figures.measured import Run
 from qatplan.figures.style import INK, applied, bits_look, bits_name, legend, panel_grid
 from qatplan.laws.inputs import Inputs
-from qatplan.laws.predictor import Predictor
+from qatplan.laws.predictor import FloatArray, Predictor
 from qatplan.units import format_count
+
+_POINT: dict[str, Any] = {"markersize": 3, "markerfacecolor": "none"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,56 +106,51 @@ def draw(series: Residuals) -> Figure:
     for row in grid:
         row[0].set_ylabel("Residual (%)")
         row[1].set_yticklabels([])
-    _logarithmic(spots[0], series, [p.n for p in series.points], "Parameters N")
-    _logarithmic(spots[1], series, [p.d_total for p in series.points], "Total tokens D_total")
-    _by_fraction(spots[2], series)
-    _by_bits(spots[3], series)
-    looks = [(bits_look(b), bits_name(b)) for b in _bit_widths(series)]
-    legend(spots[1], [{**v.points, "markersize": 3.4, "markerfacecolor": "none", "label": k} for v, k in looks])
+    bits, percent = np.array([p.bits for p in series.points]), np.array([p.percent for p in series.points])
+    groups = {b: np.isnan(bits) if np.isnan(b) else bits == b for b in np.unique(bits).tolist()}
+    for axes, x in zip(spots, _places(spots, series, list(groups.values()), percent), strict=True):
+        for b, mine in groups.items():
+            axes.plot(
+                x[mine],
+                percent[mine],
+                **bits_look(b).points,
+                markersize=3,
+                markerfacecolor="none",
+                markeredgewidth=0.6,
+                zorder=3,
+            )
+    spots[3].set_xlim(-0.6, len(groups) - 0.4)
+    spots[3].xaxis.set_ticks(range(len(groups)), labels=["full" if np.isnan(b) else f"{b:g}" for b in groups])
+    legend(spots[1], [{**bits_look(b).points, **_POINT, "markersize": 3.4, "label": bits_name(b)} for b in groups])
     return figure
 
 
-def _scatter(axes: Axes, series: Residuals, x: Sequence[float]) -> None:
-    place, names = np.asarray(x), np.array([bits_name(p.bits) for p in series.points])
-    percent = np.array([p.percent for p in series.points])
-    for bits in _bit_widths(series):
-        look, mine = bits_look(bits), names == bits_name(bits)
-        axes.plot(place[mine], percent[mine], **look.points, markersize=3, markerfacecolor="none", markeredgewidth=0.6,
-                  zorder=3)  # fmt: skip
+def _places(
+    spots: Sequence[Axes], series: Residuals, groups: Sequence[NDArray[np.bool_]], percent: FloatArray
+) -> Iterator[FloatArray]:
+    """Where the points lie on the horizontal axis of each panel, which is made for them."""
+    yield _logarithmic(spots[0], np.array([p.n for p in series.points]), "Parameters N")
+    yield _logarithmic(spots[1], np.array([p.d_total for p in series.points]), "Total tokens D_total")
+    fractions = [p.fraction for p in series.points]
+    scale = FractionScale.spanning(fractions)
+    scale.apply(spots[2])
+    spots[2].set_xlabel("QAT fraction f = D_qat / D_total")
+    yield scale.positions(fractions)
+    x = np.empty(len(percent))
+    for i, mine in enumerate(groups):
+        # Points of a bit width are spread evenly in their order, which is reproducible where jitter is not.
+        x[mine] = i + 0.5 * ((np.arange(mine.sum()) + 0.5) / mine.sum() - 0.5)
+        spots[3].plot([i - 0.36, i + 0.36], [float(np.median(percent[mine]))] * 2, color=INK, linewidth=1.6, zorder=4)
+    spots[3].set_xlabel("Bits per weight (bar: median)")
+    yield x
 
 
-def _logarithmic(axes: Axes, series: Residuals, x: Sequence[float], label: str) -> None:
+def _logarithmic(axes: Axes, x: FloatArray, label: str) -> FloatArray:
     low, high = padded_log(x, least=0.25)
     log_axis(axes, "x", low, high, format_count, most=5)
-    values = sorted(set(x))
+    values = np.unique(x)
     if len(values) <= 6 and all(b / a > (high / low) ** 0.12 for a, b in pairwise(values)):
         # A few well separated values are better ticks than round numbers between them.
-        axes.xaxis.set_ticks(values, labels=[format_count(v) for v in values])
+        axes.xaxis.set_ticks(values.tolist(), labels=[format_count(v) for v in values.tolist()])
     axes.set_xlabel(label)
-    _scatter(axes, series, x)
-
-
-def _by_fraction(axes: Axes, series: Residuals) -> None:
-    scale = FractionScale.spanning([p.fraction for p in series.points])
-    scale.apply(axes)
-    axes.set_xlabel("QAT fraction f = D_qat / D_total")
-    _scatter(axes, series, scale.positions([p.fraction for p in series.points]).tolist())
-
-
-def _by_bits(axes: Axes, series: Residuals) -> None:
-    groups, names = _bit_widths(series), np.array([bits_name(p.bits) for p in series.points])
-    percent, x = np.array([p.percent for p in series.points]), np.empty(len(names))
-    for i, bits in enumerate(groups):
-        mine = np.flatnonzero(names == bits_name(bits))
-        # Points of a bit width are spread evenly in their order, which is reproducible where jitter is not.
-        x[mine] = i + 0.5 * ((np.arange(len(mine)) + 0.5) / len(mine) - 0.5)
-        axes.plot([i - 0.36, i + 0.36], [float(np.median(percent[mine]))] * 2, color=INK, linewidth=1.6, zorder=4)
-    _scatter(axes, series, x.tolist())
-    axes.set_xlim(-0.6, len(groups) - 0.4)
-    axes.xaxis.set_ticks(range(len(groups)), labels=["full" if np.isnan(b) else f"{b:g}" for b in groups])
-    axes.set_xlabel("Bits per weight (bar: median)")
-
-
-def _bit_widths(series: Residuals) -> list[float]:
-    widths = sorted({p.bits for p in series.points if not np.isnan(p.bits)})
-    return widths + ([float("nan")] if any(np.isnan(p.bits) for p in series.points) else [])
+    return x

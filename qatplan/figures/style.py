@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,7 @@ def bits_look(bits: float) -> Look:
     """One look per bit width, the same in every figure; not a number (full precision) is a grey dash."""
     if np.isnan(bits):
         return Look(color=FULL_PRECISION, marker="x", line=CONTROL["linestyle"])
-    position = _PLASMA_POSITION.get(bits)
-    if position is None:
-        known = sorted(_PLASMA_POSITION)
-        position = float(np.interp(bits, known, [_PLASMA_POSITION[b] for b in known]))
+    position = float(np.interp(bits, [*_PLASMA_POSITION], [*_PLASMA_POSITION.values()]))
     index = _BITS_INDEX.get(bits, 8 + round(bits * 10) % 2)
     color = to_hex(matplotlib.colormaps["plasma"](position))
     return Look(color=color, marker=MARKERS[index], line=DASHES[index % len(DASHES)])
@@ -99,15 +97,9 @@ def bits_look(bits: float) -> Look:
 
 def ordered_looks(count: int) -> list[Look]:
     """Looks for an ordered series (budgets, sizes): dark to light, marker and dash in turn."""
-    shades = np.linspace(0.05, 0.62, max(count, 2)) if count > 1 else np.array([0.05])
-    return [
-        Look(
-            color=to_hex(matplotlib.colormaps["cividis"](float(shade))),
-            marker=MARKERS[i % len(MARKERS)],
-            line=DASHES[i % len(DASHES)],
-        )
-        for i, shade in enumerate(shades[:count])
-    ]
+    colors = [to_hex(c) for c in matplotlib.colormaps["cividis"](np.linspace(0.05, 0.62, count))]
+    looks = zip(colors, cycle(MARKERS), cycle(DASHES), strict=False)
+    return [Look(color=color, marker=marker, line=line) for color, marker, line in looks]
 
 
 def bits_name(bits: float) -> str:
@@ -158,15 +150,12 @@ def panel_grid(
     return figure, grid
 
 
-def out_path(path: str | os.PathLike[str]) -> Path:
-    """`path` if a figure can be written there.
-
-    Raises:
-        UsageError: the suffix is not one of `SUFFIXES`, or the path is a folder.
-    """
+def out_path(path: str | os.PathLike[str], suffixes: tuple[str, ...] = SUFFIXES) -> Path:
+    """`path` if a file of that kind can be written there; UsageError for another suffix, and for a folder."""
     target = Path(path)
-    if target.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--out {str(target)!r} must end in .svg, .pdf or .png, which decides the kind of file.")
+    if target.suffix.lower() not in suffixes:
+        *others, last = suffixes
+        raise UsageError(f"--out {str(target)!r} must end in {', '.join(others)} or {last}.")
     if target.is_dir():
         raise UsageError(f"--out {str(target)!r} is a folder; name a file in it.")
     return target

@@ -58,24 +58,20 @@ def training_curves(runs: Sequence[Run], n: float | None = None, d_total: float 
         (r for r in recorded if (r.n, r.d_total) == chosen),
         lambda r: (np.inf if r.bits is None else r.bits, round(r.fraction, 3)),
     )
-    traces = []
-    for (_, fraction), members in sorted(shown.items(), key=lambda item: item[0]):
-        run = best(members)
-        tokens, loss = np.array(run.curve).T
-        traces.append(
-            Trace(
-                bits=run.bits, fraction=fraction, switch=run.d_total * (1 - run.fraction), tokens=tokens, loss=loss,
-                diverged=run.loss is None,
-            )
-        )  # fmt: skip
+    n, d_total = chosen
     return TrainingCurves(
-        n=chosen[0],
-        d_total=chosen[1],
-        traces=tuple(traces),
-        title=f"Loss along training of models with {format_count(chosen[0])} parameters and "
-        f"{format_count(chosen[1])} tokens",
+        n=n,
+        d_total=d_total,
+        traces=tuple(_traced(best(shown[key]), key[1]) for key in sorted(shown)),
+        title=f"Loss along training of models with {format_count(n)} parameters and {format_count(d_total)} tokens",
         notes=("A small bar marks the switch to QAT; the run of lowest final loss is shown for each fraction.",),
     )
+
+
+def _traced(run: Run, fraction: float) -> Trace:
+    tokens, loss = np.array(run.curve).T
+    switch = run.d_total * (1 - run.fraction)
+    return Trace(bits=run.bits, fraction=fraction, switch=switch, tokens=tokens, loss=loss, diverged=run.loss is None)
 
 
 @applied()
@@ -104,8 +100,7 @@ def draw(series: TrainingCurves) -> Figure:
             axes.set_ylabel("Loss (nats/token)")
         else:
             axes.set_yticklabels([])
-        if k + columns >= len(widths):
-            axes.set_xlabel("Tokens")
+        axes.set(xlabel="Tokens" if k + columns >= len(widths) else "")
         for trace in series.traces:
             if trace.bits is None:
                 axes.plot(trace.tokens, trace.loss, **CONTROL)

@@ -14,7 +14,7 @@ from qatplan.importing.mapping import Formula, Plan, plan
 from qatplan.importing.recognise import FRACTION, Recognised, recognise
 from qatplan.importing.source import read_source
 from qatplan.importing.suspicious_rows import Objection, Row, all_objections, configuration
-from qatplan.importing.values import BIT_FIELDS, CellError, convert, fraction, number
+from qatplan.importing.values import BIT_FIELDS, CellError, convert, fraction, number_or_none
 from qatplan.runs.schema import ALIASES, BY_NAME, DIVERGED
 
 
@@ -102,8 +102,9 @@ def _convert_row(index: int, cells: Mapping[str, Any], planned: Plan, diverged: 
             values[field] = fraction(cell) if field == FRACTION else convert(cell, BY_NAME[field], rounded=computed)
         except CellError as error:
             objections.append(Objection(index, field, f"{field} {error}"))
-    if values.get("status") == DIVERGED or (diverged and _is_infinite(given.get("loss"))):
-        # Whatever was logged as the loss of a diverged run is none.
+    logged = number_or_none(given.get("loss"))
+    if values.get("status") == DIVERGED or (diverged and logged is not None and logged - logged != 0):
+        # Whatever was logged as the loss of a diverged run, NaN or infinity among it, is none.
         values["loss"], values["status"] = None, DIVERGED
         objections = [o for o in objections if o.field != "loss"]
     elif values.get("loss") is None and not any(o.field in ("loss", "status") for o in objections):
@@ -122,14 +123,6 @@ def _derive(values: dict[str, Any]) -> None:
     if total is not None and share is not None and values.get("d_qat") is None and values.get("d_fp") is None:
         values["d_qat"] = round(share * total) if values.get("bits") is not None else 0
         values["d_fp"] = total - values["d_qat"]
-
-
-def _is_infinite(cell: Any) -> bool:
-    try:
-        value = number(cell)
-    except CellError:
-        return False
-    return value is not None and value - value != 0
 
 
 def _store(rows: Sequence[Row]) -> tuple[pa.Table, list[Objection]]:

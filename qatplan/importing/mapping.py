@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from qatplan.errors import UsageError, closest
@@ -35,8 +36,11 @@ class Formula:
     """A column, or columns and numbers multiplied and divided."""
 
     expression: Expression
-    columns: tuple[str, ...]
-    """The columns it reads."""
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads."""
+        return tuple(dict.fromkeys(v for leaf in self.expression.leaves() if isinstance(v := leaf.value, str)))
 
     @property
     def text(self) -> str:
@@ -92,9 +96,6 @@ class Plan:
     formulas: dict[str, Formula]
     constants: dict[str, Any]
 
-    def __contains__(self, field: str) -> bool:
-        return field in self.formulas or field in self.constants
-
 
 def plan(columns: Sequence[str], seen: Recognised, mapping: Mapping[str, str], constants: Mapping[str, str]) -> Plan:
     """The formula or constant of every field: what the user gives before what the columns suggest.
@@ -121,7 +122,7 @@ def plan(columns: Sequence[str], seen: Recognised, mapping: Mapping[str, str], c
     suggested = {name: column_formula(column) for name, column in seen.used.items() if name not in fixed}
     result = Plan(formulas={**formulas, **{n: f for n, f in suggested.items() if n not in formulas}}, constants=fixed)
     for shown, sources in _NEEDED:
-        if not any(all(field in result for field in fields) for fields in sources):
+        if not any({*fields} <= {*result.formulas, *fixed} for fields in sources):
             raise UsageError(_missing(sources[0][0], shown, result, seen))
     return result
 
@@ -151,18 +152,17 @@ def parse_formula(text: str, columns: Sequence[str]) -> Formula:
     if text in columns:
         return column_formula(text)
     expression = parse(text, _LANGUAGE)
-    names = [leaf for leaf in expression.leaves() if isinstance(leaf.value, str)]
-    for leaf in names:
-        if leaf.value not in columns:
+    for leaf in expression.leaves():
+        if isinstance(leaf.value, str) and leaf.value not in columns:
             shown = ", ".join(columns[:_SHOWN]) + (", ..." if len(columns) > _SHOWN else "")
-            hint = closest(str(leaf.value), columns) or f"; its columns are {shown}"
+            hint = closest(leaf.value, columns) or f"; its columns are {shown}"
             raise expression.error(f"the source has no column '{leaf.value}'{hint}", leaf.position)
-    if not names:
+    formula = Formula(expression=expression)
+    if not formula.columns:
         raise UsageError(f"--map '{text}' names no column; use --const for a constant.")
-    return Formula(expression=expression, columns=tuple(dict.fromkeys(str(leaf.value) for leaf in names)))
+    return formula
 
 
 def column_formula(column: str) -> Formula:
     """A column as it stands."""
-    leaf = Leaf("name", column, 0)
-    return Formula(expression=Expression(text=column, language=_LANGUAGE, tree=leaf), columns=(column,))
+    return Formula(expression=Expression(text=column, language=_LANGUAGE, tree=Leaf("name", column, 0)))

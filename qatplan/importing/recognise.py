@@ -91,11 +91,8 @@ def recognise(columns: Sequence[str]) -> Recognised:
     column names are settings and results by construction, and only proposed elsewhere.
     """
     origin = _origin(set(columns))
-    used: dict[str, str] = {}
-    for column in columns:
-        name = ALIASES.get(column, column)
-        if name == FRACTION or (name in SCALARS and name not in ("run_id", "status")):
-            used[name] = column
+    usable = {FRACTION, *SCALARS} - {"run_id", "status"}
+    used = {name: column for column in columns if (name := ALIASES.get(column, column)) in usable}
     likely: dict[str, str] = {}
     rivals: dict[str, tuple[str, ...]] = {}
     for field, synonyms in SYNONYMS.items():

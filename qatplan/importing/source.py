@@ -137,9 +137,9 @@ def _read_parquet(file: Path) -> list[Mapping[str, Any]]:
     try:
         with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             rows: list[Mapping[str, Any]] = parquet.read().to_pylist()
+            return rows
     except pa.ArrowException as error:
         raise ValueError(str(error)) from error
-    return rows
 
 
 def _leaves(row: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterable[tuple[str, Any]]:

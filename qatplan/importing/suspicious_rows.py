@@ -10,12 +10,11 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
 from qatplan.importing.recognise import PLANS, RUN_NAMES, STEPS, find, normalised
-from qatplan.importing.values import BIT_FIELDS, CellError, number
+from qatplan.importing.values import BIT_FIELDS, number_or_none
 from qatplan.runs.schema import CONTROL_BITS
 
 SMALLEST_COUNT = 1000
@@ -28,6 +27,7 @@ _JUMP = 300.0
 _LOW_BIT_TEXT = re.compile(
     r"(?:FP|Fp|INT|Int|NF|(?<![A-Za-z])(?:mx|nv)?(?:fp|int|nf|w))([1-8])(?!\d)|(?<!\d)([1-8])-?bit"
 )
+_WIDTH_COLUMN = re.compile(r"(?:^|_)[awn]?bits?(?:$|_)|bit_?width")
 _FORMAT_COLUMN = re.compile(r"quant|format|(?:^|_)fmt|precision|dtype|(?:^|_)w(?:eight)?_?type|scheme|recipe|method")
 _NO_QUANTIZER = frozenset({"", "none", "no", "noquantizer", "identity", "null", "false", "fp", "full", "bf16", "fp16"})
 _OF_ACTIVATIONS = re.compile(r"^a_|^act|activation|^abits")
@@ -61,8 +61,8 @@ def all_objections(rows: Sequence[Row], columns: Sequence[str], read: Mapping[st
     objections: list[Objection] = []
     # Each check sees only what the ones before it left: of a checkpoint and its final row, the final one must stay.
     checks: tuple[Callable[[Sequence[Row]], Iterable[Objection]], ...] = (
-        partial(false_full_precision, columns=columns, read=read),
-        partial(intermediate_checkpoints, columns=columns),
+        lambda rest: false_full_precision(rest, columns, read),
+        lambda rest: intermediate_checkpoints(rest, columns),
         repeated_runs,
         mixed_units,
     )
@@ -76,45 +76,29 @@ def false_full_precision(
     rows: Sequence[Row], columns: Sequence[str], read: Mapping[str, Sequence[str]]
 ) -> Iterator[Objection]:
     """Rows that pass for full precision although another column names a low-bit format."""
-    yield from _hidden_bits(rows, columns, read, "bits")
-    if "activation_bits" in read:
-        yield from _hidden_bits(rows, columns, read, "activation_bits")
-
-
-def _hidden_bits(
-    rows: Sequence[Row], columns: Sequence[str], read: Mapping[str, Sequence[str]], field: str
-) -> Iterator[Objection]:
     taken = {c for f in (*BIT_FIELDS, "run_id", "loss", "bits_per_byte") for c in read.get(f, ())}
-    widths, formats = [], []
-    for column in (column for column in columns if column not in taken):
-        name = normalised(column)
-        if _ELSEWHERE.search(name) or bool(_OF_ACTIVATIONS.search(name)) != (field == "activation_bits"):
-            continue
-        if re.search(r"(?:^|_)[awn]?bits?(?:$|_)|bit_?width", name):
-            widths.append(column)
-        elif _FORMAT_COLUMN.search(name):
-            formats.append(column)
-    for row in rows:
-        bits = row.values.get(field)
-        if bits not in (None, CONTROL_BITS):
-            continue
-        signs = [f"{c} says {row.cells[c]}" for c in widths if _low_bits(row.cells.get(c))]
-        signs += [f"{c} is {row.cells[c]}" for c in formats if _names_low_bits(c, row.cells.get(c))]
-        if field == "bits" and bits is None and (row.values.get("d_qat") or 0) > 0:
-            signs.append("d_qat is more than 0")
-        if signs:
-            logged = row.given.get(field)
-            start = f"no {field} are given" if logged in (None, "") else f"{field} is given as {logged}"
-            reason = f"{start}, which is full precision, but {' and '.join(signs)}; map the bits that were really used"
-            yield Objection(row.number, field, reason)
+    names = {c: normalised(c) for c in columns if c not in taken and not _ELSEWHERE.search(normalised(c))}
+    for field in ("bits", "activation_bits") if "activation_bits" in read else ("bits",):
+        of_field = {c: n for c, n in names.items() if bool(_OF_ACTIVATIONS.search(n)) == (field == "activation_bits")}
+        widths = [c for c, name in of_field.items() if _WIDTH_COLUMN.search(name)]
+        formats = [c for c, name in of_field.items() if c not in widths and _FORMAT_COLUMN.search(name)]
+        for row in rows:
+            bits, logged = row.values.get(field), row.given.get(field)
+            if bits not in (None, CONTROL_BITS):
+                continue
+            signs = [f"{c} says {row.cells[c]}" for c in widths if _low_bits(row.cells.get(c))]
+            signs += [f"{c} is {row.cells[c]}" for c in formats if _names_low_bits(c, row.cells.get(c))]
+            if field == "bits" and bits is None and (row.values.get("d_qat") or 0) > 0:
+                signs.append("d_qat is more than 0")
+            if signs:
+                start = f"no {field} are given" if logged in (None, "") else f"{field} is given as {logged}"
+                why = f"{start}, which is full precision, but {' and '.join(signs)}; map the bits that were really used"
+                yield Objection(row.number, field, why)
 
 
 def _low_bits(cell: Any) -> bool:
-    try:
-        value = number(cell)
-    except CellError:
-        return bool(_LOW_BIT_TEXT.search(str(cell)))
-    return value is not None and 0 < value < 16
+    value = number_or_none(cell)
+    return bool(_LOW_BIT_TEXT.search(str(cell))) if value is None else 0 < value < 16
 
 
 def _names_low_bits(column: str, cell: Any) -> bool:
@@ -133,18 +117,15 @@ def intermediate_checkpoints(rows: Sequence[Row], columns: Sequence[str]) -> Ite
         step = _known(row.cells.get(step_column)) if step_column else None
         plan = _known(row.cells.get(plan_column)) if plan_column else None
         # W&B's own _step counts calls of its log function, not training steps.
-        counted = step is not None and step_column != "_step"
-        if counted and step is not None and plan is not None and step < 0.99 * plan:
+        if step is not None and plan is not None and step_column != "_step" and step < 0.99 * plan:
             reason = f"an intermediate checkpoint: {step_column} is {step:g} of {plan_column} {plan:g}"
             yield Objection(row.number, "loss", reason)
             continue
         name = row.values.get("run_id")
-        if name is not None:
-            progress = step if step is not None else _known(row.values.get("d_total"))
-            key: Any = name
-        else:
+        key: Any = name
+        progress = _known(row.values.get("d_total")) if step is None and name is not None else step
+        if name is None:
             # A name that nobody mapped may be shared by runs of several sizes and budgets, so it takes a step to tell.
-            progress = step
             name = row.cells.get(name_column) if name_column else None
             size = tuple(row.values.get(field) for field in ("n_total", "bits", "seed"))
             key = (str(name), *size) if name not in (None, "") else configuration(row)
@@ -155,10 +136,8 @@ def intermediate_checkpoints(rows: Sequence[Row], columns: Sequence[str]) -> Ite
         furthest, last = max(members, key=lambda member: member[0])
         for progress, row in members:
             if progress < furthest:
-                reason = (
-                    f"an intermediate checkpoint: {measure} is {progress:g}, and the same run goes on to {furthest:g} "
-                    f"in row {last.number}"
-                )
+                on = f"the same run goes on to {furthest:g} in row {last.number}"
+                reason = f"an intermediate checkpoint: {measure} is {progress:g}, and {on}"
                 yield Objection(row.number, "loss", reason)
 
 
@@ -247,8 +226,5 @@ def configuration(row: Row, leave_out: Sequence[str] = ()) -> tuple[tuple[str, A
 
 
 def _known(cell: Any) -> float | None:
-    try:
-        value = number(cell)
-    except CellError:
-        return None
+    value = number_or_none(cell)
     return None if value is None or not math.isfinite(value) else float(value)

@@ -49,6 +49,14 @@ def number(value: Any) -> int | float | None:
     return int(count) if count.is_integer() else count
 
 
+def number_or_none(value: Any) -> int | float | None:
+    """A cell as a number; None for one that is missing or none."""
+    try:
+        return number(value)
+    except CellError:
+        return None
+
+
 def fraction(value: Any) -> float | None:
     """A cell as a share of 1, None where missing; CellError for anything else."""
     found = number(value)
@@ -69,9 +77,7 @@ def convert(value: Any, field: Field, *, rounded: bool = False) -> Any:
     found = number(value)
     if found is None:
         return None
-    if pa.types.is_integer(field.type):
-        return _whole(found, field, rounded)
-    return _real(found, field)
+    return _whole(found, field, rounded) if pa.types.is_integer(field.type) else _real(found, field)
 
 
 def _whole(found: int | float, field: Field, rounded: bool) -> int | None:
@@ -116,18 +122,14 @@ def _bits(value: Any) -> float | None:
 
 
 def _text(value: Any) -> str | None:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    text = str(value).strip()
+    text = "" if value is None or value != value else str(value).strip()
     return None if text.lower() in MISSING else text
 
 
 def _status(value: Any) -> str | None:
     text = _text(value)
-    if text is None:
-        return None
+    if text is None or text.lower() == DIVERGED:
+        return text and DIVERGED
     if text.lower() in _FINISHED:
         return FINISHED
-    if text.lower() == DIVERGED:
-        return DIVERGED
     raise CellError(f"is '{text}': the run has not finished, so its loss is not a final one")

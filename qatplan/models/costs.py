@@ -44,36 +44,6 @@ DEFAULT_SEQUENCE: Final = 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rates:
-    """How fast and at what price a device works off FLOPs."""
-
-    device: Device
-    dtype: str = "bf16"
-    utilisation: float = DEFAULT_UTILISATION
-    """Share of the peak that training reaches (model FLOPs utilisation)."""
-    qat_slowdown: float = 1.0
-    """Time of a QAT token over the time of a full-precision token, measured on the user's own runs."""
-    price_per_hour: float | None = None
-    """Money per device hour."""
-
-    def __post_init__(self) -> None:
-        if self.dtype not in self.device.peak:
-            known = ", ".join(self.device.peak)
-            raise UsageError(f"{self.device.name} has no peak for {self.dtype!r}; known: {known}.")
-        if not 0 < self.utilisation <= 1:
-            raise UsageError(f"mfu is {self.utilisation:g}, but it must lie between 0 and 1.")
-        if not (math.isfinite(self.qat_slowdown) and self.qat_slowdown >= 0.1):
-            raise UsageError(f"qat slowdown is {self.qat_slowdown:g}, but it must be a factor of at least 0.1.")
-        if self.price_per_hour is not None and not (math.isfinite(self.price_per_hour) and self.price_per_hour >= 0):
-            raise UsageError(f"price per hour is {self.price_per_hour:g}, but it must be 0 or more.")
-
-    @property
-    def flops_per_hour(self) -> float:
-        """FLOPs of training worked off in one device hour."""
-        return self.device.peak[self.dtype] * self.utilisation * 3600.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
     """Cost of one training run; FLOPs, device hours, and money and energy where known."""
 
@@ -145,20 +115,70 @@ def flops_per_token(layout: Layout, *, sequence: int = DEFAULT_SEQUENCE) -> tupl
     )
 
 
-def cost(layout: Layout, *, d_fp: float, d_qat: float, rates: Rates, sequence: int = DEFAULT_SEQUENCE) -> Cost:
-    """Cost of training `d_fp` tokens in full precision, then `d_qat` with quantized weights.
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a model is trained: what its cost depends on.
 
-    The FLOPs of a QAT token are those of any token (rounding is not a multiplication); what QAT costs beyond them is
-    time, the measured `rates.qat_slowdown`.
+    Raises UsageError for a device that is not known, and for impossible numbers.
     """
-    matrices, attention = flops_per_token(layout, sequence=sequence)
-    per_token = matrices + attention
-    hours = per_token * (d_fp + rates.qat_slowdown * d_qat) / rates.flops_per_hour
-    return Cost(
-        flops_fp=per_token * d_fp,
-        flops_qat=per_token * d_qat,
-        attention_share=attention / per_token,
-        gpu_hours=hours,
-        energy_kwh=hours * rates.device.watts / 1000.0,
-        money=None if rates.price_per_hour is None else hours * rates.price_per_hour,
-    )
+
+    sequence: int = DEFAULT_SEQUENCE
+    """Tokens per training sequence."""
+    device: str = DEFAULT_DEVICE
+    dtype: str = "bf16"
+    mfu: float = DEFAULT_UTILISATION
+    """Share of the device's peak that training reaches (model FLOPs utilisation)."""
+    qat_slowdown: float | None = None
+    """Time of a QAT token over that of a full-precision one; None where it is to be measured, else 1."""
+    price_per_hour: float | None = None
+    """Money per device hour."""
+
+    def __post_init__(self) -> None:
+        hardware, slowdown, price = self.hardware, self.slowdown, self.price_per_hour
+        if self.sequence < 1:
+            raise UsageError(f"sequence is {self.sequence}, but it must be at least 1.")
+        if self.dtype not in hardware.peak:
+            raise UsageError(f"{hardware.name} has no peak for {self.dtype!r}; known: {', '.join(hardware.peak)}.")
+        if not 0 < self.mfu <= 1:
+            raise UsageError(f"mfu is {self.mfu:g}, but it must lie between 0 and 1.")
+        if not (math.isfinite(slowdown) and slowdown >= 0.1):
+            raise UsageError(f"qat slowdown is {slowdown:g}, but it must be a factor of at least 0.1.")
+        if price is not None and not (math.isfinite(price) and price >= 0):
+            raise UsageError(f"price per hour is {price:g}, but it must be 0 or more.")
+
+    @property
+    def hardware(self) -> Device:
+        """The device by its name."""
+        return device(self.device)
+
+    @property
+    def slowdown(self) -> float:
+        """Time of a QAT token over that of a full-precision one."""
+        return 1.0 if self.qat_slowdown is None else self.qat_slowdown
+
+    @property
+    def flops_per_hour(self) -> float:
+        """FLOPs of training worked off in one device hour."""
+        return self.hardware.peak[self.dtype] * self.mfu * 3600.0
+
+    def flops_per_token(self, layout: Layout) -> float:
+        """Training FLOPs per token, attention included."""
+        return sum(flops_per_token(layout, sequence=self.sequence))
+
+    def cost(self, layout: Layout, *, d_fp: float, d_qat: float) -> Cost:
+        """Cost of training `d_fp` tokens in full precision, then `d_qat` with quantized weights.
+
+        The FLOPs of a QAT token are those of any token (rounding is not a multiplication); what QAT costs beyond them
+        is time, the measured `slowdown`.
+        """
+        matrices, attention = flops_per_token(layout, sequence=self.sequence)
+        per_token = matrices + attention
+        hours = per_token * (d_fp + self.slowdown * d_qat) / self.flops_per_hour
+        return Cost(
+            flops_fp=per_token * d_fp,
+            flops_qat=per_token * d_qat,
+            attention_share=attention / per_token,
+            gpu_hours=hours,
+            energy_kwh=hours * self.hardware.watts / 1000.0,
+            money=None if self.price_per_hour is None else hours * self.price_per_hour,
+        )

@@ -21,7 +21,6 @@ class Candidate:
     """Parameters as the law counts them."""
     d_fp: float
     d_qat: float
-    fraction: float
     x: Inputs
     """The same as one point of the law."""
     loss: float
@@ -38,6 +37,11 @@ class Candidate:
         return self.d_fp + self.d_qat
 
     @property
+    def fraction(self) -> float:
+        """Share of QAT in them."""
+        return self.d_qat / self.tokens
+
+    @property
     def s_total(self) -> float:
         """Tokens per parameter byte, parameters as the law counts them."""
         return self.tokens / (self.n * self.bits / 8.0)
@@ -48,12 +52,11 @@ def candidate_at(
 ) -> Candidate:
     """A plan with everything that follows from its numbers. Raises UsageError where the law has no value."""
     n, tokens = objective.n(layout), d_fp + d_qat
-    fraction = d_qat / tokens
     x = Inputs.of(n=n, d_fp=d_fp, d_qat=d_qat, bits=bits)
     if reason := objective.law.outside(x)[0]:
         raise UsageError(f"the law {objective.law.name} has no value at {bits:g} bits: {reason}.")
     # When the full-precision model is given, every paid token is a QAT token.
-    paid, share = (d_qat, 1.0) if problem.continues else (tokens, fraction)
+    paid, share = (d_qat, 1.0) if problem.continues else (tokens, d_qat / tokens)
     memory = problem.memory_of(layout, bits)
     return Candidate(
         bits=bits,
@@ -61,7 +64,6 @@ def candidate_at(
         n=n,
         d_fp=d_fp,
         d_qat=d_qat,
-        fraction=fraction,
         x=x,
         loss=float(objective.law.predict(x)[0]),
         flops=paid * problem.training.flops_per_token(layout),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -11,7 +11,6 @@ from qatplan.laws import FittedLaw
 from qatplan.planning.candidate import Candidate
 from qatplan.planning.objective import Objective
 from qatplan.planning.problem import Problem
-from qatplan.planning.trust import Extrapolation
 
 
 class Concern(StrEnum):
@@ -48,14 +47,9 @@ def missing_draws(fit: FittedLaw) -> list[Flag]:
     return [NO_INTERVALS] if fit.draws is None or len(fit.draws) == 0 else []
 
 
-def fit_flags(fit: FittedLaw) -> list[Flag]:
-    """What the fit itself flags."""
-    return [Flag(Concern.FIT, str(flag)) for flag in fit.flags]
-
-
-def distance_flags(distance: Extrapolation) -> list[Flag]:
-    """How far a point lies outside what was measured."""
-    return [Flag(Concern.EXTRAPOLATION, sentence) for sentence in distance.sentences]
+def flags_about(concern: Concern, sentences: Iterable[str]) -> list[Flag]:
+    """A flag for each sentence."""
+    return [Flag(concern, sentence) for sentence in sentences]
 
 
 def choice_flags(problem: Problem, objective: Objective, plan: Candidate, close: Sequence[Candidate]) -> list[Flag]:
@@ -84,9 +78,9 @@ NO_RANGES: Final = Flag(Concern.EXTRAPOLATION, "the fit records no ranges, so th
 def assumptions(fit: FittedLaw, objective: Objective, problem: Problem, plan: Candidate) -> tuple[str, ...]:
     """What a plan takes for granted, in sentences without a full stop."""
     training, serving, layout = problem.training, problem.serving, plan.layout
-    rates, form = training.rates, serving.form(plan.bits)
+    form, hardware = serving.form(plan.bits), training.hardware
     shape = layout.source if layout.inferred else f"that of {layout.name}, from {layout.source}"
-    slower = "as long" if rates.qat_slowdown == 1.0 else f"{rates.qat_slowdown:g} times as long"
+    slower = "as long" if training.slowdown == 1.0 else f"{training.slowdown:g} times as long"
     lines = [
         f"the law {fit.law.name} holds for runs made like those it was fitted on (quantizer, schedule, data)",
         f"parameters in the law count {'no embeddings' if objective.nonembedding else 'embeddings too'}; "
@@ -94,8 +88,8 @@ def assumptions(fit: FittedLaw, objective: Objective, problem: Problem, plan: Ca
         f"the model's shape is {shape}",
         f"memory holds weights in {form.name} (embeddings at {form.embedding_bits:g} bits), {serving.kv_format} keys "
         f"and values for {serving.batch} x {serving.context:,} tokens, and a workspace for 512 prompt tokens",
-        f"training in sequences of {training.sequence:,} tokens on {rates.device.name} in {rates.dtype} at "
-        f"{100 * rates.utilisation:g} % of its peak ({rates.device.source})",
+        f"training in sequences of {training.sequence:,} tokens on {hardware.name} in {training.dtype} at "
+        f"{100 * training.mfu:g} % of its peak ({hardware.source})",
         f"a QAT token takes {slower} as a full-precision one",
     ]
     if not objective.sees_fraction:

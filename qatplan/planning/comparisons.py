@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -91,28 +91,19 @@ def rules(
                 return float(objective.law.predict(split(last))[0]), source, True
         return None, f"outside the law's domain: {reason}; runs at this end measure it (--runs)", False
 
-    made, most = [], math.log(plan.tokens)
-    for name, fraction in RULES:
+    def rule(name: str, fraction: float) -> Rule:
         loss, source, at_least = value(fraction)
+        made = Rule(name=name, fraction=fraction, loss=loss, at_least=at_least, source=source)
         if loss is None:
-            made.append(Rule(name=name, fraction=fraction, source=source))
-            continue
+            return made
         # Fewest tokens whose best split reaches the loss.
+        most = math.log(plan.tokens)
         needed = objective.log_tokens_at_best(plan.n, plan.bits, loss, most - _FAR, most)
         wasted = 0.0 if needed is None else max(plan.tokens - math.exp(needed), 0.0)
-        made.append(
-            Rule(
-                name=name,
-                fraction=fraction,
-                loss=loss,
-                loss_cost=max(loss - best, 0.0),
-                wasted_tokens=wasted,
-                wasted_share=wasted / plan.tokens,
-                at_least=at_least,
-                source=source,
-            )
-        )
-    return tuple(made)
+        cost = max(loss - best, 0.0)
+        return replace(made, loss_cost=cost, wasted_tokens=wasted, wasted_share=wasted / plan.tokens)
+
+    return tuple(rule(name, fraction) for name, fraction in RULES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,13 +133,10 @@ def full_precision(objective: Objective, plan: Candidate, draws: Predictor | Non
     start = math.log(plan.tokens)
     floor = float(objective.best(plan.n, np.exp(np.array([start + _FAR])), plan.bits)[1][0])
     found = objective.log_tokens_at_best(plan.n, plan.bits, target, start - _FAR, start + _FAR)
-    if found is None:
-        tokens, times = None, None
-        verdict = (
-            f"never: with ever more tokens the loss at {plan.bits:g} bits tends to {floor:.4f}, above full precision's "
-            f"{target:.4f}"
-        )
-    else:
+    ends = f"tends to {floor:.4f}, above full precision's {target:.4f}"
+    verdict = f"never: with ever more tokens the loss at {plan.bits:g} bits {ends}"
+    tokens = times = None
+    if found is not None:
         tokens, times = math.exp(found), math.exp(found - start)
         verdict = f"{times:.3g} times the tokens, split in the best way"
     interval, never = (None, None) if draws is None else _matching(thinned(draws, _DRAWS), objective, plan)

@@ -17,7 +17,8 @@ from qatplan.planning.intervals import Interval, draws_of, theta
 from qatplan.planning.problem import Problem
 from qatplan.planning.recommend import default_bits
 from qatplan.planning.trust import PlanStatus
-from qatplan.units import format_bytes, format_count
+
+_CLASSIC = "the classic schedule: full precision with its own cooldown, then QAT; quantizers and data like the paper's"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,14 +130,8 @@ def advise(problem: Problem, fit: FittedLaw | None = None) -> FractionAdvice:
     layout = problem.layout_of(choice.params)
     nonembedding = fit is not None and fit.n_convention == "nonembedding"
     counted = "no embeddings" if nonembedding else "embeddings too (the paper does not say which)"
-    assumptions = (
-        basis,
-        f"parameters in the law count {counted}",
-        f"the model's shape is {layout.source if layout.inferred else 'that of ' + layout.name}",
-        "the classic schedule: full precision with its own cooldown, then QAT; quantizers and data like the paper's"
-        if fit is None
-        else "runs made like those the law was fitted on",
-    )
+    alike = _CLASSIC if fit is None else "runs made like those the law was fitted on"
+    shape = layout.source if layout.inferred else f"that of {layout.name}"
     return FractionAdvice(
         choice=choice,
         alternatives=others,
@@ -144,7 +139,7 @@ def advise(problem: Problem, fit: FittedLaw | None = None) -> FractionAdvice:
         law=law.name,
         a=law.a,
         level=problem.level,
-        assumptions=assumptions,
+        assumptions=(basis, f"parameters in the law count {counted}", f"the model's shape is {shape}", alike),
         flags=tuple(flags),
     )
 
@@ -156,13 +151,8 @@ def _split(problem: Problem, law: QatFraction, fit: FittedLaw | None, bits: floa
         if not math.isfinite(params):
             raise UsageError("the fraction law cannot choose a size; give params, a model or memory.")
     layout = problem.layout_of(params)
+    problem.require_memory(params, bits)
     memory = problem.memory_of(layout, bits)
-    allowed = problem.budgets.memory
-    if allowed is not None and memory > allowed:
-        raise UsageError(
-            f"memory binds at {bits:g} bits: {format_count(params)} parameters need {format_bytes(memory)}, and "
-            f"{format_bytes(allowed)} are allowed."
-        )
     n = layout.nonembedding if fit is not None and fit.n_convention == "nonembedding" else layout.parameters
     fraction, tokens = 0.5, 0.0
     # A QAT token may cost more device time, so tokens and fraction depend on each other a little; this settles at once.

@@ -14,7 +14,6 @@ from qatplan.planning.candidate import Candidate, candidate_at
 from qatplan.planning.numeric import MOST_TOKENS, first_below
 from qatplan.planning.objective import Objective
 from qatplan.planning.problem import Problem
-from qatplan.units import format_count
 
 WORTHWHILE: Final = 1e-3
 """Relative gain in loss per doubling of QAT tokens below which more of them are said not to pay."""
@@ -26,11 +25,9 @@ def continue_training(objective: Objective, problem: Problem, bits: float) -> Ca
         raise UsageError(f"law {objective.law.name} knows no full-precision phase, so it cannot plan a continuation.")
     layout = problem.layout_of(problem.given_params() or math.nan)
     n, given, target = objective.n(layout), problem.budgets.fp_tokens or math.nan, problem.budgets.target_loss
-    limits = problem.token_limits(layout, 1.0)
-    most = min(limits.values(), default=math.inf)
     if target is None:
-        d_qat = most
-        if not math.isfinite(most):
+        d_qat = min(problem.token_limits(layout, 1.0).values(), default=math.inf)
+        if not math.isfinite(d_qat):
             # Beyond the balance more QAT tokens still gain, but as they would in any longer training.
             d_qat = min(f(objective, n, given, bits) for f in (worthwhile_qat_tokens, balanced_qat_tokens))
         if not math.isfinite(d_qat):
@@ -47,12 +44,7 @@ def continue_training(objective: Objective, problem: Problem, bits: float) -> Ca
             "full-precision model."
         )
     d_qat = math.exp(reached)
-    if d_qat > most * (1 + 1e-9):
-        name = min(limits, key=lambda key: limits[key])
-        raise UsageError(
-            f"{name.replace('_', ' ')} binds at {bits:g} bits: the target loss {target:g} needs {format_count(d_qat)} "
-            f"QAT tokens, and the budget pays for {format_count(most)}."
-        )
+    problem.require_tokens(layout, bits, d_qat, 1.0)
     return candidate_at(objective, problem, bits, layout, d_fp=given, d_qat=d_qat)
 
 
@@ -66,7 +58,7 @@ def worthwhile_qat_tokens(objective: Objective, n: float, d_fp: float, bits: flo
 
     # The gain falls with the tokens once the steep start is over; one token is always too few.
     found = first_below(relative_gain, WORTHWHILE, math.log(d_fp * 1e-9 + 1.0), math.log(MOST_TOKENS))
-    return math.exp(found) if found is not None else math.inf
+    return math.inf if found is None else math.exp(found)
 
 
 def balanced_qat_tokens(objective: Objective, n: float, d_fp: float, bits: float) -> float:

@@ -47,66 +47,60 @@ def drawn_best(
     return np.ones_like(loss), loss
 
 
-def loss_intervals(draws: Predictor | None, x: Inputs) -> tuple[tuple[Interval, ...] | None, Interval | None]:
-    """(interval of the mean loss at each point, interval of one new run at the first), nats per token.
+def pairs(ends: tuple[Floats, Floats]) -> list[Interval]:
+    """(low, high) of each point from the arrays of both."""
+    return [(float(low), float(high)) for low, high in zip(*ends, strict=True)]
+
+
+def loss_intervals(draws: Predictor | None, x: Inputs) -> tuple[Interval | None, Interval | None]:
+    """(interval of the mean loss at a point, interval of one new run there), nats per token.
 
     The second is None for a fit that does not know how far single runs scatter; both are without draws.
     """
     if draws is None:
         return None, None
     drawn = draws.drawn(x)
-    low, high = draws.interval(drawn)
-    run: Interval | None = None
-    if math.isfinite(draws.noise):
-        least, most = draws.interval_of_runs(drawn[:, 0])
-        run = float(least), float(most)
-    return tuple((float(a), float(b)) for a, b in zip(low, high, strict=True)), run
+    run = pairs(draws.interval_of_runs(drawn))[0] if math.isfinite(draws.noise) else None
+    return pairs(draws.interval(drawn))[0], run
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uncertainty:
-    """What the draws say; every field is None for a fit without draws."""
+class Doubt:
+    """What the draws say of one candidate; every field is None for a fit without draws."""
 
-    loss: tuple[Interval, ...] | None = None
-    """Confidence interval of each candidate's mean loss, nats per token."""
-    new_run: Interval | None = None
-    """Interval for the loss of one new run of the best candidate: the draws and the scatter of single runs."""
-    fraction: tuple[Interval, ...] | None = None
-    """Interval of each candidate's optimal fraction; None for a law without a split."""
-    share_best: tuple[float, ...] | None = None
-    """Share of the draws in which each candidate has the lowest loss, its split chosen anew in each draw."""
-    better_than_best: tuple[float, ...] | None = None
-    """Share of the draws in which each candidate beats the first one."""
+    loss: Interval | None = None
+    """Confidence interval of its mean loss, nats per token."""
+    fraction: Interval | None = None
+    """Interval of its optimal fraction; None for a law without a split, and where the split was not free."""
+    share_best: float | None = None
+    """Share of the draws in which it has the lowest loss, its split chosen anew in each draw."""
+    better_than_best: float | None = None
+    """Share of the draws in which it beats the first candidate."""
 
 
 def assess(
     draws: Predictor | None, objective: Objective, candidates: Sequence[Candidate], *, free_split: bool
-) -> Uncertainty:
-    """Uncertainty of the candidates, the best one first.
+) -> list[Doubt]:
+    """What the draws say of each candidate, the best one first.
 
     `free_split` False keeps every candidate's split as it is (given by the user or by a given full-precision model).
     """
     if draws is None:
-        return Uncertainty()
-    x = Inputs.of(
-        n=[c.n for c in candidates],
-        d_fp=[c.d_fp for c in candidates],
-        d_qat=[c.d_qat for c in candidates],
-        bits=[c.bits for c in candidates],
-    )
-    loss, new_run = loss_intervals(draws, x)
-    fraction: tuple[Interval, ...] | None = None
+        return [Doubt() for _ in candidates]
+    x = Inputs.of(**{name: [getattr(c, name) for c in candidates] for name in ("n", "d_fp", "d_qat", "bits")})
+    drawn = table = draws.drawn(x)
+    fractions: list[Interval | None] = [None] * len(candidates)
     if objective.sees_fraction and free_split:
         # The split is chosen anew in each draw.
-        fractions, table = drawn_best(draws, objective, n=x.n, d_total=x.d_total, bits=x.bits)
-        fraction = tuple((float(a), float(b)) for a, b in zip(*draws.interval(fractions), strict=True))
-    else:
-        table = draws.drawn(x)
-    winner = np.argmin(table, axis=1)
-    return Uncertainty(
-        loss=loss,
-        new_run=new_run,
-        fraction=fraction,
-        share_best=tuple(float(np.mean(winner == i)) for i in range(len(candidates))),
-        better_than_best=tuple(float(np.mean(table[:, i] < table[:, 0])) for i in range(len(candidates))),
-    )
+        best, table = drawn_best(draws, objective, n=x.n, d_total=x.d_total, bits=x.bits)
+        fractions = [*pairs(draws.interval(best))]
+    winner, losses = np.argmin(table, axis=1), pairs(draws.interval(drawn))
+    return [
+        Doubt(
+            loss=loss,
+            fraction=fraction,
+            share_best=float(np.mean(winner == i)),
+            better_than_best=float(np.mean(table[:, i] < table[:, 0])),
+        )
+        for i, (loss, fraction) in enumerate(zip(losses, fractions, strict=True))
+    ]

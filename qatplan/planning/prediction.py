@@ -12,7 +12,7 @@ from qatplan.planning import caveats
 from qatplan.planning.caveats import Concern, Flag
 from qatplan.planning.intervals import Interval, draws_of, loss_intervals
 from qatplan.planning.objective import Objective
-from qatplan.planning.request import require_fraction, require_level, require_limit, require_positive, require_width
+from qatplan.planning.request import require
 from qatplan.planning.trust import Extrapolation, PlanStatus, extrapolation, status_of
 
 
@@ -72,14 +72,9 @@ def predict(
     Without `bits` the run is in full precision; without `fraction` the law's best one is taken. Raises UsageError for
     numbers that no run can have and for points outside the law's domain.
     """
-    require_positive("params", params)
-    require_positive("tokens", tokens)
-    require_width(bits)
-    require_fraction(fraction)
+    require(params=params, tokens=tokens, bits=bits, fraction=fraction, level=level, extrapolation_limit=limit)
     if fraction is not None and bits is None:
         raise UsageError("a fraction needs bits: a full-precision run has no QAT phase.")
-    require_level(level)
-    require_limit(limit)
     law, n, assumptions = fit.law, params, []
     if fit.n_convention == "nonembedding":
         layout = infer(params)
@@ -107,20 +102,20 @@ def predict(
         x = Inputs.of(n=n, d_total=tokens, bits=bits, fraction=fraction)
         if reason := law.outside(x)[0]:
             raise UsageError(f"the law {law.name} has no value there: {reason}.")
-        means, new_run = loss_intervals(draws_of(fit, level), x)
+        mean, new_run = loss_intervals(draws_of(fit, level), x)
         known = {
             "fraction_chosen": chosen,
             "loss": float(law.predict(x)[0]),
-            "loss_interval": None if means is None else means[0],
+            "loss_interval": mean,
             "new_run_interval": new_run,
             "optimal_fraction": best_fraction,
             "optimal_loss": best_loss,
             "full_precision_loss": float(law.predict(Inputs.of(n=n, d_total=tokens))[0]),
         }
-        flags = [*caveats.fit_flags(fit), *caveats.missing_draws(fit)]
+        flags = [*caveats.flags_about(Concern.FIT, fit.flags), *caveats.missing_draws(fit)]
     distance = extrapolation(fit, x, limit=limit)
     if "loss" in known:
-        flags += caveats.distance_flags(distance)
+        flags += caveats.flags_about(Concern.EXTRAPOLATION, distance.sentences)
     return Prediction(
         law=law.name,
         params=params,

@@ -7,17 +7,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from qatplan.errors import UsageError
+from qatplan.models.costs import Training
 from qatplan.models.layout import Layout, infer
 from qatplan.planning.numeric import root_of_falling
-from qatplan.planning.request import (
-    Budgets,
-    Serving,
-    Training,
-    require_level,
-    require_limit,
-    require_positive,
-    require_width,
-)
+from qatplan.planning.request import Budgets, Serving, require
 from qatplan.units import format_bytes, format_count
 
 _SMALLEST, _LARGEST = 5e3, 1e15
@@ -46,15 +39,12 @@ class Problem:
         if self.bits is not None and not self.bits:
             raise UsageError("bits is empty; give at least one bit width.")
         for width in self.bits or ():
-            require_width(width, "has")
-        require_positive("vocabulary", self.vocabulary)
-        require_level(self.level)
-        require_limit(self.extrapolation_limit)
+            require(bits=width)
+            self.serving.form(width)
+        require(vocabulary=self.vocabulary, level=self.level, extrapolation_limit=self.extrapolation_limit)
         given = self.budgets
         if given.params is not None and self.layout is not None:
             raise UsageError("give params or a model, not both.")
-        for width in self.bits or ():
-            self.serving.form(width)
         if not given.bounds_tokens and not self.continues:
             raise UsageError("nothing bounds the tokens; give tokens, flops, gpu hours or a target loss.")
         bounds = (given.memory, given.flops, given.gpu_hours, given.target_loss)
@@ -94,6 +84,26 @@ class Problem:
         """The number of parameters if it is given."""
         return self.layout.parameters if self.layout is not None else self.budgets.params
 
+    def require_memory(self, params: float, bits: float) -> None:
+        """Raise UsageError where that many parameters need more memory than is allowed."""
+        allowed, needed = self.budgets.memory, self.serving.memory(self.layout_of(params), bits).total_bytes
+        if allowed is not None and needed > allowed:
+            raise UsageError(
+                f"memory binds at {bits:g} bits: {format_count(params)} parameters need {format_bytes(needed)} with a "
+                f"context of {self.serving.context:,} tokens, and {format_bytes(allowed)} are allowed."
+            )
+
+    def require_tokens(self, layout: Layout, bits: float, tokens: float, fraction: float) -> None:
+        """Raise UsageError where a budget does not pay for the tokens that the target loss takes."""
+        for name, limit in self.token_limits(layout, fraction).items():
+            if tokens > limit * (1 + 1e-9):
+                kind = "QAT tokens" if self.continues else "tokens"
+                raise UsageError(
+                    f"{name.replace('_', ' ')} binds at {bits:g} bits: the target loss {self.budgets.target_loss:g} "
+                    f"needs {format_count(tokens)} {kind} with {format_count(layout.parameters)} parameters, and the "
+                    f"budget pays for {format_count(limit)}."
+                )
+
     def largest_params(self, bits: float) -> float:
         """Largest number of parameters that fits the memory at this bit width; infinity without a memory budget.
 
@@ -126,20 +136,15 @@ class Problem:
     @cached_property
     def _smallest_params(self) -> float:
         """Where inferred shapes begin: below it a model has no room for a layer."""
-        low, high = _SMALLEST, _LARGEST
-        if self._has_layers(low):
-            return low
-        for _ in range(100):
+        low, high, middle = _SMALLEST, _LARGEST, _SMALLEST
+        for _ in range(101):
+            try:
+                infer(middle, vocabulary=self.vocabulary)
+                high = middle
+            except UsageError:
+                low = middle
             middle = math.sqrt(low * high)
-            low, high = (low, middle) if self._has_layers(middle) else (middle, high)
         return high
-
-    def _has_layers(self, params: float) -> bool:
-        try:
-            infer(params, vocabulary=self.vocabulary)
-        except UsageError:
-            return False
-        return True
 
     def params_range(self, bits: float) -> tuple[float, float]:
         """(smallest, largest) number of parameters to search at this bit width."""
@@ -157,9 +162,8 @@ class Problem:
         if given.flops is not None:
             limits["flops"] = given.flops / per_token
         if given.gpu_hours is not None:
-            rates = self.training.rates
-            slowdown = 1.0 + fraction * (rates.qat_slowdown - 1.0)
-            limits["gpu_hours"] = given.gpu_hours * rates.flops_per_hour / (per_token * slowdown)
+            slowdown = 1.0 + fraction * (self.training.slowdown - 1.0)
+            limits["gpu_hours"] = given.gpu_hours * self.training.flops_per_hour / (per_token * slowdown)
         return limits
 
     def binding(self, layout: Layout, memory: float, tokens: float, fraction: float) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from qatplan.planning.caveats import Concern, Flag
 from qatplan.planning.comparisons import FullPrecision, Rule, full_precision, rules
 from qatplan.planning.evidence import fusion, split_ends
 from qatplan.planning.given_model import Continuation, continuation
-from qatplan.planning.intervals import Interval, assess, draws_of, theta
+from qatplan.planning.intervals import Interval, assess, draws_of, loss_intervals, theta
 from qatplan.planning.objective import Objective
 from qatplan.planning.problem import Problem
 from qatplan.planning.solve import solve
@@ -151,14 +151,14 @@ def recommend(fit: FittedLaw, problem: Problem, *, runs: Sequence[Mapping[str, A
     plans, excluded = _solved(objective, problem, widths)
     choice = plans[0]
     draws = draws_of(fit, problem.level)
-    options, new_run = _options(fit, objective, problem, plans, draws)
+    options = _options(fit, objective, problem, plans, draws)
     distance = extrapolation(fit, choice.x, limit=problem.extrapolation_limit)
     return Recommendation(
         problem=problem,
         choice=options[0],
         alternatives=tuple(options[1:]),
         excluded=excluded,
-        new_run_interval=new_run,
+        new_run_interval=loss_intervals(draws, choice.x)[1],
         sensitivity=_sensitivity(objective, problem, choice),
         rules=()
         if problem.continues or not objective.sees_fraction
@@ -205,10 +205,10 @@ def _solved(objective: Objective, problem: Problem, widths: Sequence[float]) -> 
 
 def _options(
     fit: FittedLaw, objective: Objective, problem: Problem, plans: list[Candidate], draws: Predictor | None
-) -> tuple[list[Option], Interval | None]:
-    """(the plans with what the draws say of them, the interval of one new run of the first)."""
+) -> list[Option]:
+    """The plans with what the draws say of them."""
     free_split = problem.split_is_free and objective.sees_fraction
-    doubt = ranks = assess(draws, objective, plans, free_split=free_split)
+    doubts = ranks = assess(draws, objective, plans, free_split=free_split)
     judged = plans
     if problem.budgets.target_loss is not None:
         # The width that reaches the target with the fewest FLOPs is the one of lowest loss at those FLOPs, so losses at
@@ -217,23 +217,23 @@ def _options(
         judged = [plans[0], *(solve(objective, limited, plan.bits) for plan in plans[1:])]
         ranks = assess(draws, objective, judged, free_split=free_split)
     options, noise = [], fit.noise if fit.seed_noise is None else fit.seed_noise
-    for i, plan in enumerate(plans):
-        share = None if ranks.better_than_best is None else ranks.better_than_best[i]
-        apart = abs(math.log(judged[i].loss / plans[0].loss))
-        scatter = apart < noise if i > 0 and math.isfinite(noise) else None
-        open_in_draws = None if share is None else share > 0.5 * (1.0 - problem.level)
+    for plan, doubt, at_equal, rank in zip(plans, doubts, judged, ranks, strict=True):
+        first, share = plan is plans[0], rank.better_than_best
+        apart = abs(math.log(at_equal.loss / plans[0].loss))
+        scatter = apart < noise if not first and math.isfinite(noise) else None
+        open_in_draws = scatter if share is None else share > 0.5 * (1.0 - problem.level)
         options.append(
             Option(
                 plan=plan,
-                loss_interval=None if doubt.loss is None else doubt.loss[i],
-                fraction_interval=None if doubt.fraction is None else doubt.fraction[i],
-                probability_best=None if ranks.share_best is None else ranks.share_best[i],
-                beats_choice=None if i == 0 else share,
-                within_noise=None if i == 0 else scatter if open_in_draws is None else open_in_draws,
+                loss_interval=doubt.loss,
+                fraction_interval=doubt.fraction,
+                probability_best=rank.share_best,
+                beats_choice=None if first else share,
+                within_noise=None if first else open_in_draws,
                 within_scatter=scatter,
             )
         )
-    return options, doubt.new_run
+    return options
 
 
 def _sensitivity(objective: Objective, problem: Problem, choice: Candidate) -> dict[str, float]:
@@ -253,7 +253,7 @@ def _flags(
     made = caveats.missing_draws(fit)
     if status_of(fit, distance) is PlanStatus.UNCERTAIN_FIT:
         made.append(Flag(Concern.FIT, fit.status.message))
-    made += [*caveats.fit_flags(fit), *caveats.distance_flags(distance)]
+    made += caveats.flags_about(Concern.FIT, fit.flags) + caveats.flags_about(Concern.EXTRAPOLATION, distance.sentences)
     made += caveats.choice_flags(problem, objective, choice.plan, [o.plan for o in options[1:] if o.within_noise])
     interval = choice.fraction_interval
     if interval is not None and not interval[0] <= choice.plan.fraction <= interval[1]:

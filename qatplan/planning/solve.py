@@ -14,7 +14,7 @@ from qatplan.planning.given_model import continue_training
 from qatplan.planning.numeric import MOST_TOKENS, first_below, minimise, root_of_falling
 from qatplan.planning.objective import Objective
 from qatplan.planning.problem import Problem
-from qatplan.units import format_bytes, format_count
+from qatplan.units import format_count
 
 _MOST_FLOPS = 1e45
 _LOGIT = 36.0
@@ -25,28 +25,30 @@ def solve(objective: Objective, problem: Problem, bits: float) -> Candidate:
 
     Raises UsageError that says which budget makes it impossible.
     """
-    given, memory = problem.given_params(), problem.budgets.memory
-    if given is not None and memory is not None:
-        needed = problem.serving.memory(problem.layout_of(given), bits).total_bytes
-        if needed > memory:
-            raise UsageError(
-                f"memory binds at {bits:g} bits: {format_count(given)} parameters need {format_bytes(needed)} with a "
-                f"context of {problem.serving.context:,} tokens, and {format_bytes(memory)} are allowed."
-            )
+    given = problem.given_params()
+    if given is not None:
+        problem.require_memory(given, bits)
     if problem.continues:
         return continue_training(objective, problem, bits)
     if problem.budgets.target_loss is not None:
         return _reach(objective, problem, bits, problem.budgets.target_loss)
     low, high = problem.params_range(bits)
     if low < high:
-
-        def at(log_n: Floats) -> Floats:
-            return _losses(objective, problem, bits, np.exp(log_n))
-
-        low = math.exp(minimise(at, math.log(low), math.log(high))[0])
-        # exp(log(high)) may exceed the memory by rounding.
-        low = min(low, high)
+        low = _best_size(objective, problem, bits, low, high)[0]
     return _best_of_size(objective, problem, bits, low)
+
+
+def _best_size(
+    objective: Objective, problem: Problem, bits: float, low: float, high: float, rounds: int = 12
+) -> tuple[float, float]:
+    """(parameters between `low` and `high` of lowest loss within the token budgets, that loss)."""
+
+    def at(log_n: Floats) -> Floats:
+        return _losses(objective, problem, bits, np.exp(log_n))
+
+    size, loss = minimise(at, math.log(low), math.log(high), rounds=rounds)
+    # exp(log(high)) may exceed the memory by rounding.
+    return min(math.exp(size), high), loss
 
 
 def _losses(objective: Objective, problem: Problem, bits: float, params: Floats) -> Floats:
@@ -64,7 +66,7 @@ def _losses(objective: Objective, problem: Problem, bits: float, params: Floats)
 def _split_matters(problem: Problem) -> bool:
     """True when a QAT token costs other than a full-precision one, so that the split moves the number of tokens."""
     given = problem.budgets
-    return given.gpu_hours is not None and problem.training.rates.qat_slowdown != 1.0 and given.fraction is None
+    return given.gpu_hours is not None and problem.training.slowdown != 1.0 and given.fraction is None
 
 
 def _best_of_size(objective: Objective, problem: Problem, bits: float, params: float) -> Candidate:
@@ -111,13 +113,7 @@ def _reach(objective: Objective, problem: Problem, bits: float, target: float) -
     tokens = math.exp(reached)
     if fraction is None:
         fraction = float(objective.best(n, tokens, bits)[0][0])
-    for name, limit in problem.token_limits(layout, fraction).items():
-        if tokens > limit * (1 + 1e-9):
-            raise UsageError(
-                f"{name.replace('_', ' ')} binds at {bits:g} bits: the target loss {target:g} needs "
-                f"{format_count(tokens)} tokens with {format_count(layout.parameters)} parameters, and the budget pays "
-                f"for {format_count(limit)}."
-            )
+    problem.require_tokens(layout, bits, tokens, fraction)
     return candidate_at(objective, problem, bits, layout, d_fp=tokens * (1 - fraction), d_qat=tokens * fraction)
 
 
@@ -130,12 +126,7 @@ def _cheapest_size(
     def best_loss(log_flops: float, *, rounds: int = 12) -> float:
         """Lowest loss over sizes with so many FLOPs, within the token budget."""
         limited = problem.with_budgets(flops=math.exp(log_flops), gpu_hours=None, target_loss=None)
-
-        def at(log_n: Floats) -> Floats:
-            return _losses(objective, limited, bits, np.exp(log_n))
-
-        size, loss = minimise(at, math.log(low), math.log(high), rounds=rounds)
-        sizes[log_flops] = min(math.exp(size), high)
+        sizes[log_flops], loss = _best_size(objective, limited, bits, low, high, rounds)
         return loss
 
     fewest, most = math.log(problem.training.flops_per_token(problem.layout_of(low))), math.log(_MOST_FLOPS)

@@ -46,16 +46,11 @@ def extrapolation(fit: FittedLaw, x: Inputs, *, limit: float) -> Extrapolation:
     values = {"n": float(x.n[0]), "d_total": float(x.d_total[0]), "s_total": float(x.s_total[0])}
     if fit.law.sees_fraction and x.quantized[0] and x.fraction[0] > 0:
         values["fraction"] = float(x.fraction[0])
-    factors = {}
-    for key, value in values.items():
-        if key in fit.ranges and math.isfinite(value):
-            low, high = fit.ranges[key]
-            factors[key] = max(value / high if high > 0 else 1.0, low / value, 1.0)
-    outside = 0.0
-    if "bits" in fit.ranges and not math.isnan(float(x.bits[0])):
-        low, high = fit.ranges["bits"]
-        outside = max(float(x.bits[0]) - high, low - float(x.bits[0]), 0.0)
-    factor = max(factors.values(), default=None)
+    known = {key: (value, *fit.ranges[key]) for key, value in values.items() if key in fit.ranges and value < math.inf}
+    factors = {k: max(v / high if high > 0 else 1.0, low / v, 1.0) for k, (v, low, high) in known.items()}
+    factor, bits = max(factors.values(), default=None), float(x.bits[0])
+    low, high = (bits, bits) if math.isnan(bits) else fit.ranges.get("bits", (bits, bits))
+    outside = max(0.0, bits - high, low - bits)
     return Extrapolation(
         factor=factor,
         limit=limit,

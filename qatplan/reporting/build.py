@@ -8,6 +8,7 @@ from typing import Any
 
 from qatplan import __version__
 from qatplan.errors import UsageError
+from qatplan.figures.style import out_path
 from qatplan.planning.recommend import Recommendation
 from qatplan.reporting import extras, provenance
 from qatplan.reporting.drawings import Drawing, drawings
@@ -126,10 +127,7 @@ def page(material: Material, question: Question | None = None) -> Report:
 
 def check_target(path: Path, *, force: bool) -> None:
     """Raise UsageError unless a report may be written to `path`."""
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--out {str(path)!r} must end in .html.")
-    if path.is_dir():
-        raise UsageError(f"--out {str(path)!r} is a folder; name a file in it.")
+    out_path(path, (".html", ".htm"))
     if path.exists() and not force and not is_report(path):
         raise UsageError(f"{path} exists and is no report of ours; --force overwrites it.")
 
@@ -145,14 +143,13 @@ def is_report(path: Path) -> bool:
 
 def _kinds(material: Material, answered: Answer) -> list[str]:
     """The figures that suit the fit, in the order of the page."""
-    law, have_runs = material.fitted.law, material.table is not None
-    loss, advice = law.quantity == "loss", answered.advice
-    plan = isinstance(advice, Recommendation)
+    law, have_runs, advice = material.fitted.law, material.table is not None, answered.advice
+    loss = law.quantity == "loss"
     suits = {
         "parameters": len(law.parameters()) > 1, "loss-curves": have_runs,
         "residuals": loss and material.used is not None, "fraction": law.sees_fraction or not loss or have_runs,
         "contours": isinstance(advice, Recommendation) and bool(advice.choice.plan.d_qat and advice.rules),
-        "frontier": plan or (advice is None and loss and "bits" in material.fitted.ranges),
+        "frontier": isinstance(advice, Recommendation) or (not advice and loss and "bits" in material.fitted.ranges),
     }  # fmt: skip
     return [kind for kind, suited in suits.items() if suited]
 

@@ -11,7 +11,7 @@ from qatplan.errors import QatplanError
 from qatplan.figures.make import Request, draw
 from qatplan.planning.recommend import Recommendation
 from qatplan.reporting.material import Material
-from qatplan.reporting.question import Answer
+from qatplan.reporting.question import Answer, options
 from qatplan.reporting.svg import inline
 
 CAPTIONS: dict[str, str] = {
@@ -77,12 +77,5 @@ def _request(kind: str, material: Material, answer: Answer) -> Request:
 
 
 def _command(kind: str, material: Material, request: Request) -> str:
-    parts = ["qatplan", "plot", kind, material.fit_name]
-    if kind != "parameters":
-        parts += material.run_options
-    for name in ("params", "tokens"):
-        value = getattr(request, name)
-        parts += [] if value is None else [f"--{name}", f"{value:.12g}"]
-    if request.bits is not None:
-        parts += ["--bits", ",".join(f"{b:g}" for b in request.bits)]
-    return shlex.join([*parts, "--out", f"{kind}.svg"])
+    runs = [] if kind == "parameters" else material.run_options
+    return shlex.join(["qatplan", "plot", kind, material.fit_name, *runs, *options(request), "--out", f"{kind}.svg"])

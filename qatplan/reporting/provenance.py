@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from qatplan import runs
 from qatplan.reporting.drawings import Drawing
 from qatplan.reporting.material import Material
-from qatplan.reporting.question import Answer, Question
+from qatplan.reporting.question import Answer, Question, options
 
 _SHOWN = 12
 
@@ -16,11 +16,11 @@ _SHOWN = 12
 def facts(material: Material) -> list[tuple[str, str, tuple[str, ...]]]:
     """(term, words, digests) of everything that is known."""
     made = material.fitted.provenance
-    found: list[tuple[str, str, tuple[str, ...]]] = [("Fit", material.fit_name, _one(material.fit_digest))]
+    found: list[tuple[str, str, tuple[str, ...]]] = [("Fit", material.fit_name, (material.fit_digest or "",))]
     if made is not None:
         versions = ", ".join(f"{k} {getattr(made, k)}" for k in ("qatplan", "python", "numpy", "scipy"))
         found += [
-            ("Rows fitted", "", _one(made.rows_digest)),
+            ("Rows fitted", "", (made.rows_digest or "",)),
             ("Rows chosen by", made.row_expression or "", ()),
             ("Made from", ", ".join(made.sources), ()),
             ("Seed", str(made.seed), ()),
@@ -37,7 +37,7 @@ def facts(material: Material) -> list[tuple[str, str, tuple[str, ...]]]:
             ("Trained on", ", ".join([*material.words("device"), *material.words("backend")]), ()),
             ("Last run finished", max(material.words("finished_at"), default=""), ()),
         ]
-    return [fact for fact in found if fact[1] or fact[2]]
+    return [(term, words, (*filter(None, digests),)) for term, words, digests in found if words or any(digests)]
 
 
 def commands(material: Material, question: Question, answer: Answer, drawn: Iterable[Drawing]) -> list[str]:
@@ -48,12 +48,8 @@ def commands(material: Material, question: Question, answer: Answer, drawn: Iter
     lines += [answer.command(material)] if answer.advice is not None else []
     lines += [drawing.command for drawing in drawn if drawing.command]
     named = [] if material.found else material.run_options
-    page = ["qatplan", "report", material.fit_name, *named, *question.options(), "--out", "report.html"]
+    page = ["qatplan", "report", material.fit_name, *named, *options(question), "--out", "report.html"]
     return [*lines, shlex.join(page)]
-
-
-def _one(digest: str | None) -> tuple[str, ...]:
-    return () if digest is None else (digest,)
 
 
 def _some(material: Material, column: str) -> str:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 
 from qatplan import runs
 from qatplan.errors import UsageError
+from qatplan.figures.make import Request
+from qatplan.models.costs import Training
 from qatplan.planning.fraction_only import FractionAdvice
 from qatplan.planning.plan import COLUMNS, plan
 from qatplan.planning.problem import Problem
 from qatplan.planning.recommend import Recommendation, default_bits
-from qatplan.planning.request import Budgets, Serving, Training
+from qatplan.planning.request import Budgets, Serving
 from qatplan.reporting.material import Material
 from qatplan.units import format_bytes, format_count
 
@@ -32,15 +34,6 @@ class Question:
     vocabulary: float | None = None
     sequence: int | None = None
 
-    def options(self) -> list[str]:
-        """The same as options of a command line."""
-        given: list[str] = []
-        for name in ("params", "tokens", "flops", "memory", "context", "vocabulary", "sequence"):
-            value = getattr(self, name)
-            if value is not None:
-                given += [f"--{name}", str(int(value)) if float(value).is_integer() else repr(float(value))]
-        return given + (["--bits", ",".join(f"{b:g}" for b in self.bits)] if self.bits else [])
-
     @property
     def empty(self) -> bool:
         """True where no budget was given."""
@@ -58,6 +51,16 @@ class Question:
         }
         known = [word(value) for name, word in parts.items() if (value := getattr(self, name)) is not None]
         return f"Asked: {'; '.join(known)}."
+
+
+def options(asked: Question | Request) -> list[str]:
+    """What is asked of a plan or a figure, as options of a command line."""
+    given: list[str] = []
+    for name in ("params", "tokens", "flops", "memory", "context", "vocabulary", "sequence"):
+        value = getattr(asked, name, None)
+        if value is not None:
+            given += [f"--{name}", str(int(value)) if float(value).is_integer() else repr(float(value))]
+    return given + (["--bits", ",".join(f"{b:g}" for b in asked.bits)] if asked.bits else [])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +82,7 @@ class Answer:
     def command(self, material: Material) -> str:
         """The `qatplan recommend` that gives the same plan."""
         known = material.run_options if isinstance(self.advice, Recommendation) else []
-        return shlex.join(["qatplan", "recommend", material.fit_name, *self.question.options(), *known])
+        return shlex.join(["qatplan", "recommend", material.fit_name, *options(self.question), *known])
 
 
 def answer(material: Material, question: Question) -> Answer:
@@ -119,9 +122,7 @@ def _complete(material: Material, question: Question) -> tuple[Question, tuple[s
         n, tokens, where = _setting(material)
         filled = [f"{format_count(n)} parameters"] if no_size else []
         filled += [f"{format_count(tokens)} tokens"] if no_tokens else []
-        question = replace(
-            question, params=n if no_size else question.params, tokens=tokens if no_tokens else question.tokens
-        )
+        question = replace(question, **({"params": n} if no_size else {}), **({"tokens": tokens} if no_tokens else {}))
         why.append(f"{' and '.join(filled)} are {where}.")
     shape = []
     lengths = set(material.number("sequence"))

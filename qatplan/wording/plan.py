@@ -87,7 +87,7 @@ def _loss(advice: Recommendation, *, new_run: bool) -> str:
 def _cost(advice: Recommendation) -> str:
     cost = advice.cost
     money = "" if cost.money is None else f", {cost.money:,.2f} in money"
-    device = advice.problem.training.rates.device.name
+    device = advice.problem.training.hardware.name
     return (
         f"Memory {format_bytes(advice.choice.plan.memory_bytes)} at inference; training takes {cost.flops:.3g} FLOPs, "
         f"{_three(cost.gpu_hours)} {device} hours, {_three(cost.energy_kwh)} kWh at the device{money}."
@@ -119,7 +119,7 @@ def summary(advice: Recommendation) -> Section:
         f"{_train(advice)[:-1]} (fraction {option.plan.fraction:.3f}{interval}).",
         f"{_loss(advice, new_run=False)[:-1]}{sure}.",
         f"Memory {format_bytes(option.plan.memory_bytes)}; training {advice.cost.flops:.3g} FLOPs, "
-        f"{_three(advice.cost.gpu_hours)} {advice.problem.training.rates.device.name} hours.",
+        f"{_three(advice.cost.gpu_hours)} {advice.problem.training.hardware.name} hours.",
         warning=not advice.status.trustworthy,
     )
 

@@ -103,8 +103,8 @@ def test_an_untrustworthy_fit_is_printed_and_ends_with_4(tmp_path: Path, capsys:
     [
         (["--law", "nonsense"], 2, "no law is called 'nonsense'"),
         (["--law", "chinchilla", "--holdout", "half"], 2, "largest-n"),
-        (["--law", "chinchilla", "--fix", "alpha"], 2, "lacks a value"),
-        (["--law", "chinchilla", "--fix", "alpha=x"], 2, "NAME=VALUE"),
+        (["--law", "chinchilla", "--fix", "alpha"], 2, "NAME=VALUE"),
+        (["--law", "chinchilla", "--fix", "alpha=x"], 2, "alpha is 'x'; a number is needed"),
         (["--law", "qat-loss"], 3, "only 1 row supports the 11 parameters"),
         (["--law", "chinchilla", "--rows", "loss > 100"], 3, "no row can be used"),
     ],

@@ -11,9 +11,7 @@ from matplotlib.text import Text
 
 from qatplan import runs
 from qatplan.figures import make
-from qatplan.figures.measured import runs_of
 from qatplan.figures.style import applied
-from qatplan.fitting.curves import measured_optima
 from qatplan.laws import FittedLaw
 
 SHIPPED = Path(__file__).parents[2]
@@ -60,13 +58,7 @@ def cut(figure: Figure) -> list[str]:
 def test_no_text_is_cut(kind: str, fit: str | None, request_: dict[str, object]) -> None:
     table = runs.read([SHIPPED / "data" / "main" / "runs.parquet"])
     fitted = None if fit is None else FittedLaw.read(SHIPPED / "fits" / f"{fit}.json")
-    made = make.make(
-        kind,
-        runs=runs_of(table, "total"),
-        fitted=fitted,
-        optima=measured_optima(table, n="total") if kind == "fraction" else (),
-        request=make.Request(**request_),  # type: ignore[arg-type]
-    )
+    made = make.draw(kind, fitted=fitted, table=table, request=make.Request(**request_))  # type: ignore[arg-type]
     assert cut(made.figure) == []
 
 

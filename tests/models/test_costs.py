@@ -3,16 +3,16 @@
 import pytest
 
 from qatplan.errors import UsageError
-from qatplan.models.costs import DEVICES, Rates, cost, device, flops_per_token, training_flops_per_token
+from qatplan.models.costs import DEVICES, Training, device, flops_per_token, training_flops_per_token
 from qatplan.models.layout import infer, of_architecture
 from qatplan.models.presets import preset
-
-H100 = Rates(device=device("H100"))
 
 
 def test_llama_3_1_405b_took_the_published_flops() -> None:
     """arXiv 2407.21783, section 3.2: 3.8e25 FLOPs on 15.6 trillion tokens, two digits given, sequence 8192."""
-    spent = cost(of_architecture(preset("llama-3.1-405b")), d_fp=15.6e12, d_qat=0.0, rates=H100, sequence=8192)
+    spent = Training(device="H100", sequence=8192).cost(
+        of_architecture(preset("llama-3.1-405b")), d_fp=15.6e12, d_qat=0.0
+    )
     assert spent.flops == pytest.approx(3.8e25, rel=0.05)
 
 
@@ -36,8 +36,8 @@ def test_sliding_windows_see_less() -> None:
 
 def test_phases_and_slowdown() -> None:
     layout = infer(1e9)
-    plain = cost(layout, d_fp=3e9, d_qat=1e9, rates=H100)
-    slow = cost(layout, d_fp=3e9, d_qat=1e9, rates=Rates(device=device("h100"), qat_slowdown=1.4, price_per_hour=2.0))
+    plain = Training(device="h100").cost(layout, d_fp=3e9, d_qat=1e9)
+    slow = Training(device="h100", qat_slowdown=1.4, price_per_hour=2.0).cost(layout, d_fp=3e9, d_qat=1e9)
     assert plain.flops_fp == pytest.approx(3 * plain.flops_qat)
     assert slow.flops == plain.flops
     assert slow.gpu_hours / plain.gpu_hours == pytest.approx((3 + 1.4) / 4)
@@ -53,12 +53,12 @@ def test_every_device_names_its_source() -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"utilisation": 0.0}, "mfu is 0"), ({"utilisation": 1.2}, "mfu"), ({"dtype": "int4"}, "no peak"),
+    [({"mfu": 0.0}, "mfu is 0"), ({"mfu": 1.2}, "mfu"), ({"dtype": "int4"}, "no peak"),
      ({"qat_slowdown": 0.0}, "slowdown"), ({"price_per_hour": -1.0}, "price")],
 )  # fmt: skip
 def test_impossible_rates_are_refused(change: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        Rates(device=device("a100"), **change)
+        Training(device="a100", **change)
 
 
 def test_unknown_device() -> None:

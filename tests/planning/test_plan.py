@@ -46,14 +46,14 @@ def test_runs_measure_the_slowdown_unless_it_is_given(fitted: Build) -> None:
     hours = problem(params=1e9, gpu_hours=300.0, bits=(4.0,))
     measured = plan(fitted(), hours, runs=rows)
     assert isinstance(measured, Recommendation)
-    assert measured.problem.training.rates.qat_slowdown == pytest.approx(1.5)
+    assert measured.problem.training.slowdown == pytest.approx(1.5)
     assert "1.500 times as long" in measured.remarks[0]
     given = plan(fitted(), problem(hours, qat_slowdown=2.0), runs=rows)
     assert isinstance(given, Recommendation)
-    assert (given.problem.training.rates.qat_slowdown, given.remarks) == (2.0, ())
+    assert (given.problem.training.slowdown, given.remarks) == (2.0, ())
     unknown = plan(fitted(), hours, runs=[run(30.0)])
     assert isinstance(unknown, Recommendation)
-    assert unknown.problem.training.rates.qat_slowdown == 1.0
+    assert unknown.problem.training.slowdown == 1.0
     assert "--qat-slowdown says otherwise" in unknown.remarks[0]
 
 

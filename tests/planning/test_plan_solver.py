@@ -90,10 +90,9 @@ def test_size_and_fraction_equal_brute_force(budget: str) -> None:
 def test_slower_qat_tokens_are_traded_against_the_split(law: QatLoss) -> None:
     """With device hours as the budget the number of tokens depends on the split; against a million fractions."""
     asked = problem(bits=(3.0,), params=1e9, gpu_hours=200.0, qat_slowdown=1.8)
-    rates = asked.training.rates
     plan = solve(Objective(law=law), asked, 3.0)
     per_token = asked.training.flops_per_token(asked.layout_of(1e9))
-    tokens = 200 * rates.flops_per_hour / (per_token * (1 + 0.8 * np.exp(LOG_F)))
+    tokens = 200 * asked.training.flops_per_hour / (per_token * (1 + 0.8 * np.exp(LOG_F)))
     s = tokens / (1e9 * 3 / 8)
     at = (
         law.C / tokens**law.beta
@@ -201,7 +200,7 @@ def test_impossible_budgets_name_what_binds(law: QatLoss, budgets: dict[str, flo
         ({"params": 1e9, "tokens": -1.0}, "tokens is -1"),
         ({"params": 1e9, "tokens": 1e9, "fraction": 1.5}, "fraction is 1.5"),
         ({"params": 1e9, "tokens": 1e9, "bits": ()}, "bits is empty"),
-        ({"params": 1e9, "tokens": 1e9, "bits": (0.5,)}, "bits has 0.5"),
+        ({"params": 1e9, "tokens": 1e9, "bits": (0.5,)}, "bits is 0.5"),
         ({"params": 1e9, "tokens": 1e9, "level": 1.0}, "level is 1"),
         ({"params": 1e9, "tokens": 1e9, "context": 0}, "context is 0"),
         ({"params": 1e9, "tokens": 1e9, "group_size": 0}, "group size is 0"),

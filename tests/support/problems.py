@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import fields, replace
 from typing import Any
 
+from qatplan.models.costs import Training
 from qatplan.planning.fraction_only import FractionAdvice
 from qatplan.planning.problem import Problem
 from qatplan.planning.recommend import Recommendation
-from qatplan.planning.request import Budgets, Serving, Training
+from qatplan.planning.request import Budgets, Serving
 from qatplan.wording.plan import plan_sections
 from qatplan.wording.sections import Section
 from qatplan.wording.text import to_text

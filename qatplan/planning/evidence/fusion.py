@@ -103,13 +103,8 @@ def advice(objective: Objective, plan: Candidate, measured: Measured | None, *, 
             return Fusion(advised=False, why=why, source=source)
         # A gain in perplexity p takes -ln(1 - p) off the loss.
         low, high = (saved(plan.loss + math.log1p(-gain)) for gain in REPORTED)
-        return Fusion(
-            advised=True,
-            why="gains of 0.06 to 1.7 % in perplexity, often worth over 10 % of the tokens, were reported at 4 and 6 "
-            "bits",
-            source=source,
-            saved_tokens_range=(low, high),
-        )
+        why = "gains of 0.06 to 1.7 % in perplexity, often worth over 10 % of the tokens, were reported at 4 and 6 bits"
+        return Fusion(advised=True, why=why, source=source, saved_tokens_range=(low, high))
     advised = measured.gain > 0 and measured.sure
     verb = "lowers" if measured.gain > 0 else "raises"
     error = "" if measured.error is None else f" (standard error {100 * measured.error:.2g} %)"

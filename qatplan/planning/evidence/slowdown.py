@@ -46,15 +46,8 @@ def measured_slowdown(rows: Iterable[Mapping[str, Any]]) -> Slowdown:
             speeds.setdefault(tuple(row.get(name) for name in _ALIKE), ([], []))[quantized].append(float(speed))
     both = [(full, qat) for full, qat in speeds.values() if full and qat]
     if not both:
-        raise DataError(
-            "no runs measure the slowdown of QAT: it takes full-precision and QAT runs of one size on one device, "
-            "with tokens_per_second."
-        )
+        what = "full-precision and QAT runs of one size on one device, with tokens_per_second"
+        raise DataError(f"no runs measure the slowdown of QAT: it takes {what}.")
     factors = [median(full) / median(qat) for full, qat in both]
-    return Slowdown(
-        factor=median(factors),
-        lowest=min(factors),
-        highest=max(factors),
-        settings=len(both),
-        runs=sum(len(full) + len(qat) for full, qat in both),
-    )
+    runs, ends = sum(len(full) + len(qat) for full, qat in both), (min(factors), max(factors))
+    return Slowdown(factor=median(factors), lowest=ends[0], highest=ends[1], settings=len(both), runs=runs)

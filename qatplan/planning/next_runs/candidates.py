@@ -34,17 +34,11 @@ class CandidateRuns:
         return len(self.x)
 
     @cached_property
-    def _size(self) -> tuple[Floats, NDArray[np.intp]]:
-        """Distinct sizes, and the position of each run's size among them."""
-        sizes, position = np.unique(self.x.n, return_inverse=True)
-        return sizes, position
-
-    @cached_property
-    def _switch(self) -> tuple[int, NDArray[np.intp]]:
-        """Number of distinct (size, full-precision tokens), and each run's position among them."""
-        pairs = np.stack([self.x.n, self.x.d_fp], axis=1)
-        distinct, position = np.unique(pairs, axis=0, return_inverse=True)
-        return len(distinct), position.reshape(-1)
+    def _groups(self) -> tuple[Floats, NDArray[np.intp], NDArray[np.intp]]:
+        """Distinct sizes; for each run the position of its size, and of its (size, full-precision tokens)."""
+        sizes, size = np.unique(self.x.n, return_inverse=True)
+        _, switch = np.unique(np.stack([self.x.n, self.x.d_fp], axis=1), axis=0, return_inverse=True)
+        return sizes, size, switch.reshape(-1)
 
     def extra_flops(self, chosen: Iterable[int]) -> Floats:
         """(runs,): FLOPs that each run adds to those chosen.
@@ -52,14 +46,13 @@ class CandidateRuns:
         A trunk is paid up to the last switch point that lies on it, a cooldown once for all runs that share their
         size and full-precision tokens, and QAT tokens by every run.
         """
-        sizes, size = self._size
-        switches, switch = self._switch
+        sizes, size, switch = self._groups
+        on_trunk, picked = (1.0 - self.cooldown) * self.x.d_fp, list(chosen)
         reached = np.array([self.trunks.get(float(n), 0.0) for n in sizes])
-        cooled = np.zeros(switches, dtype=np.bool_)
-        picked = list(chosen)
-        np.maximum.at(reached, size[picked], self._on_trunk[picked])
+        cooled = np.zeros(len(self), dtype=np.bool_)
+        np.maximum.at(reached, size[picked], on_trunk[picked])
         cooled[switch[picked]] = True
-        trunk = np.maximum(self._on_trunk - reached[size], 0.0)
+        trunk = np.maximum(on_trunk - reached[size], 0.0)
         cooldown = np.where(cooled[switch], 0.0, self.cooldown * self.x.d_fp)
         result: Floats = FLOPS_PER_WEIGHT * self.x.n * (trunk + cooldown + self.x.d_qat)
         return result
@@ -71,11 +64,6 @@ class CandidateRuns:
             total += float(self.extra_flops(before)[run])
             before.append(run)
         return total
-
-    @cached_property
-    def _on_trunk(self) -> Floats:
-        result: Floats = (1.0 - self.cooldown) * self.x.d_fp
-        return result
 
 
 def candidates(

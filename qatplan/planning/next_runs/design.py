@@ -11,12 +11,13 @@ import numpy as np
 
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw, Status
+from qatplan.models.costs import Training
 from qatplan.planning.intervals import Interval, draws_of, theta
 from qatplan.planning.next_runs.candidates import candidates
 from qatplan.planning.next_runs.knowledge import Target, knowledge
 from qatplan.planning.next_runs.selection import select
 from qatplan.planning.recommend import default_bits
-from qatplan.planning.request import Training, require_level, require_positive
+from qatplan.planning.request import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ def design(
     narrower widths have more parameters. Without params or tokens, ten times the largest fitted ones are meant.
     Raises UsageError for a fit without draws or noise, or a budget that pays for nothing.
     """
-    require_level(level)
+    require(budget=budget, gpu_hours=gpu_hours, level=level, runs=runs)
     draws = draws_of(fit, level)
     if draws is None or len(theta(draws)) < 20:
         raise UsageError("a design needs a fit with at least 20 draws; fit again with --bootstrap 1000.")
@@ -101,16 +102,11 @@ def design(
         raise UsageError("a design needs the scatter of single runs, which this fit does not know.")
     if (budget is None) == (gpu_hours is None):
         raise UsageError("give the budget either in FLOPs (--budget 1e18) or in device hours (--gpu-hours 10).")
-    require_positive("budget", budget)
-    require_positive("gpu hours", gpu_hours)
     if budget is None:
-        budget = (gpu_hours or 0.0) * (training or Training()).rates.flops_per_hour
+        budget = (gpu_hours or 0.0) * (training or Training()).flops_per_hour
     bits = bits or default_bits(fit)
     for size, kept in (trunks or {}).items():
-        if not (math.isfinite(size) and size > 0 and math.isfinite(kept) and kept > 0):
-            raise UsageError(f"a trunk of {size:g} parameters and {kept:g} tokens is none; both must be above 0.")
-    if runs < 1:
-        raise UsageError(f"runs is {runs}, but it must be at least 1.")
+        require(trunk_parameters=size, trunk_tokens=kept)
     if target == "bits" and len(set(bits)) < 2:
         raise UsageError("a choice of bits needs at least two widths to choose from.")
     possible = candidates(fit, bits=bits, budget=budget, trunks=trunks)

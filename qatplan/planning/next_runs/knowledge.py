@@ -45,14 +45,12 @@ class Knowledge:
 
     def left(self, chosen: Sequence[int]) -> float:
         """Share of the weighted variance of the targets that is left after the chosen runs."""
-        targets, _ = self._after(chosen)
-        return float(np.sum(self.weights * np.sum(targets**2, axis=0)))
+        return float(np.sum(self.weights * np.sum(self._after(chosen)[0] ** 2, axis=0)))
 
     def left_each(self, chosen: Sequence[int]) -> Floats:
         """(targets,): share of each target's variance that is left."""
-        targets, _ = self._after(chosen)
         before = np.sum(self.targets_factor**2, axis=0)
-        share: Floats = np.sum(targets**2, axis=0) / np.where(before > 0, before, 1.0)
+        share: Floats = np.sum(self._after(chosen)[0] ** 2, axis=0) / np.where(before > 0, before, 1.0)
         return share
 
     def gains(self, chosen: Sequence[int]) -> Floats:
@@ -117,16 +115,8 @@ def knowledge(
     runs_inside = np.concatenate([directions.T @ a, np.zeros((rest.shape[0], a.shape[1]))])
     weights = np.where(variance > 0, importance / np.where(variance > 0, variance, 1.0), 0.0)
     weights = weights / float(np.sum(importance[variance > 0]))
-    return (
-        Knowledge(
-            targets=values,
-            weights=weights,
-            targets_factor=np.concatenate([inside, rest]),
-            runs_factor=runs_inside,
-            noise=fit.noise,
-        ),
-        names,
-    )
+    factors = {"targets_factor": np.concatenate([inside, rest]), "runs_factor": runs_inside}
+    return Knowledge(targets=values, weights=weights, **factors, noise=fit.noise), names
 
 
 def _directions(vectors: Floats) -> Floats:

@@ -7,7 +7,7 @@ from typing import Any
 
 from qatplan.errors import UsageError
 from qatplan.planning.recommend import Recommendation
-from qatplan.planning.request import require_positive
+from qatplan.planning.request import require
 
 COOLDOWN = 0.2
 """Share of the full-precision phase that is its cooldown in the classic schedule (arXiv 2509.22935)."""
@@ -72,22 +72,17 @@ def recipe(
     Raises UsageError for a batch that is smaller than a sequence or larger than a phase, and for rates that are not
     positive.
     """
-    require_positive("learning rate", learning_rate)
-    require_positive("qat learning rate", qat_learning_rate)
+    require(learning_rate=learning_rate, qat_learning_rate=qat_learning_rate)
     plan, problem = advice.choice.plan, advice.problem
     sequence, given = problem.training.sequence, problem.budgets.fp_tokens
     if batch_tokens < sequence:
-        raise UsageError(
-            f"batch tokens is {batch_tokens:.0f}, but a batch holds at least one sequence of {sequence} tokens."
-        )
+        raise UsageError(f"batch tokens is {batch_tokens:.0f}, but must hold at least one sequence of {sequence}.")
     batch = round(batch_tokens / sequence) * sequence
     switch = 0 if given is not None else round(plan.d_fp / batch)
     quantized = round(plan.d_qat / batch)
     if quantized < 1 or (given is None and switch < 1 and plan.d_fp > 0):
-        raise UsageError(
-            f"batch tokens is {batch}, but the phases have {plan.d_fp:.4g} and {plan.d_qat:.4g} tokens; each needs "
-            "at least one step."
-        )
+        phases = f"{plan.d_fp:.4g} and {plan.d_qat:.4g} tokens"
+        raise UsageError(f"batch tokens is {batch}, but the phases have {phases}; each needs at least one step.")
     fused = advice.fusion.advised and given is None
     notes = [
         "the ratio of the two learning rates and the length of the re-warmup are not public for the paper's runs: tune "

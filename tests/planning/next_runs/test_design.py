@@ -125,7 +125,7 @@ def test_what_cannot_be_designed_is_said(fitted: Build) -> None:
         design(fit, budget=1e19, target="bits", bits=(4.0,))
     with pytest.raises(UsageError, match="level is 2"):
         design(fit, budget=1e19, bits=(4.0,), level=2.0)
-    with pytest.raises(UsageError, match="both must be above 0"):
+    with pytest.raises(UsageError, match="trunk parameters is 0"):
         design(fit, budget=1e19, bits=(4.0,), trunks={0.0: 1e9})
     with pytest.raises(UsageError, match="records no ranges"):
         design(fitted(scatter=0.01, ranges={}), budget=1e19, bits=(4.0,))
@@ -169,7 +169,7 @@ def test_a_parameter_held_at_zero_is_no_direction() -> None:
         ({"gpu_hours": 1.0}, "give the budget either in FLOPs"),
         ({"level": 1.0}, "level is 1"),
         ({"runs": 0}, "runs is 0"),
-        ({"trunks": {1e6: 0.0}}, "a trunk of"),
+        ({"trunks": {1e6: 0.0}}, "trunk tokens is 0"),
         ({"target": "bits", "bits": (4.0,)}, "at least two widths"),
     ],
 )
@@ -181,7 +181,7 @@ def test_what_no_design_can_be_made_for(fitted: Build, fields: dict[str, object]
 
 
 def test_hours_of_a_device_are_a_budget(fitted: Build) -> None:
-    from qatplan.planning.request import Training
+    from qatplan.models.costs import Training
 
     fit, training = fitted(scatter=0.01, ranges=RANGES, noise=1e-3), Training(device="a100", mfu=0.5)
     made = design(fit, gpu_hours=1.0, training=training, runs=2)
@@ -193,7 +193,7 @@ def test_a_trunk_has_two_numbers(fitted: Build, tmp_path: Path, capsys: pytest.C
     fit = tmp_path / "fit.json"
     fitted(scatter=0.01, ranges=RANGES, noise=1e-3).write(fit)
     assert main(["design", str(fit), "--budget", "1e18", "--trunk", "30M"]) == 2
-    assert "is not PARAMS:TOKENS" in capsys.readouterr().err
+    assert "is not of the form PARAMS:TOKENS" in capsys.readouterr().err
 
 
 def test_more_runs_than_there_are_end_the_choice(random_knowledge: Knowledge) -> None:

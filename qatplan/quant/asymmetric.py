@@ -98,22 +98,12 @@ class _LearnedEnds(Function):
 class _Asymmetric(Quantizer):
     """What the quantizers of this file have in common: 2^B levels, and a zero that is found for each range."""
 
-    bits: float
-
     symmetric: ClassVar[bool] = False
-
-    @property
-    def levels(self) -> int:
-        return 1 << int(self.bits)
 
     @property
     def top(self) -> int:
         """k, the highest code."""
         return self.levels - 1
-
-    def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
-        grid = self.affine(rows, ranges)
-        return (rows / grid.step).round_().sub_(grid.zero).clamp_(0, self.top).long()
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from qatplan.quant import registry
 from qatplan.quant.activation import ActivationQuantizer
 from qatplan.quant.hadamard import rotate
 from qatplan.quant.quantizer import Quantizer
-from qatplan.quant.ranges import LearnedRanges
-from qatplan.quant.weight import QuantizedWeight, RoundedWeight
+from qatplan.quant.weight import LearnedRanges, QuantizedWeight, RoundedWeight
 from qatplan.training.model.decoder import SITES, Feed, make_forward
 from qatplan.training.segment import Activation, Quantization, SegmentConfig
 from qatplan.training.shape import Shape

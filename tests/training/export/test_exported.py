@@ -113,9 +113,7 @@ def test_planning_predicts_the_size_of_a_file(width: int, quantizer: str, form: 
         weights[name] = weight.detach()
         if is_quantized(name):
             quantized = QuantizedWeight(weight.detach(), quantizer_of(name, choice), group_size)
-            codes, grid = quantized.codes(weight.detach())
-            levels = quantized.quantizer.levels
-            weights[name] = store(codes, grid, shape=(weight.shape[0], weight.shape[1]), levels=levels)
+            weights[name] = store(quantized.rounded(weight.detach()))
     config = SegmentConfig(
         kind="qat", shape=shape, seed=0, corpus="0" * 64, start=342, end=488, sequences=16, sequence=128,
         learning_rate=0.0045, warmup_steps=49, weight_decay=0.1, backend="compiled", device="cpu",

@@ -3,7 +3,7 @@
 A quantizer sees a matrix of shape (rows, size). Each row has its own range parameters: an output channel, a group of
 consecutive inputs within a channel, or the whole tensor; of activations, a token or the whole tensor. How a tensor is
 cut into rows is not the quantizer's business, nor is rotating them: one that `rotates` is given rows in Hadamard space,
-and what it returns lies there (`qatplan.quant.weight`, `qatplan.quant.activation`).
+and what it returns lies there (`qatplan.quant.weight`, `qatplan.training.model.quantized`).
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from scipy.stats import norm
 from torch import Tensor
 
 from qatplan.quant import hadamard, registry, stored
-from qatplan.quant.activation import ActivationQuantizer
 from qatplan.quant.hadamard import block_size, rotate
 from qatplan.quant.lsq import lsq
 from qatplan.quant.quantizer import SCALE_FLOOR, dequantize
@@ -19,6 +18,7 @@ from qatplan.quant.quest import HIGHEST, Quest, _ForCompilers, _on_grid
 from qatplan.quant.registry import GroupSize
 from qatplan.quant.rounding import round_to_nearest
 from qatplan.quant.weight import QuantizedWeight, rounded
+from qatplan.training.model.quantized import ActivationQuantizer
 from qatplan.training.post_training.adaround import LearnedRounding
 
 

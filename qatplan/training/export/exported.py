@@ -10,11 +10,10 @@ from torch import Tensor
 from qatplan.errors import UsageError
 from qatplan.quant.stored import MixedWeight, StoredWeight, store
 from qatplan.training.checkpoint import State
-from qatplan.training.model.quantized import QuantizedModel, activation_quantizer, input_block
-from qatplan.training.post_training.methods import quantize_after_training
+from qatplan.training.model.quantized import activation_quantizer, input_block
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import SegmentConfig
-from qatplan.training.trainer import Evaluation, loss_of
+from qatplan.training.trainer import Evaluation, loss_of, quantized_end
 
 Weight = StoredWeight | MixedWeight | Tensor
 
@@ -34,7 +33,7 @@ class ExportedModel:
         """What the model's forward function takes (`qatplan.training.model.decoder.make_forward`)."""
         quantization = self.config.quantization
         assert quantization is not None
-        activation = None if quantization.activation is None else activation_quantizer(quantization.activation)
+        activation = activation_quantizer(quantization.activation)
         weights = [
             weight if isinstance(weight, Tensor) else weight.weight(input_block(name, weight.shape[1], activation))
             for name, weight in self.weights.items()
@@ -52,14 +51,8 @@ def exported(config: SegmentConfig, state: State, runtime: Runtime) -> ExportedM
     quantization = config.quantization
     if quantization is None:
         raise UsageError("a full-precision run has no integer codes to export.")
-    plain = {name: tensor.to(runtime.device).float() for name, tensor in state.weights.items()}
-    if config.kind == "round":
-        found = quantize_after_training(config, plain, runtime)
-        model, _ = QuantizedModel.of_rounded(plain, found, config, runtime.batch(config, config.end))
-    else:
-        model = QuantizedModel(plain, quantization)
-        model.restore(config.shape, state.range_starts, state.ranges)
-        found = {name: weight.rounded(plain[name]) for name, weight in model.weights.items()}
+    model, plain, found = quantized_end(config, quantization, state, runtime)
+    found |= {name: weight.rounded(plain[name]) for name, weight in model.weights.items()}
     weights = {name: store(found[name]) if name in found else weight for name, weight in plain.items()}
     ranges = {
         f"{site}:{name}": value.detach()

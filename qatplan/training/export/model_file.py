@@ -8,6 +8,7 @@ Hadamard space, the header has the size of the blocks.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from qatplan.quant.quantizer import Affine
 from qatplan.quant.stored import MixedWeight, StoredWeight
 from qatplan.storage import atomic
 from qatplan.training.export.exported import ExportedModel, Weight
-from qatplan.training.segment import from_json, to_json
+from qatplan.training.segment import from_json
 
 FORMAT = "qatplan-model-1"
 
@@ -33,7 +34,7 @@ def write(model: ExportedModel, path: Path) -> int:
     tensors |= {name: value.float() for name, value in model.ranges.items()}
     metadata = {
         "format": FORMAT,
-        "config": json.dumps(to_json(model.config), separators=(",", ":")),
+        "config": json.dumps(asdict(model.config), separators=(",", ":")),
         "weights": json.dumps(header, separators=(",", ":")),
         "ranges": json.dumps(list(model.ranges), separators=(",", ":")),
     }

@@ -73,7 +73,7 @@ def learn_rounding(
 ) -> None:  # fmt: skip
     """Learn all `roundings` (by name of the weight) from `tokens` (sequences, sequence).
 
-    `weights` are in the order of `Decoder.named_weights`, `embedding` is the quantized one, `full` and `quantized` are
+    `weights` are in the order of `first_weights`, `embedding` is the quantized one, `full` and `quantized` are
     the layer without and with quantized activations (of `ranges`). `watch` is called before each step.
     """
     generator = torch.Generator().manual_seed(seed)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qatplan.quant import registry
 from qatplan.quant.weight import RoundedWeight, rounded, rounded_by_row, rows_of
-from qatplan.training.model.decoder import BLOCK_TENSORS, make_block, unchanged
+from qatplan.training.model.decoder import BLOCK_TENSORS, make_block
 from qatplan.training.model.quantized import QuantizedModel, activation_feed, is_quantized, quantizer_of
 from qatplan.training.post_training.adaround import LearnedRounding, learn_rounding
 from qatplan.training.recipes import RECIPES, AdaRound, MixedWidths
@@ -69,8 +69,7 @@ def _reconstructed(
         for name, weight in _matrices(weights).items()
     }
     model, values = QuantizedModel.of_rounded(weights, found, config, runtime.batch(config, config.end))
-    feed = unchanged if model.activation is None else activation_feed(model.activation)
-    block = make_block(config.shape, config.sequence, runtime.device, feed)
+    block = make_block(config.shape, config.sequence, runtime.device, activation_feed(model.activation))
 
     def quantized(tensors: list[Tensor], stream: Tensor, layer: int, ranges: Sequence[Tensor]) -> Tensor:
         return block(model.rotated(dict(zip(BLOCK_TENSORS, tensors, strict=True))), stream, layer, ranges)

@@ -1,4 +1,4 @@
-"""The door: one function a task, for notebooks and for the command line.
+"""The API: one function a task, for notebooks and for the command line.
 
 Runs are given as a table, a path, several paths or a `Runs`; a fit as a `Fit` or the path of its file; counts and bytes
 as numbers or as text with units ("1.5B", "4GiB"). Errors are `qatplan.errors.QatplanError`s and carry their evidence.
@@ -150,6 +150,10 @@ def predict(
     """
     from qatplan.planning.prediction import predict as ask
 
+    if params is None or tokens is None:
+        raise UsageError(
+            f"{'params' if params is None else 'tokens'} is missing; a prediction is for one size and budget."
+        )
     return Prediction(
         ask(
             _fit(fit).fitted, **_counts(params=params, tokens=tokens),

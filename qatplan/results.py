@@ -1,4 +1,4 @@
-"""What the Python door hands out: results that show themselves as text, in a notebook, as a dictionary, as a table."""
+"""What the API hands out: results that show themselves as text, in a notebook, as a dictionary, as a table."""
 
 from __future__ import annotations
 
@@ -37,10 +37,14 @@ class Result(ABC):
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of the command of the same name: plain types, missing values as None."""
 
-    def __repr__(self) -> str:
+    def text(self, *, details: bool = False) -> str:
+        """What it says, as plain text of 80 columns."""
         from qatplan.wording.text import to_text
 
-        return to_text(self.sections())
+        return to_text(self.sections(details=details), more="text(details=True)")
+
+    def __repr__(self) -> str:
+        return self.text()
 
     def _repr_html_(self) -> str:
         from qatplan.wording.html import to_html
@@ -174,7 +178,7 @@ class Fit(Result):
         from qatplan.wording.fit import short_sections
         from qatplan.wording.text import to_text
 
-        return to_text(short_sections(self.fitted))
+        return to_text(short_sections(self.fitted), more="text(details=True)")
 
     def sections(self, *, details: bool = False) -> list[Section]:
         """The parameters, how sure they are, and what stands against them."""

@@ -1,4 +1,4 @@
-"""The door for Python: its surface is pinned, it loads lightly, takes what people have, and answers in plain words."""
+"""The API: its surface is pinned, it loads lightly, takes what people have, and answers in plain words."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_surface_is_pinned() -> None:
         _ = qp.recomend
 
 
-def test_importing_the_door_loads_nothing_heavy() -> None:
+def test_importing_the_api_loads_nothing_heavy() -> None:
     code = "import sys, qatplan; qatplan.recommend, qatplan.fit; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "scipy", "pandas", "matplotlib", "pyarrow", "numpy", "rich", "typer"} & set(loaded)

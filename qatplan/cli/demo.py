@@ -40,9 +40,10 @@ def demo(
     short: Annotated[bool, opt.flag("--short", "A minute instead of several; too small to learn from.")] = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Run the whole loop on real text: sweep, fit, recommend, figures, report. Minutes on two CPU cores.
+    """Run the whole loop: sweep, fit, recommend, plot, report.
 
-    Nothing is canned: every loss is measured here. Repeat the command to continue after an interruption.
+    On real text, in minutes on two CPU cores. Nothing is canned: every loss is measured here. Repeat the command to
+    continue after an interruption.
 
     Example: qatplan demo --out qatplan-demo
     """

@@ -15,7 +15,7 @@ def design(
     runs: Annotated[int, opt.ask("Runs to make at most.", min=1)] = 12,
     target: Annotated[
         Literal["fraction", "bits"],
-        opt.ask("What shall become surer: the best QAT fraction, or which bit width is best in its memory."),
+        opt.ask("What to make surer: the best QAT fraction, or which bit width is best in its memory."),
     ] = "fraction",
     params: opt.Params = None,
     tokens: opt.Tokens = None,
@@ -29,7 +29,7 @@ def design(
     details: opt.Details = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Say which runs to make next, and how much surer they make the plan.
+    """Say which runs to make next, and what they buy.
 
     The target is meant at --params and --tokens; ten times the largest fitted ones unless given.
 

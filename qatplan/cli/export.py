@@ -21,9 +21,10 @@ def export(
     force: opt.Force = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Write a quantized run as packed integer codes with their scales, and check its loss and size.
+    """Write a quantized run as packed integer codes.
 
-    The sweep must have kept its models (training.keep_models = true).
+    Scales stand beside them; loss and size are checked. The sweep must have kept its models (training.keep_models =
+    true).
 
     Example: qatplan export sweep.toml --sweep sweep --run 3f2a --out model.safetensors
     """

@@ -43,14 +43,16 @@ def import_runs(
     force: opt.Force = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Turn anybody's table of runs into ours: every row is written, or listed with the reason why not.
+    """Turn anybody's table of runs into ours.
+
+    Every row is written, or listed with the reason why not.
 
     FIELD is n_params, n_embedding, n_nonembedding, d_fp, d_qat, d_total, fraction, bits, loss, seed, run_id or any
     other column that `qatplan runs RUNS --fields` describes. Run tables of W&B and MLflow are recognised.
 
     \b
     Example: qatplan import theirs.csv --out runs.parquet --map n_params=N \\
-                 --map d_total="flops/(6*N)" --map loss=val_loss --const fraction=1
+                 --map d_total="flops/(6*N)" --map loss=val_loss
     """
     if out.suffix != ".parquet":
         raise UsageError(f"--out is {out}; a runs table is a .parquet file.")

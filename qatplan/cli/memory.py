@@ -38,7 +38,9 @@ def memory(
     experts_active: Annotated[int, opt.ask("Experts that a token passes through.")] = 1,
     as_json: opt.Json = False,
 ) -> None:
-    """Memory of a model in a quantized format, in bytes: weights, KV cache, workspace.
+    """Memory of a model in a quantized format, in bytes.
+
+    Weights, KV cache and workspace.
 
     Example: qatplan memory llama-3.1-8b --format Q4_K_M --context 8192 --kv-format q8_0
     """

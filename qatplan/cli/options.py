@@ -93,7 +93,7 @@ Json = Annotated[bool, flag("--json", "Print one JSON object on stdout and nothi
 Force = Annotated[bool, flag("--force", "Overwrite the output file if it exists.")]
 Details = Annotated[bool, flag("--details", "Print everything that is known, not the main things alone.")]
 _RUNS = "Folders (also s3:// and gs:// URLs), Parquet files, or CSV files whose columns carry our field names."
-RunPaths = Annotated[list[Any], typer.Argument(parser=location_parser, metavar="RUNS", help=_RUNS)]
+RunPaths = Annotated[list[Any], typer.Argument(parser=location_parser, metavar="RUNS...", help=_RUNS)]
 FitPath = Annotated[Path, typer.Argument(metavar="FIT", help="A fitted law (JSON) written by `qatplan fit`.")]
 _ROWS = 'Keep only these rows, e.g. "bits in (2, 4) and seed == 0".'
 Rows = Annotated[str | None, ask(_ROWS, "EXPRESSION")]
@@ -123,5 +123,5 @@ class TrainingDevice(StrEnum):
     cuda = "cuda"
 
 
-TrainOn = Annotated[TrainingDevice, ask("Where to train; auto takes a GPU if there is one.")]
+TrainOn = Annotated[TrainingDevice, ask("Device to compute on; auto takes a GPU if there is one.")]
 Workers = Annotated[int | None, ask("Segments trained at once; default one a core.", min=1)]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from qatplan.cli import options as opt
-from qatplan.cli.output import emit, note
+from qatplan.cli.output import note, show
 
 
 class Layout(StrEnum):
@@ -48,6 +48,7 @@ def plot(
     Example: qatplan plot loss-curves data/sweep --out loss-curves.svg
     """
     from qatplan.api import draw_files
+    from qatplan.wording.sections import bullets, section
 
     written, made = draw_files(
         kind, sources, runs or [], out=out, rows=rows, params=params, tokens=tokens, bits=bits, layout=layout.value,
@@ -55,4 +56,4 @@ def plot(
     )  # fmt: skip
     note(*made.remarks)
     shown = {"kind": kind, "out": str(written), "title": made.title, "notes": made.notes, "series": made.series}
-    emit(shown, "\n".join([f"wrote {written}", made.title, *made.notes]), as_json)
+    show(shown, lambda: [section(f"wrote {written}", made.title, bullets(*made.notes))], as_json)

@@ -18,7 +18,7 @@ def predict(
     extrapolation_limit: opt.ExtrapolationLimit = 10.0,
     as_json: opt.Json = False,
 ) -> None:
-    """Predict the loss of a run, with intervals and the distance from what was measured.
+    """Predict the loss of a run, and say how sure that is.
 
     Example: qatplan predict fit.json --params 1.5B --tokens 300B --bits 4 --fraction 0.2
     """

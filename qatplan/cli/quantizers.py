@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 from qatplan.cli import options as opt
-from qatplan.cli.output import emit, table
+from qatplan.cli.output import show
 
 if TYPE_CHECKING:
     from qatplan.quant.registry import QuantizerEntry
 
-WIDTH = 100
 LEGEND = (
     "A live range follows the values at hand, a learned one is trained. [paper] read in the paper, [code] in public "
     "code, [derived] worked out and checked here, [open] a reconstruction of what was not obtainable."
@@ -19,22 +17,24 @@ LEGEND = (
 
 
 def quantizers(as_json: opt.Json = False) -> None:
-    """List the quantizers that a sweep may name: bits, granularity, formula and source.
+    """List the quantizers that a sweep may name.
 
     Example: qatplan quantizers --json
     """
     from qatplan.quant.registry import ENTRIES
+    from qatplan.wording.sections import Table, section
 
-    titles = ["name", "bits", "grid", "range", "weights: a range per", "activations"]
-    rows = [
-        (e.name, _bits(e.bits), "symmetric" if e.symmetric else "asymmetric", _ranges(e), "/".join(e.granularity),
-         "/".join(e.activations))
+    rows = tuple(
+        (e.name, _bits(e.bits), "symmetric" if e.symmetric else "asymmetric", _ranges(e), ", ".join(e.activations))
         for e in ENTRIES
-    ]  # fmt: skip
-    details = "\n".join(f"{e.name} [{e.evidence}] {e.source}\n{_indented(e.formula)}" for e in ENTRIES)
-    text = f"{table(titles, rows)}\n\n{details}\n\n{textwrap.fill(LEGEND, WIDTH)}"
+    )
+    table = Table(headers=("name", "bits", "grid", "range", "activations"), rows=rows)
+    about = [
+        section(f"{e.name} [{e.evidence}]", e.source, e.formula, f"A range per {', '.join(e.granularity)} of weights.")
+        for e in ENTRIES
+    ]
     shown = [{"firmness" if k == "evidence" else k: value for k, value in vars(e).items()} for e in ENTRIES]
-    emit({"quantizers": shown}, text, as_json)
+    show({"quantizers": shown}, lambda: [section("Quantizers", table, LEGEND), *about], as_json)
 
 
 def _bits(bits: tuple[float, ...]) -> str:
@@ -45,7 +45,3 @@ def _bits(bits: tuple[float, ...]) -> str:
 
 def _ranges(entry: QuantizerEntry) -> str:
     return ", ".join(word for word, holds in (("learned", entry.learnable), ("live", entry.live)) if holds)
-
-
-def _indented(text: str) -> str:
-    return textwrap.fill(text, WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)

@@ -73,7 +73,7 @@ def recommend(
     details: opt.Details = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Recommend bits, parameters, tokens and the QAT fraction for your budgets.
+    """Recommend bits, size, tokens and the QAT fraction.
 
     Budgets are upper bounds, what is not given is chosen. Exits with 4 when the answer is not to be relied upon.
 

@@ -26,10 +26,11 @@ def report(
     force: opt.Force = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Write one self-contained HTML page about a fit: runs, law, curves, plan, limits and provenance.
+    """Write one self-contained HTML page about a fit.
 
-    Without budgets the plan is for the setting that was measured most closely. A page that is not to be relied upon
-    says so first, and the command then ends with 4. Only a report of ours is replaced without --force.
+    It holds runs, law, curves, plan, limits and provenance. Without budgets the plan is for the setting that was
+    measured most closely. A page that is not to be relied upon says so first, and the command then ends with 4. Only a
+    report of ours is replaced without --force.
 
     Example: qatplan report fit.json --runs sweep/ --out report.html
     """

@@ -25,7 +25,7 @@ def runs(
     force: opt.Force = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Validate and summarise tables of runs, or merge them into one file.
+    """Check and summarise tables of runs, or merge them.
 
     Every row is checked; rows that cannot be used are listed with their file and reason, and the command then ends
     with 3.
@@ -39,6 +39,8 @@ def runs(
     note(*(f"note: {remark}" for remark in notes))
     if rows is not None:
         found = select(found, rows)
+        if not found.num_rows:
+            raise DataError(f'no run is left by --rows "{rows}".')
     if compact is not None:
         if problems:
             raise DataError(f"{compact} was not written, for a row cannot be used: {problems[0]}")

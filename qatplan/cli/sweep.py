@@ -69,9 +69,10 @@ def sweep(
     tensorboard: Annotated[Path | None, opt.ask("Also write TensorBoard logs there.", "LOGDIR")] = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Train the runs of a specification; repeat the command to continue after an interruption.
+    """Train the runs of a specification; repeat it to go on.
 
-    With --status it only looks: the sweep may be running or over, and the command ends with 5 if it ended incomplete.
+    An interrupted sweep goes on where it was. With --status it only looks: the sweep may be running or over, and the
+    command ends with 5 if it ended incomplete.
 
     Example: qatplan sweep sweep.toml --out sweep --dry-run
     """

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from qatplan.laws.law import Law, coordinates
 from qatplan.laws.predictor import NO_DRAWS, Predictor
 from qatplan.laws.registry import get
 from qatplan.storage.atomic import write_bytes
+from qatplan.units import format_count
 
 FORMAT = "qatplan-fit-1"
 _KEYS = (
@@ -57,6 +58,26 @@ class Status(StrEnum):
             Status.NOT_CONVERGED: "the gradient at the best point is not small, so it is not an optimum",
             Status.UNDETERMINED: "the rows do not determine all parameters",
         }[self]
+
+
+_MEASURED: Final[Mapping[str, tuple[str, Callable[[float], str]]]] = {
+    "n": ("{} parameters are", format_count),
+    "d_total": ("{} tokens are", format_count),
+    "bits": ("{} bits are", "{:g}".format),
+    "fraction": ("a QAT fraction of {} is", "{:.3g}".format),
+    "s_total": ("{} tokens per parameter byte are", format_count),
+}
+
+
+def _beyond(key: str, value: float, share: float, measured: Pair, side: str) -> str:
+    """How far a value lies outside what was measured; `share`, below 1, is its distance as a ratio."""
+    words, shown = _MEASURED[key]
+    times = f"{float(f'{1 / share:.3g}'):,.10g}" if 0 < share < 0.95 and key != "bits" else None
+    if side == "above":
+        far = "above the largest" if times is None else f"{times} times the largest"
+    else:
+        far = "below the smallest" if times is None else f"{times} times smaller than the smallest"
+    return f"{words.format(shown(value))} {far} measured ({shown(measured[0])} to {shown(measured[1])})"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -152,26 +173,24 @@ class FittedLaw:
 
     def extrapolation(self, x: Inputs) -> list[str]:
         """Sentences saying how far the points lie outside the fitted ranges; empty if they lie inside."""
-        words = {
-            "n": ("parameters", x.n),
-            "d_total": ("tokens", x.d_total),
-            "bits": ("bits", x.bits),
-            "fraction": ("QAT fraction", np.where(x.quantized, x.fraction, np.nan)),
-            "s_total": ("tokens per parameter byte", x.s_total),
+        given = {
+            "n": x.n,
+            "d_total": x.d_total,
+            "bits": x.bits,
+            "fraction": np.where(x.quantized, x.fraction, np.nan),
+            "s_total": x.s_total,
         }
         sentences = []
-        for key, (word, values) in words.items():
+        for key, values in given.items():
             known = values[~np.isnan(values)]
             if key not in self.ranges or not known.size:
                 continue
             low, high = self.ranges[key]
             lowest, highest = float(known.min()), float(known.max())
             if highest > high * (1 + 1e-12):
-                factor = f", {highest / high:.3g} times the largest" if high > 0 and key != "bits" else ""
-                sentences.append(f"{word} {highest:.4g} is above the fitted range {low:.4g} to {high:.4g}{factor}")
+                sentences.append(_beyond(key, highest, high / highest, (low, high), "above"))
             if lowest < low * (1 - 1e-12):
-                factor = f", {low / lowest:.3g} times below the smallest" if lowest > 0 and key != "bits" else ""
-                sentences.append(f"{word} {lowest:.4g} is below the fitted range {low:.4g} to {high:.4g}{factor}")
+                sentences.append(_beyond(key, lowest, lowest / low, (low, high), "below"))
         return sentences
 
     def require_trust(self) -> None:

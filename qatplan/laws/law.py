@@ -240,7 +240,8 @@ def predict_rows(law: Law, theta: Floats, x: Inputs) -> Floats:
 def _predicted(law: Law, theta: Floats, x: Inputs, total: Floats) -> Floats:
     by_name = dict(zip((p.name for p in law.parameters()), theta, strict=True))
     for term in law.terms(x):
-        total += np.where(term.rows, np.exp(np.where(term.rows, _log_term(term, by_name), -np.inf)), 0.0)
+        with np.errstate(over="ignore"):
+            total += np.where(term.rows, np.exp(np.where(term.rows, _log_term(term, by_name), -np.inf)), 0.0)
     return total
 
 

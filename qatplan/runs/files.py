@@ -133,7 +133,15 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, name: str) -> pa.ChunkedArra
             except (pa.ArrowException, NotImplementedError):
                 where = f"row {row} of {name}: {field.name} is {value.as_py()!r}"
                 break
-        raise DataError(f"{where}, which is not a value of type {field.type}.") from error
+        raise DataError(f"{where}, which is not {_wanted(field.type)}.") from error
+
+
+def _wanted(kind: pa.DataType) -> str:
+    if pa.types.is_integer(kind):
+        return "a whole number"
+    if pa.types.is_floating(kind):
+        return "a number"
+    return "text" if pa.types.is_string(kind) else f"a value of type {kind}"
 
 
 def _decode_csv(content: bytes, name: str) -> pa.Table:

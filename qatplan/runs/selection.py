@@ -78,6 +78,8 @@ class _Rows:
         name = str(leaf.value)
         if name not in COLUMNS:
             allowed = closest(name, COLUMNS) or f"; allowed are {', '.join(COLUMNS)}"
+            if name.lower() in ("none", "null", "nan"):
+                allowed = "; where a value is missing, the column `is null`"
             raise self._expression.error(f"'{name}' is no column of a run{allowed}", leaf.position)
         if name == "fraction":
             total, qat = (_real(self._table.column(side)) for side in ("d_total", "d_qat"))

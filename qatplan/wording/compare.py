@@ -8,7 +8,7 @@ from qatplan.fitting.compare import Comparison, Entry
 from qatplan.laws.fit_parts import plain
 from qatplan.wording.fit import left_out
 from qatplan.wording.numbers import TEXT, Numbers
-from qatplan.wording.sections import Section, Table, bullets, section
+from qatplan.wording.sections import More, Section, Table, bullets, section
 
 
 def compare_sections(compared: Comparison, *, details: bool = False, numbers: Numbers = TEXT) -> list[Section]:
@@ -24,7 +24,7 @@ def compare_sections(compared: Comparison, *, details: bool = False, numbers: Nu
     if details:
         narrowed = (f"{e.law}: {note(e)}" for e in compared.entries if e.error is None and note(e))
         return [*parts, section("Notes", bullets(*narrowed)), section("Left out", left_out(compared.left_out))]
-    return [*parts, section("", "--details shows AIC, BIC, notes and the rows left out.")]
+    return [*parts, section("", More("AIC, BIC, notes and the rows left out"))]
 
 
 def compare_object(compared: Comparison) -> dict[str, Any]:

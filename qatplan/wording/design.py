@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qatplan.planning.next_runs.design import Design
 from qatplan.units import format_count
-from qatplan.wording.sections import Section, Table, bullets, percent, section, sentence
+from qatplan.wording.sections import More, Section, Table, bullets, percent, section, sentence
 
 
 def design_sections(design: Design, *, details: bool = False) -> list[Section]:
@@ -45,5 +45,5 @@ def design_sections(design: Design, *, details: bool = False) -> list[Section]:
     return [
         section("Next runs", head, runs),
         section("What they buy", bought),
-        section("What it rests on", rests if details else f"{sentence(design.assumptions[0])} The rest: --details."),
+        section("What it rests on", *([rests] if details else [sentence(design.assumptions[0]), More("The rest")])),
     ]

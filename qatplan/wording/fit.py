@@ -10,14 +10,13 @@ from qatplan.laws.fitted import FittedLaw, Status
 from qatplan.laws.flags import by_weight
 from qatplan.laws.law import Parameter
 from qatplan.wording.numbers import TEXT, Numbers
-from qatplan.wording.sections import Bullets, Section, Table, bullets, section
+from qatplan.wording.sections import Bullets, More, Section, Table, bullets, section
 from qatplan.wording.text import WIDTH, to_text, wrapped
 
 MOST_FLAGS = 5
 _MOST_LINES = 35
 _MOST_VALUES = 20
 """Parameters in the short form."""
-_MORE = "--details shows everything"
 
 
 def fit_sections(fitted: FittedLaw, *, details: bool = False, numbers: Numbers = TEXT) -> list[Section]:
@@ -47,7 +46,7 @@ def short_sections(fitted: FittedLaw, numbers: Numbers = TEXT) -> list[Section]:
     shown = ", ".join(values[:_MOST_VALUES])
     more = f", and {len(values) - _MOST_VALUES} more" if len(values) > _MOST_VALUES else ""
     open_ones = len(fitted.flags) + len(fitted.identifiability)
-    noted = f"{open_ones} flags and notes; {_MORE}." if open_ones else None
+    noted = More(f"{open_ones} flags and notes") if open_ones else None
     return [section(_title(fitted), _basis(fitted), f"{shown}{more}.", *_trust(fitted, numbers, details=False), noted)]
 
 
@@ -165,7 +164,7 @@ def _flags(fitted: FittedLaw, room: int) -> Section:
             break
         shown.append(flag)
     hidden = len(ordered) - len(shown)
-    more = f"{hidden} more: {_MORE}." if hidden else f"{_MORE}."
+    more = More(f"{hidden} more" if hidden else "Everything")
     return section("Flags" if shown else "", bullets(*shown), more, warning=bool(shown))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qatplan.planning.fraction_only import FractionAdvice
 from qatplan.units import format_bytes, format_count
-from qatplan.wording.sections import Section, Table, bullets, section, sentence
+from qatplan.wording.sections import More, Section, Table, bullets, section, sentence
 
 
 def fraction_sections(advice: FractionAdvice, *, details: bool = False) -> list[Section]:
@@ -33,5 +33,5 @@ def fraction_sections(advice: FractionAdvice, *, details: bool = False) -> list[
             "Losses, and the choice of bits, need a sweep: `qatplan sweep`, then `qatplan fit --law qat-loss`.",
         ),
         section("By bit width", table if advice.alternatives else None, bullets(*excluded)),
-        section("What it rests on", rests if details else f"{sentence(advice.assumptions[0])} The rest: --details."),
+        section("What it rests on", *([rests] if details else [sentence(advice.assumptions[0]), More("The rest")])),
     ]

@@ -12,7 +12,7 @@ from qatplan.planning.trust import Extrapolation
 from qatplan.units import format_bytes, format_count
 from qatplan.wording.fraction_advice import fraction_sections
 from qatplan.wording.numbers import estimate
-from qatplan.wording.sections import Section, Table, bullets, percent, section, sentence
+from qatplan.wording.sections import More, Section, Table, bullets, percent, section, sentence
 from qatplan.wording.text import WIDTH, to_text
 
 LINES = 25
@@ -109,7 +109,10 @@ def summary(advice: Recommendation) -> Section:
     interval = "" if option.fraction_interval is None else f", {_level(advice)} {fixed(option.fraction_interval)}"
     sure = ""
     if option.probability_best is not None and advice.alternatives:
-        sure = f"; best of the widths in {percent(option.probability_best, '.0f')} of {advice.draws} draws"
+        share = f"lowest of the widths in {percent(option.probability_best, '.0f')} of {advice.draws} draws"
+        close = [other for other in advice.alternatives if other.within_noise]
+        others = f"{_bits(close)} bits" if len(close) <= _CAVEATS else f"{len(close)} other widths"
+        sure = f"; {share}, so {others} may be as good" if close else f"; {share}"
     return section(
         "Plan",
         _trust(advice),
@@ -354,17 +357,29 @@ def caveat(flag: Flag) -> str:
 def _caveats(advice: Recommendation, room: int) -> Section:
     """The weightiest caveats that `room` lines hold, at least one, and how to see the rest."""
     order = [Concern.EXTRAPOLATION, *Concern] if advice.extrapolation.beyond else [*Concern]
+    flags = sorted(advice.flags, key=lambda flag: order.index(flag.concern))
+    # All distances that there is room for stand in the place of the first.
+    distances = list(advice.extrapolation.sentences)
+    while len(distances) > 1 and _lines([sentence("; ".join(distances))]) > room:
+        distances.pop()
+    distance = sentence("; ".join(distances)) if distances else ""
+    told = dict.fromkeys(
+        distance if distance and flag.concern is Concern.EXTRAPOLATION else caveat(flag) for flag in flags
+    )
     shown: list[str] = []
-    for flag in sorted(advice.flags, key=lambda flag: order.index(flag.concern)):
-        lines = to_text([section("", bullets(*shown, caveat(flag)))], WIDTH).count("\n") + 1
-        if shown and (lines > room or len(shown) == _CAVEATS):
+    for text in told:
+        if shown and (_lines([*shown, text]) > room or len(shown) == _CAVEATS):
             break
-        shown.append(caveat(flag))
-    left = len(advice.flags) - len(shown)
+        shown.append(text)
+    left = len(told) - len(shown)
     hidden = [f"{left} more caveat{'s' if left > 1 else ''}"] if left else []
     if (widths := len(advice.options) - _WIDTHS) > 0:
         hidden.append(f"{widths} more width{'s' if widths > 1 else ''}")
     if advice.excluded:
         hidden.append(f"why {', '.join(advice.excluded)} bits have no plan")
-    more = f"{', '.join([*hidden, 'what it rests on'])}: --details."
-    return section("Caveats" if shown else "", bullets(*shown), sentence(more))
+    more = f"{', '.join(hidden)}, and what it rests on" if hidden else "What it rests on"
+    return section("Caveats" if shown else "", bullets(*shown), More(more))
+
+
+def _lines(items: list[str]) -> int:
+    return to_text([section("", bullets(*items))], WIDTH).count("\n") + 1

@@ -35,8 +35,15 @@ class Table:
         return tuple(i for i, column in enumerate(columns) if i not in self.words and _numeric(column))
 
 
-Block = str | Bullets | Table
-"""A paragraph, a list or a table."""
+@dataclass(frozen=True)
+class More:
+    """What is left out here; whoever shows it adds how to see it."""
+
+    what: str
+
+
+Block = str | Bullets | Table | More
+"""A paragraph, a list, a table, or what is left out."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterable
 
-from qatplan.wording.sections import Block, Bullets, Section, Table
+from qatplan.wording.sections import Block, Bullets, More, Section, Table
 
 WIDTH = 80
 """Columns of a terminal that does not say how many it has."""
@@ -21,20 +21,32 @@ def plain(text: str) -> str:
     return text
 
 
-def to_text(sections: Iterable[Section], width: int = WIDTH, *, title: Style = plain, strong: Style = plain) -> str:
-    """Sections one below the other, parted by empty lines; `title` and `strong` mark titles and a table's choice."""
+def to_text(
+    sections: Iterable[Section],
+    width: int = WIDTH,
+    *,
+    title: Style = plain,
+    strong: Style = plain,
+    more: str = "--details",
+) -> str:
+    """Sections one below the other, parted by empty lines; `title` and `strong` mark titles and a table's choice.
+
+    `more` is how a reader sees what is left out.
+    """
     shown = []
     for part in sections:
         if not part.blocks:
             continue
         lines = [title(part.title)] if part.title else []
         for block in part.blocks:
-            lines += _lines(block, width, strong)
+            lines += _lines(block, width, strong, more)
         shown.append("\n".join(lines))
     return "\n\n".join(shown)
 
 
-def _lines(block: Block, width: int, strong: Style) -> list[str]:
+def _lines(block: Block, width: int, strong: Style, more: str) -> list[str]:
+    if isinstance(block, More):
+        block = f"{block.what}: {more}."
     if isinstance(block, Bullets):
         return [line for item in block.items for line in wrapped(item, width, first="  - ", rest="    ")]
     if isinstance(block, Table):

@@ -48,7 +48,7 @@ def test_every_kind_from_a_fit_that_names_its_runs(
     said = capsys.readouterr()
     assert said.out.splitlines()[0] == f"wrote {out}"
     assert ("named by the fit" in said.err) == (kind != "parameters")
-    title = said.out.splitlines()[1]
+    title = said.out.splitlines()[1].strip()
     assert title.split(":")[0][:40].replace("&", "&amp;") in out.read_text()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from support.problems import details, problem
 
 from qatplan.laws import FittedLaw, QatLoss
 from qatplan.planning.comparisons import full_precision
@@ -14,7 +15,6 @@ from qatplan.planning.intervals import draws_of
 from qatplan.planning.objective import Objective
 from qatplan.planning.recommend import recommend
 from qatplan.planning.solve import solve
-from support.problems import details, problem
 
 Build = Callable[..., FittedLaw]
 SIZE = problem(bits=(8.0,), params=1e9, tokens=2e10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from support.problems import problem
 
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw, QatFraction
@@ -12,7 +13,6 @@ from qatplan.planning.fraction_only import FractionAdvice
 from qatplan.planning.plan import plan
 from qatplan.planning.recommend import Recommendation
 from qatplan.results import Plan
-from support.problems import problem
 
 Build = Callable[..., FittedLaw]
 SIZE = problem(params=1e9, tokens=2e11)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.problems import problem
 
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw, QatLoss
@@ -16,7 +17,6 @@ from qatplan.models.presets import preset
 from qatplan.planning.given_model import WORTHWHILE, balanced_qat_tokens, worthwhile_qat_tokens
 from qatplan.planning.objective import Objective
 from qatplan.planning.solve import solve
-from support.problems import problem
 
 Build = Callable[..., FittedLaw]
 MILLION = 1_000_000

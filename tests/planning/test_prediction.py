@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from support.problems import details, problem, words
 
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw, Inputs, QatFraction, QatLoss, get
@@ -12,7 +13,6 @@ from qatplan.planning.prediction import predict
 from qatplan.planning.recommend import recommend
 from qatplan.planning.trust import PlanStatus
 from qatplan.wording.prediction import prediction_sections
-from support.problems import details, problem, words
 
 Build = Callable[..., FittedLaw]
 

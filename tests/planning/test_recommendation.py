@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
+from support.problems import details, problem
 
 from qatplan.cli.output import plain
 from qatplan.errors import UsageError
@@ -19,7 +20,6 @@ from qatplan.planning.objective import Objective
 from qatplan.planning.recommend import default_bits, recommend
 from qatplan.planning.solve import solve
 from qatplan.planning.trust import PlanStatus
-from support.problems import details, problem
 
 Build = Callable[..., FittedLaw]
 MEMORY = problem(bits=(2.0, 3.0, 4.0, 8.0), memory=4 * 2**30, tokens=1e12)

@@ -55,7 +55,7 @@ def test_its_repr_has_15_lines(name: str) -> None:
     lines = repr(Fit(shipped(name))).splitlines()
     assert len(lines) <= 15
     assert max(map(len, lines)) <= 80
-    assert lines == to_text(short_sections(shipped(name))).splitlines()
+    assert lines == to_text(short_sections(shipped(name)), more="text(details=True)").splitlines()
 
 
 def test_at_most_five_flags_the_weightiest_first() -> None:
@@ -117,7 +117,7 @@ def test_a_fit_that_is_not_to_be_trusted_says_so_first() -> None:
 
 def test_a_bare_fit_has_no_empty_sections() -> None:
     text = to_text(fit_sections(BARE))
-    assert text.splitlines()[-1] == "  --details shows everything."
+    assert text.splitlines()[-1] == "  Everything: --details."
     assert "Flags" not in text
     assert "fixed" not in text, "without intervals nothing tells what was fixed"
     details = to_text(fit_sections(BARE, details=True))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.problems import details, problem, words
 
 from qatplan.laws import FittedLaw, QatFraction, Status
 from qatplan.models.lookup import architecture
@@ -24,7 +25,6 @@ from qatplan.wording.plan import LINES, plan_sections
 from qatplan.wording.prediction import prediction_sections
 from qatplan.wording.sections import sentence
 from qatplan.wording.text import to_text
-from support.problems import details, problem, words
 
 ROOT = Path(__file__).parents[2]
 ASKED: dict[str, dict[str, Any]] = {
@@ -83,7 +83,7 @@ def test_the_plan_comes_first_and_its_doubts_before_it(shipped: FittedLaw) -> No
     assert str(first.blocks[0]) == f"Not to be relied upon: {far.status.message}."
     assert first.warning
     # What is wrong with the plan is the first caveat.
-    assert "above the fitted range" in words(plan_sections(far)[-1:]).splitlines()[1]
+    assert "times the largest measured" in words(plan_sections(far)[-1:]).splitlines()[1]
 
 
 def test_the_weightiest_caveats_are_shown_and_the_rest_counted(shipped: FittedLaw) -> None:
@@ -91,7 +91,8 @@ def test_the_weightiest_caveats_are_shown_and_the_rest_counted(shipped: FittedLa
     shown = plan_sections(advice)[-1]
     listed = [line for line in words([shown]).splitlines() if line.startswith("  - ")]
     assert 1 <= len(listed) <= 3
-    left = len(advice.flags) - len(listed)
+    distances = sum(flag.concern is Concern.EXTRAPOLATION for flag in advice.flags)
+    left = len(advice.flags) - max(distances - 1, 0) - len(listed)
     assert f"{left} more caveat" in words([shown])
     assert f"{len(advice.options) - 5} more widths" in words([shown])
     undrawn = recommend(dataclasses.replace(shipped, draws=None), asked_of("a size"))

@@ -3,12 +3,12 @@
 import math
 
 import pytest
+from support.problems import problem
 
 from qatplan.laws import QatLoss
 from qatplan.planning.evidence.fusion import advice, measured_fusion
 from qatplan.planning.objective import Objective
 from qatplan.planning.solve import solve
-from support.problems import problem
 
 
 def run(schedule: str, loss: float | None, seed: int = 0, bits: float = 4.0, d_qat: int = 10) -> dict[str, object]:

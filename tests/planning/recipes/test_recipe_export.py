@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.problems import problem
 
 from qatplan.cli.app import main
 from qatplan.errors import UsageError
@@ -18,7 +19,6 @@ from qatplan.laws import FittedLaw
 from qatplan.planning.recipes.export import WRITERS, written
 from qatplan.planning.recipes.recipe import Recipe, recipe
 from qatplan.planning.recommend import recommend
-from support.problems import problem
 
 Build = Callable[..., FittedLaw]
 PLAN = Recipe(

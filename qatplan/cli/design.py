@@ -36,6 +36,6 @@ def design(
 
     made = api.design(
         fit, budget=budget, gpu_hours=gpu_hours, runs=runs, target=target, params=params, tokens=tokens, bits=bits,
-        trunks={**opt.pairs(trunk, "--trunk", "PARAMS:TOKENS")}, device=device, mfu=mfu, level=level,
+        trunks=opt.pairs(trunk, "--trunk", "PARAMS:TOKENS"), device=device, mfu=mfu, level=level,
     )  # fmt: skip
     show(made.as_dict(), lambda: made.sections(details=details), as_json)

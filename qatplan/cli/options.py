@@ -64,9 +64,9 @@ bits_parser = parser(_bits)
 names_parser = parser(_names)
 
 
-def pairs(texts: Iterable[str] | None, option: str, form: str) -> dict[str, str]:
+def pairs(texts: Iterable[str] | None, option: str, form: str) -> dict[Any, str]:
     """Texts such as NAME=VALUE or PARAMS:TOKENS as a mapping; UsageError for another form, and a name given twice."""
-    found: dict[str, str] = {}
+    found: dict[Any, str] = {}
     for text in texts or ():
         name, _, value = (part.strip() for part in text.partition("=" if "=" in form else ":"))
         if not name or not value:

@@ -1,4 +1,4 @@
-"""The shape of a decoder-only transformer: its tensors, and its parameters counted by group.
+"""The shape of a decoder-only transformer, and its tensors.
 
 Everything the planner says about bytes and FLOPs starts from the list of tensors, because a plain
 parameters * bits / 8 misses published files by up to 38 %.
@@ -6,7 +6,6 @@ parameters * bits / 8 misses published files by up to 38 %.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -37,39 +36,6 @@ class Tensor:
     def size(self) -> int:
         """Number of weights in it."""
         return self.rows * self.cols * self.count
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Parameters:
-    """Numbers of parameters by group; the reader chooses which convention of N to use."""
-
-    embedding: int
-    """Token embedding table (also the output head when the two are tied)."""
-    head: int
-    """Output head of its own; 0 when tied to the embedding."""
-    attention: int
-    feed_forward: int
-    router: int
-    norms: int
-    biases: int
-    """Biases and attention sinks."""
-    inactive: int
-    """Expert weights that a given token does not pass through."""
-
-    @property
-    def total(self) -> int:
-        """All parameters."""
-        return self.embedding + self.head + self.attention + self.feed_forward + self.router + self.norms + self.biases
-
-    @property
-    def nonembedding(self) -> int:
-        """All parameters but the embedding table and the head."""
-        return self.total - self.embedding - self.head
-
-    @property
-    def active(self) -> int:
-        """Parameters that multiply each token: the head counts, a separate embedding table does not."""
-        return self.total - self.inactive - (self.embedding if self.head else 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,24 +110,5 @@ class Architecture:
 
     def _bias_values(self, queries: int, keys: int) -> int:
         attention = {"none": 0, "qkv": queries + 2 * keys, "all": queries + 2 * keys + self.width}[self.attention_bias]
-        experts = self.experts * (self._bias_per_expert() + 1)  # the router adds one per expert
+        experts = self.experts * (2 * self.feed_forward + self.width + 1)  # the last is the router's
         return attention + (experts if self.expert_bias else 0) + (self.heads if self.attention_sinks else 0)
-
-    def _bias_per_expert(self) -> int:
-        return 2 * self.feed_forward + self.width if self.expert_bias else 0
-
-    def parameters(self) -> Parameters:
-        """Parameters by group."""
-        sizes: Counter[TensorKind] = Counter()
-        for tensor in self.tensors():
-            sizes[tensor.kind] += tensor.size
-        groups = {group: sum(sizes[kind] for kind in kinds) for group, kinds in _KINDS_OF.items()}
-        idle = self.experts - self.experts_active
-        idle_biases = self.layers * idle * self._bias_per_expert()
-        return Parameters(**groups, inactive=groups["feed_forward"] * idle // self.experts + idle_biases)
-
-
-_KINDS_OF: dict[str, tuple[TensorKind, ...]] = {
-    "embedding": ("embedding",), "head": ("head",), "attention": ("query", "key", "value", "attention-output"),
-    "feed_forward": ("gate", "up", "down"), "router": ("router",), "norms": ("norm",), "biases": ("bias",),
-}  # fmt: skip

@@ -78,41 +78,21 @@ FLOPS_PER_WEIGHT: Final = 6.0
 """Training FLOPs per token and weight: 2 forward, twice as many backward; arXiv 2001.08361, section 2.1."""
 
 
-def training_flops_per_token(
-    matrix_weights: float,
-    *,
-    attention_width: float = 0.0,
-    sequence: int = DEFAULT_SEQUENCE,
-    attention_width_local: float = 0.0,
-    window: float = 0.0,
-) -> tuple[float, float]:
+def flops_per_token(layout: Layout, *, sequence: int = DEFAULT_SEQUENCE) -> tuple[float, float]:
     """Training FLOPs per token: (matrix multiplications, attention scores).
 
-    `matrix_weights` are those that a token passes through, the head included; `attention_width` is the sum over layers
-    of heads * head size, `attention_width_local` the same for layers that see the last `window` tokens alone. Forward 2
-    per weight; attention 4 * heads * head size per position seen, and causal positions see half the sequence on
-    average; the backward pass costs twice the forward. Recomputation is not counted. Raises UsageError for a sequence
-    of no tokens.
+    Forward 2 per weight that a token passes through, the head included; attention 4 * heads * head size per layer and
+    position seen, and causal positions see half the sequence on average, or the window of a layer that has one; the
+    backward pass costs twice the forward. Recomputation is not counted. Raises UsageError for a sequence of no tokens.
     """
     if sequence < 1:
         raise UsageError(f"sequence is {sequence}, but it must be at least 1 token.")
     seen = (sequence + 1) / 2.0
-    window = min(window, float(sequence))
+    window = min(layout.window, float(sequence))
     # The first `window` positions see (window + 1) / 2 tokens on average, all later ones the whole window.
     seen_local = window * (1.0 - (window - 1.0) / (2.0 * sequence))
-    attention = 4.0 * (attention_width * seen + attention_width_local * seen_local)
-    return FLOPS_PER_WEIGHT * matrix_weights, 3.0 * attention
-
-
-def flops_per_token(layout: Layout, *, sequence: int = DEFAULT_SEQUENCE) -> tuple[float, float]:
-    """`training_flops_per_token` of a model."""
-    return training_flops_per_token(
-        layout.active_matrix_weights,
-        attention_width=layout.attention_width,
-        attention_width_local=layout.attention_width_local,
-        window=layout.window,
-        sequence=sequence,
-    )
+    attention = 4.0 * (layout.attention_width * seen + layout.attention_width_local * seen_local)
+    return FLOPS_PER_WEIGHT * layout.active_matrix_weights, 3.0 * attention
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,9 +55,10 @@ def from_config(config: Mapping[str, Any], *, name: str) -> Architecture:
     if family != "gpt_oss" and config.get("attention_bias") is True:
         facts["attention_bias"] = "all"
     layers, width, heads = (
-        _whole(config, key, name) for key in ("num_hidden_layers", "hidden_size", "num_attention_heads")
+        _whole(config, name, key) for key in ("num_hidden_layers", "hidden_size", "num_attention_heads")
     )
-    experts = _first(config, ("num_local_experts", "num_experts"), 1, name)
+    experts = _whole(config, name, "num_local_experts", "num_experts", default=1)
+    active = _whole(config, name, "num_experts_per_tok", "experts_per_token", default=1) if experts > 1 else 1
     expert_width = config.get("moe_intermediate_size") if experts > 1 else None
     local, window = _local_layers(config, layers, family, name)
     tied = config.get("tie_word_embeddings")
@@ -66,13 +67,13 @@ def from_config(config: Mapping[str, Any], *, name: str) -> Architecture:
         layers=layers,
         width=width,
         heads=heads,
-        kv_heads=_first(config, ("num_key_value_heads",), heads, name),
-        head_size=_first(config, ("head_dim",), width // heads, name),
-        feed_forward=_whole(config, "moe_intermediate_size" if expert_width else "intermediate_size", name),
-        vocabulary=_whole(config, "vocab_size", name),
+        kv_heads=_whole(config, name, "num_key_value_heads", default=heads),
+        head_size=_whole(config, name, "head_dim", default=width // heads),
+        feed_forward=_whole(config, name, "moe_intermediate_size" if expert_width else "intermediate_size"),
+        vocabulary=_whole(config, name, "vocab_size"),
         tied=family not in _UNTIED_BY_DEFAULT if tied is None else bool(tied),
         experts=experts,
-        experts_active=_first(config, ("num_experts_per_tok", "experts_per_token"), 1, name) if experts > 1 else 1,
+        experts_active=active,
         local_layers=local,
         window=window,
         source=f"config.json of {name}",
@@ -80,20 +81,15 @@ def from_config(config: Mapping[str, Any], *, name: str) -> Architecture:
     )
 
 
-def _whole(config: Mapping[str, Any], key: str, name: str) -> int:
-    """A required whole number of at least 1."""
+def _whole(config: Mapping[str, Any], name: str, *keys: str, default: int | None = None) -> int:
+    """A whole number of at least 1 under the first of the keys that is given; required where there is no default."""
+    key = next((key for key in keys if config.get(key) is not None), keys[0])
     value = config.get(key)
+    if value is None and default is not None:
+        return default
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UsageError(f"{name}: {key} is {value!r}, but it must be a whole number of at least 1.")
     return value
-
-
-def _first(config: Mapping[str, Any], keys: tuple[str, ...], default: int, name: str) -> int:
-    """The first of the keys that is given, else the default."""
-    for key in keys:
-        if config.get(key) is not None:
-            return _whole(config, key, name)
-    return default
 
 
 def _local_layers(config: Mapping[str, Any], layers: int, family: str, name: str) -> tuple[int, int]:
@@ -104,9 +100,9 @@ def _local_layers(config: Mapping[str, Any], layers: int, family: str, name: str
     if isinstance(kinds := config.get("layer_types"), list):
         local = sum(kind == "sliding_attention" for kind in kinds)
     elif config.get("sliding_window_pattern"):
-        local = layers - layers // _whole(config, "sliding_window_pattern", name)
+        local = layers - layers // _whole(config, name, "sliding_window_pattern")
     elif family in ("gemma2", "gpt_oss"):
         local = layers - layers // 2  # alternating, local first
     else:
         local = layers
-    return (local, _whole(config, "sliding_window", name)) if local else (0, 0)
+    return (local, _whole(config, name, "sliding_window")) if local else (0, 0)

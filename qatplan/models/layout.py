@@ -7,6 +7,7 @@ smoothly with N; an architecture gives the same totals exactly.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -90,30 +91,31 @@ def of_architecture(architecture: Architecture) -> Layout:
     """The exact totals of an architecture."""
     from qatplan.models.architecture import MATRIX_KINDS  # a plan from --params never needs it, and starts the sooner
 
-    parameters = architecture.parameters()
-    shapes: dict[tuple[int, bool], int] = {}
+    sizes: Counter[str] = Counter()
+    shapes: Counter[tuple[int, bool]] = Counter()
+    active = 0
     for tensor in architecture.tensors():
+        sizes[tensor.kind] += tensor.size
         if tensor.kind in MATRIX_KINDS:
-            key = (tensor.cols, tensor.count > 1)
-            shapes[key] = shapes.get(key, 0) + tensor.rows * tensor.count
-    active = parameters.attention + parameters.router
-    active += parameters.feed_forward * architecture.experts_active // architecture.experts
+            shapes[tensor.cols, tensor.count > 1] += tensor.rows * tensor.count
+            active += tensor.size // tensor.count * min(tensor.count, architecture.experts_active)
+    embedding, head, router = sizes["embedding"], sizes["head"], sizes["router"]
     per_layer = architecture.heads * architecture.head_size
     kv_per_layer = 2 * architecture.kv_heads * architecture.head_size
     full = architecture.layers - architecture.local_layers
     return Layout(
         name=architecture.name,
-        parameters=float(parameters.total),
-        embedding=float(parameters.embedding),
-        head=float(parameters.head),
+        parameters=float(sizes.total()),
+        embedding=float(embedding),
+        head=float(head),
         matrices=tuple(
             Matrix(rows=float(rows), cols=float(cols), expert=expert) for (cols, expert), rows in shapes.items()
         ),
-        other=float(parameters.norms + parameters.biases + parameters.router),
+        other=float(sizes["norm"] + sizes["bias"] + router),
         width=float(architecture.width),
         layers=float(architecture.layers),
         vocabulary=float(architecture.vocabulary),
-        active_matrix_weights=float(active + (parameters.head or parameters.embedding)),
+        active_matrix_weights=float(active + router + (head or embedding)),
         attention_width=float(per_layer * full),
         attention_width_local=float(per_layer * architecture.local_layers),
         kv_values_per_token=float(kv_per_layer * full),
@@ -150,7 +152,7 @@ def infer(parameters: float, *, vocabulary: float | None = None) -> Layout:
     """
     if not (math.isfinite(parameters) and parameters >= _SMALLEST):
         raise UsageError(f"params is {parameters:g}, but a model must have at least {_SMALLEST:g} parameters.")
-    table = vocabulary_for(parameters) if vocabulary is None else vocabulary
+    table = vocabulary_for(parameters) if vocabulary is None else float(vocabulary)
     low, high, power = _ASPECT
     aspect = min(max(low * (parameters / _ANCHOR) ** power, low), high)
     per_layer = 2.0 + 2.0 * _KV_SHARE + 3.0 * _FEED_FORWARD

@@ -36,56 +36,32 @@ def architecture(name: str) -> Architecture:
     return from_config(config, name=path.parent.name if path.name == "config.json" and path.parent.name else path.stem)
 
 
-def named(model: str | None, **shape: Any) -> Architecture | Layout:
-    """The architecture of a name or file, or without one the model that `described` makes of its numbers."""
-    if model is None:
-        return described(**shape)
-    if any(value is not None for name, value in shape.items() if name not in ("tied", "experts", "experts_active")):
-        raise UsageError("give a model or its numbers, not both.")
-    return architecture(model)
+def named(
+    model: str | None, *, params: float | None = None, tied: bool = True, experts: int = 1, experts_active: int = 1,
+    **shape: int | None,
+) -> Architecture | Layout:  # fmt: skip
+    """The architecture of a name or file, of shape numbers, or inferred from `params` and perhaps `vocabulary` alone.
 
-
-def described(
-    *,
-    layers: int | None = None,
-    width: int | None = None,
-    heads: int | None = None,
-    kv_heads: int | None = None,
-    head_size: int | None = None,
-    feed_forward: int | None = None,
-    vocabulary: int | None = None,
-    tied: bool = True,
-    experts: int = 1,
-    experts_active: int = 1,
-    params: float | None = None,
-) -> Architecture | Layout:
-    """A model from shape numbers, or inferred from `params` alone.
-
-    KV heads default to the heads, the head size to width / heads. Raises UsageError that names what is missing.
+    `shape` has the fields of `Architecture`: KV heads default to the heads, the head size to width / heads. Raises
+    UsageError that names what is missing or given twice.
     """
-    shape = {"layers": layers, "width": width, "heads": heads, "feed-forward": feed_forward, "vocabulary": vocabulary}
+    given: dict[str, Any] = {name: value for name, value in shape.items() if value is not None}
+    if model is not None:
+        if given or params is not None:
+            raise UsageError("give a model or its numbers, not both.")
+        return architecture(model)
     if params is not None:
-        given = [name for name, value in shape.items() if value is not None and name != "vocabulary"]
-        if given:
-            raise UsageError(f"give params or a shape, not both: {', '.join(given)} is given too.")
-        return infer(params, vocabulary=None if vocabulary is None else float(vocabulary))
-    if layers is None or width is None or heads is None or feed_forward is None or vocabulary is None:
-        missing = [f"--{name}" for name, value in shape.items() if value is None]
+        if surplus := [name.replace("_", "-") for name in given if name != "vocabulary"]:
+            raise UsageError(f"give params or a shape, not both: {', '.join(surplus)} is given too.")
+        return infer(params, vocabulary=given.get("vocabulary"))
+    required = ("layers", "width", "heads", "feed_forward", "vocabulary")
+    if missing := [f"--{name.replace('_', '-')}" for name in required if name not in given]:
         raise UsageError(f"the model's shape lacks {', '.join(missing)}; or give a preset, a config.json, or --params.")
+    width, heads = given["width"], given["heads"]
     # What is no shape at all (0 heads) is refused by the architecture itself, with the field's name.
-    if head_size is None and heads > 0 and width % heads:
+    if "head_size" not in given and heads > 0 and width % heads:
         raise UsageError(f"heads is {heads}, which does not divide width {width}; give --head-size too.")
+    given = {"kv_heads": heads, "head_size": width // max(heads, 1), **given}
     return Architecture(
-        name="described",
-        layers=layers,
-        width=width,
-        heads=heads,
-        kv_heads=heads if kv_heads is None else kv_heads,
-        head_size=width // max(heads, 1) if head_size is None else head_size,
-        feed_forward=feed_forward,
-        vocabulary=vocabulary,
-        tied=tied,
-        experts=experts,
-        experts_active=experts_active,
-        source="the numbers given",
+        name="described", tied=tied, experts=experts, experts_active=experts_active, source="the numbers given", **given
     )

@@ -56,64 +56,42 @@ def _sums(
     return passed, rounding, summed_to(clipped, shape), high
 
 
-class _LearnedScaleAndOffset(Function):
-    """d/ds = round(x/s) - x/s inside, z clipped low, z + k clipped high; d/dz = 0 inside, s clipped."""
+class _LearnedRange(Function):
+    """The grid of two learned numbers, either s and z or both ends, and the slopes by them.
+
+    d/ds = round(x/s) - x/s inside, z clipped low, z + k clipped high; d/dz = 0 inside, s clipped. With
+    e = round(x/s) - x/s and eps = z - low/s, (d/dlow, d/dhigh) is (-e/k, e/k) inside, (1 - eps/k, eps/k) clipped low,
+    (-eps/k, 1 + eps/k) clipped high.
+    """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, scale: Tensor, offset: Tensor, top: int) -> Tensor:
-        grid = _affine_of_scale(scale, offset)
+    def forward(ctx: Any, rows: Tensor, first: Tensor, second: Tensor, top: int, ends: bool) -> Tensor:
+        grid = _affine_of_ends(first, second, top) if ends else _affine_of_scale(first, second)
         result, inside = _on_grid(rows, grid, top)
-        ctx.save_for_backward(rows, result, inside, grid.step, grid.zero)
-        ctx.top = top
+        ctx.save_for_backward(rows, result, inside, grid.step, grid.zero, first)
+        ctx.top, ctx.ends = top, ends
         return result
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        rows, result, inside, step, zero = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        rows, result, inside, step, zero, low = ctx.saved_tensors
         passed, rounding, clipped, high = _sums(gradients[0], rows, result, inside, step, step.shape)
-        return passed, rounding + zero * clipped + ctx.top * high, step * clipped, None
-
-
-class _LearnedEnds(Function):
-    """With e = round(x/s) - x/s and eps = z - low/s, (d/dlow, d/dhigh) is (-e/k, e/k) inside, (1 - eps/k, eps/k)
-    clipped low, (-eps/k, 1 + eps/k) clipped high."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, low: Tensor, high: Tensor, top: int) -> Tensor:
-        grid = _affine_of_ends(low, high, top)
-        result, inside = _on_grid(rows, grid, top)
-        ctx.save_for_backward(rows, result, inside, low, grid.step, grid.zero)
-        ctx.top = top
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        rows, result, inside, low, step, zero = ctx.saved_tensors
-        passed, rounding, clipped, high = _sums(gradients[0], rows, result, inside, step, step.shape)
+        if not ctx.ends:
+            return passed, rounding + zero * clipped + ctx.top * high, step * clipped, None, None
         of_step = (rounding + (zero - low / step) * clipped) / ctx.top
-        return passed, clipped - high - of_step, high + of_step, None
+        return passed, clipped - high - of_step, high + of_step, None, None
 
 
 @dataclass(frozen=True)
 class _Asymmetric(Quantizer):
     """What the quantizers of this file have in common: 2^B levels, and a zero that is found for each range."""
 
-    bits: float
-
     symmetric: ClassVar[bool] = False
-
-    @property
-    def levels(self) -> int:
-        return 1 << int(self.bits)
 
     @property
     def top(self) -> int:
         """k, the highest code."""
         return self.levels - 1
-
-    def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
-        grid = self.affine(rows, ranges)
-        return (rows / grid.step).round_().sub_(grid.zero).clamp_(0, self.top).long()
 
 
 @dataclass(frozen=True)
@@ -131,12 +109,11 @@ class ScaleOffset(_Asymmetric):
         return grid.step, grid.zero
 
     def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
-        result: Tensor = _LearnedScaleAndOffset.apply(rows, *ranges, self.top)
+        result: Tensor = _LearnedRange.apply(rows, *ranges, self.top, False)
         return result
 
     def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
-        scale, offset = ranges
-        return _affine_of_scale(scale, offset)
+        return _affine_of_scale(*ranges)
 
 
 @dataclass(frozen=True)
@@ -154,7 +131,7 @@ class MinMax(_Asymmetric):
         return low, high
 
     def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
-        result: Tensor = _LearnedEnds.apply(rows, *self.ends(rows, ranges), self.top)
+        result: Tensor = _LearnedRange.apply(rows, *self.ends(rows, ranges), self.top, True)
         return result
 
     def affine(self, rows: Tensor, ranges: Ranges) -> Affine:

@@ -48,7 +48,6 @@ class Lsq(Quantizer):
     (LSQ, arXiv 1902.08153).
     """
 
-    bits: float
     first: Literal["max", "mean"] = "max"
 
     parameters: ClassVar[tuple[str, ...]] = ("scale",)
@@ -59,10 +58,6 @@ class Lsq(Quantizer):
         """n and p, the lowest and the highest level in steps."""
         return signed_bounds(self.bits)
 
-    @property
-    def levels(self) -> int:
-        return 1 << int(self.bits)
-
     def start(self, rows: Tensor) -> tuple[Tensor, ...]:
         return (first_step(rows, self.bounds[1], self.first),)
 
@@ -70,10 +65,6 @@ class Lsq(Quantizer):
         lowest, highest = self.bounds
         result: Tensor = _LearnedStep.apply(rows, ranges[0], lowest, highest, gradient_scale(numel, highest))
         return result
-
-    def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
-        level = (rows / ranges[0].clamp(min=SCALE_FLOOR)).round().clamp(*self.bounds)
-        return level.long() - self.bounds[0]
 
     def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
         (scale,) = ranges

@@ -21,7 +21,7 @@ CLIP = 0.99
 def paretoq(bits: float) -> Quantizer:
     """The ParetoQ quantizer of a bit width: 1, 1.58, 2, or a whole number from 3 to 8."""
     if bits == 1:
-        return Binary()
+        return Binary(bits)
     if bits in (1.58, 2):
         return Stretched(bits)
     return Lsq(bits, first="max")
@@ -71,14 +71,8 @@ class _StretchedGrid(Function):
 class Binary(Quantizer):
     """alpha * sign(w), alpha started at mean|w|; the weight's gradient passes where |w / alpha| <= 1."""
 
-    bits: float = 1.0
-
     parameters: ClassVar[tuple[str, ...]] = ("scale",)
     relative: ClassVar[bool] = True
-
-    @property
-    def levels(self) -> int:
-        return 2
 
     def start(self, rows: Tensor) -> tuple[Tensor, ...]:
         return (rows.detach().abs().mean(dim=1, keepdim=True).clamp(min=SCALE_FLOOR),)
@@ -99,14 +93,8 @@ class Binary(Quantizer):
 class Stretched(Quantizer):
     """Ternary {0, +-2/3} (1.58 bits) or the balanced {+-1/4, +-3/4} (2 bits), times alpha started at max|w|."""
 
-    bits: float
-
     parameters: ClassVar[tuple[str, ...]] = ("scale",)
     relative: ClassVar[bool] = True
-
-    @property
-    def levels(self) -> int:
-        return 3 if self.bits == 1.58 else 4
 
     @property
     def shift(self) -> float:

@@ -3,7 +3,7 @@
 A quantizer sees a matrix of shape (rows, size). Each row has its own range parameters: an output channel, a group of
 consecutive inputs within a channel, or the whole tensor; of activations, a token or the whole tensor. How a tensor is
 cut into rows is not the quantizer's business, nor is rotating them: one that `rotates` is given rows in Hadamard space,
-and what it returns lies there (`qatplan.quant.weight`, `qatplan.quant.activation`).
+and what it returns lies there (`qatplan.quant.weight`, `qatplan.training.model.quantized`).
 """
 
 from __future__ import annotations
@@ -37,15 +37,14 @@ class Affine:
     """Size of the Hadamard blocks in which the codes lie (`qatplan.quant.hadamard`); 1 where they are not rotated."""
 
 
+@dataclass(frozen=True)
 class Quantizer(ABC):
-    """A map from rows of numbers to a uniform grid; leaves are frozen dataclasses without state.
-
-    `bits` is the nominal bit width (1.58 for ternary).
-    """
+    """A map from rows of numbers to a uniform grid; leaves are frozen dataclasses without state."""
 
     bits: float
+    """Nominal bit width (1.58 for ternary)."""
 
-    parameters: ClassVar[tuple[str, ...]]
+    parameters: ClassVar[tuple[str, ...]] = ()
     """Names of the range parameters that a row has; empty where the range follows from the live values alone."""
     relative: ClassVar[bool] = False
     """Whether training learns each parameter as a ratio to where it started, or the parameter itself."""
@@ -57,13 +56,13 @@ class Quantizer(ABC):
     """Whether the grid is one for rows that were rotated by Hadamard blocks of `hadamard_block`."""
 
     @property
-    @abstractmethod
     def levels(self) -> int:
         """Number of levels of the grid."""
+        return levels_of(self.bits)
 
-    @abstractmethod
     def start(self, rows: Tensor) -> tuple[Tensor, ...]:
         """Where the parameters start for these rows, each of shape (rows, 1)."""
+        return ()
 
     @abstractmethod
     def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
@@ -73,13 +72,19 @@ class Quantizer(ABC):
         a learned step refers to.
         """
 
-    @abstractmethod
     def codes(self, rows: Tensor, ranges: Ranges) -> Tensor:
         """The index of each number's level: integers from 0 to `levels` - 1, shape (rows, size)."""
+        grid = self.affine(rows, ranges)
+        return (rows / grid.step).round().sub_(grid.zero).clamp_(0, self.levels - 1).long()
 
     @abstractmethod
     def affine(self, rows: Tensor, ranges: Ranges) -> Affine:
         """The grid of each row; with `codes` it holds all that a stored tensor needs."""
+
+
+def levels_of(bits: float) -> int:
+    """Number of levels of a nominal bit width: 3 at 1.58."""
+    return 3 if bits == 1.58 else 1 << int(bits)
 
 
 def hadamard_block(quantizer: Quantizer, size: int) -> int:

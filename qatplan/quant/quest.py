@@ -91,18 +91,8 @@ class Quest(Quantizer):
     The step is a constant of the gradient.
     """
 
-    bits: float
-
-    parameters: ClassVar[tuple[str, ...]] = ()
     live: ClassVar[bool] = True
     rotates: ClassVar[bool] = True
-
-    @property
-    def levels(self) -> int:
-        return 3 if self.bits == 1.58 else 1 << int(self.bits)
-
-    def start(self, rows: Tensor) -> tuple[Tensor, ...]:
-        return ()
 
     def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
         return _on_grid(rows, self._step(rows), self.levels)

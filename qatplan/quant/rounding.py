@@ -7,6 +7,7 @@ round start. A symmetric grid has one number to find per row, its step; an asymm
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -50,12 +51,10 @@ def symmetric_grid(rows: Tensor, quantizer: Quantizer) -> Affine:
     levels = quantizer.levels
     zero = quantizer.affine(rows, quantizer.start(rows)).zero
     largest = rows.abs().amax(dim=1, keepdim=True).clamp(min=SCALE_FLOOR) / (levels - 1 + zero)
-    best = largest.clone()
-    error = _squared_error(rows, Affine(step=best, zero=zero), levels)
+    search = _Search(rows, Affine(step=largest, zero=zero), levels)
     for share in torch.linspace(0.05, 1.05, SEARCH_POINTS, dtype=rows.dtype):
-        step = (largest * share).clamp(min=SCALE_FLOOR)
-        best, error = _better(rows, Affine(step=step, zero=zero), levels, best, error)
-    return Affine(step=_refined(rows, zero, levels, best, error), zero=zero)
+        search.attempt(largest * share, zero)
+    return search.refined()
 
 
 def asymmetric_grid(rows: Tensor, levels: int) -> Affine:
@@ -67,38 +66,27 @@ def asymmetric_grid(rows: Tensor, levels: int) -> Affine:
     low = rows.amin(dim=1, keepdim=True).clamp(max=0)
     high = rows.amax(dim=1, keepdim=True).clamp(min=0)
     lower, upper = torch.ones_like(low), torch.ones_like(high)
-    best = _spanned(low, high, levels)
-    error = _squared_error(rows, best, levels)
-
-    def attempt(trial: Affine) -> Tensor:
-        """Keep the trial grid for the rows where it is better; which those are."""
-        nonlocal best, error
-        found = _squared_error(rows, trial, levels)
-        better = found < error
-        error = torch.where(better, found, error)
-        best = Affine(step=torch.where(better, trial.step, best.step), zero=torch.where(better, trial.zero, best.zero))
-        return better
+    search = _Search(rows, _spanned(low, high, levels), levels)
 
     def attempt_ends(low_share: Tensor, high_share: Tensor) -> None:
         nonlocal lower, upper
-        better = attempt(_spanned(low * low_share, high * high_share, levels))
+        trial = _spanned(low * low_share, high * high_share, levels)
+        better = search.attempt(trial.step, trial.zero)
         lower, upper = torch.where(better, low_share, lower), torch.where(better, high_share, upper)
 
     shares = torch.linspace(0.0, 1.05, SHARES, dtype=rows.dtype, device=rows.device)
-    for first in shares:
-        for second in shares:
-            attempt_ends(first.expand_as(low), second.expand_as(high))
+    for first, second in product(shares, shares):
+        attempt_ends(first.expand_as(low), second.expand_as(high))
     distance = float(shares[1])
     for _ in range(HALVINGS):
         distance /= 2
-        for down in (-distance, 0.0, distance):
-            for up in (-distance, 0.0, distance):
-                attempt_ends((lower + down).clamp(min=0), (upper + up).clamp(min=0))
-    middle = best
+        for down, up in product((-distance, 0.0, distance), repeat=2):
+            attempt_ends((lower + down).clamp(min=0), (upper + up).clamp(min=0))
+    middle = search.grid
     for zero in (middle.zero - 1, middle.zero, middle.zero + 1):
         for factor in torch.linspace(5 / 6, 7 / 6, FINE_POINTS, dtype=rows.dtype, device=rows.device):
-            attempt(Affine(step=(middle.step * factor).clamp(min=SCALE_FLOOR), zero=zero.clamp(1 - levels, 0)))
-    return Affine(step=_refined(rows, best.zero, levels, best.step, error), zero=best.zero)
+            search.attempt(middle.step * factor, zero.clamp(1 - levels, 0))
+    return search.refined()
 
 
 def _spanned(low: Tensor, high: Tensor, levels: int) -> Affine:
@@ -107,21 +95,32 @@ def _spanned(low: Tensor, high: Tensor, levels: int) -> Affine:
     return Affine(step=step, zero=(low / step).round().clamp(1 - levels, 0))
 
 
-def _refined(rows: Tensor, zero: Tensor, levels: int, best: Tensor, error: Tensor) -> Tensor:
-    for _ in range(REFINEMENTS):
-        grid = Affine(step=best, zero=zero)
-        unit = dequantize(nearest(rows, grid, levels), grid) / best
-        power = (unit * unit).sum(dim=1, keepdim=True)
-        step = torch.where(power > 0, (unit * rows).sum(dim=1, keepdim=True) / power.clamp(min=1e-30), best)
-        best, error = _better(rows, Affine(step=step.clamp(min=SCALE_FLOOR), zero=zero), levels, best, error)
-    return best
+class _Search:
+    """The best grid of each row so far, and its squared error."""
 
+    def __init__(self, rows: Tensor, grid: Affine, levels: int) -> None:
+        self.rows, self.grid, self.levels = rows, grid, levels
+        self.error = self._error_of(grid)
 
-def _squared_error(rows: Tensor, grid: Affine, levels: int) -> Tensor:
-    return (rows - dequantize(nearest(rows, grid, levels), grid)).square().sum(dim=1, keepdim=True)
+    def _error_of(self, grid: Affine) -> Tensor:
+        return (self.rows - dequantize(nearest(self.rows, grid, self.levels), grid)).square().sum(dim=1, keepdim=True)
 
+    def attempt(self, step: Tensor, zero: Tensor) -> Tensor:
+        """Keep this grid for the rows where it is better; which those are."""
+        trial, best = Affine(step=step.clamp(min=SCALE_FLOOR), zero=zero), self.grid
+        error = self._error_of(trial)
+        better = error < self.error
+        self.error = torch.where(better, error, self.error)
+        zero = zero if zero is best.zero else torch.where(better, zero, best.zero)
+        self.grid = Affine(step=torch.where(better, trial.step, best.step), zero=zero)
+        return better
 
-def _better(rows: Tensor, grid: Affine, levels: int, best: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
-    candidate = _squared_error(rows, grid, levels)
-    improved = candidate < error
-    return torch.where(improved, grid.step, best), torch.where(improved, candidate, error)
+    def refined(self) -> Affine:
+        """The grid after alternating: codes given the step, best step given the codes."""
+        for _ in range(REFINEMENTS):
+            best = self.grid
+            unit = dequantize(nearest(self.rows, best, self.levels), best) / best.step
+            power = (unit * unit).sum(dim=1, keepdim=True)
+            step = (unit * self.rows).sum(dim=1, keepdim=True) / power.clamp(min=1e-30)
+            self.attempt(torch.where(power > 0, step, best.step), best.zero)
+        return self.grid

@@ -38,17 +38,7 @@ class Rtn(Quantizer):
     a constant of the gradient, which passes straight through.
     """
 
-    bits: float
-
-    parameters: ClassVar[tuple[str, ...]] = ()
     live: ClassVar[bool] = True
-
-    @property
-    def levels(self) -> int:
-        return 1 << int(self.bits)
-
-    def start(self, rows: Tensor) -> tuple[Tensor, ...]:
-        return ()
 
     def fake_quantize(self, rows: Tensor, ranges: Ranges, numel: int) -> Tensor:
         result: Tensor = _Rounded.apply(rows, signed_bounds(self.bits)[1])

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qatplan.errors import UsageError
 from qatplan.quant.hadamard import moved, rotate
-from qatplan.quant.quantizer import Affine, Quantizer, Ranges, constant, dequantize, hadamard_block
-from qatplan.quant.ranges import LearnedRanges
+from qatplan.quant.quantizer import Affine, Quantizer, Ranges, dequantize, hadamard_block
 from qatplan.quant.registry import GroupSize
 from qatplan.quant.rounding import round_to_nearest
 
@@ -29,13 +28,13 @@ def rows_of(weight: Tensor, group_size: GroupSize) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class RoundedWeight:
-    """One weight that was quantized after training."""
+    """One weight as codes."""
 
     codes: Tensor
     """(rows, row size), integers held in the type of the weight."""
     grid: Affine
-    bits: Tensor
-    """Nominal bits of each row's codes, (rows, 1), or (1, 1) for all rows."""
+    bits: float | Tensor
+    """Nominal bits of all codes, or of each row's, (rows, 1)."""
     shape: torch.Size
 
     def values(self) -> Tensor:
@@ -46,7 +45,7 @@ class RoundedWeight:
 def rounded(weight: Tensor, quantizer: Quantizer, group_size: GroupSize) -> RoundedWeight:
     """The weight rounded to nearest with the least-squares range of each row."""
     codes, grid = round_to_nearest(rows_of(weight, group_size), quantizer)
-    return RoundedWeight(codes=codes, grid=grid, bits=constant(quantizer.bits, weight), shape=weight.shape)
+    return RoundedWeight(codes=codes, grid=grid, bits=quantizer.bits, shape=weight.shape)
 
 
 def rounded_by_row(
@@ -67,6 +66,36 @@ def rounded_by_row(
     return RoundedWeight(codes=codes, grid=Affine(step=step, zero=zero, block=block), bits=bits, shape=weight.shape)
 
 
+class LearnedRanges:
+    """Range parameters by name, learned as the quantizer says: as a ratio to their start, or as they are.
+
+    Learning the ratio instead of a scale makes an Adam step the same relative change of the range at every bit width;
+    learning a step size in weight units moves the range by 2^(B-1) as much, which is unstable at 6 bits for the
+    learning rates of small models.
+    """
+
+    def __init__(self, quantizer: Quantizer, starts: Sequence[Tensor]) -> None:
+        self.quantizer = quantizer
+        self.starts = dict(zip(quantizer.parameters, starts, strict=True))
+        self.learned = {
+            name: nn.Parameter(torch.ones_like(start) if quantizer.relative else start.clone())
+            for name, start in self.starts.items()
+        }
+
+    def current(self) -> list[Tensor]:
+        """The parameters in their own units, differentiable in what is learned."""
+        if self.quantizer.relative:
+            return [self.starts[name] * value for name, value in self.learned.items()]
+        return list(self.learned.values())
+
+    @torch.no_grad()
+    def restore(self, starts: dict[str, Tensor], learned: dict[str, Tensor]) -> None:
+        """Take over the tensors that a saved state has under the parameters' names."""
+        for name, value in self.learned.items():
+            self.starts[name].copy_(starts[name])
+            value.copy_(learned[name])
+
+
 class QuantizedWeight:
     """Fake-quantizes one weight tensor, with ranges that are learned beside it."""
 
@@ -81,11 +110,14 @@ class QuantizedWeight:
         rows = rows_of(weight, self.group_size)
         return _on_grid(rows, self.quantizer, self.ranges.current(), weight.numel(), weight.shape, block)
 
-    def codes(self, weight: Tensor) -> tuple[Tensor, Affine]:
-        """Integer codes of the weight, shape (rows, row size), and the grid of each row."""
+    def rounded(self, weight: Tensor) -> RoundedWeight:
+        """The weight as integer codes on the learned grid."""
         rows, block = _turned(rows_of(weight.detach(), self.group_size), self.quantizer)
         ranges = [value.detach() for value in self.ranges.current()]
-        return self.quantizer.codes(rows, ranges), replace(self.quantizer.affine(rows, ranges), block=block)
+        grid = replace(self.quantizer.affine(rows, ranges), block=block)
+        return RoundedWeight(
+            codes=self.quantizer.codes(rows, ranges), grid=grid, bits=self.quantizer.bits, shape=weight.shape
+        )
 
 
 def fake_stack(quantized: Sequence[QuantizedWeight], weights: Sequence[Tensor], block: int = 1) -> Tensor:

@@ -122,7 +122,9 @@ def _complete(material: Material, question: Question) -> tuple[Question, tuple[s
         n, tokens, where = _setting(material)
         filled = [f"{format_count(n)} parameters"] if no_size else []
         filled += [f"{format_count(tokens)} tokens"] if no_tokens else []
-        question = replace(question, **({"params": n} if no_size else {}), **({"tokens": tokens} if no_tokens else {}))
+        question = replace(
+            question, params=n if no_size else question.params, tokens=tokens if no_tokens else question.tokens
+        )
         why.append(f"{' and '.join(filled)} are {where}.")
     shape = []
     lengths = set(material.number("sequence"))

@@ -13,7 +13,6 @@ from qatplan.training.checkpoint import State
 from qatplan.training.model.quantized import QuantizedModel, quantizer_of
 from qatplan.training.optimizer import Optimizer
 from qatplan.training.runtime import Runtime
-from qatplan.training.schedule import learning_rate_at
 from qatplan.training.segment import SegmentConfig
 from qatplan.training.transition import TransitionRate
 
@@ -100,7 +99,7 @@ class Branch:
         return self.finite and self.step < self.config.end
 
     def tensors(self) -> list[Tensor]:
-        """The weights as the model sees them, in the order of `Decoder.named_weights`.
+        """The weights as the model sees them, in the order of `first_weights`.
 
         Views, not parameters, in full precision: torch.compile then has one program for both phases.
         """
@@ -119,7 +118,7 @@ class Branch:
         Only under a transition rate are they needed: there the size is a matter of what they are.
         """
         config, switch = self.config, self.config.switch
-        rate = learning_rate_at(config, self.step)
+        rate = config.learning_rate_at(self.step)
         special: dict[str, float] = {}
         if switch is not None:
             special = dict.fromkeys(self.ranges, rate * switch.scale_learning_rate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sys
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -14,11 +15,9 @@ from qatplan.errors import UsageError
 from qatplan.training.corpus.corpus import Corpus, batch, prefetch, validation_blocks
 from qatplan.training.model.compilation import compiled
 from qatplan.training.model.cuda_graph import make_reproducible
-from qatplan.training.model.decoder import ONE_MODEL, Forward, make_forward, unchanged
+from qatplan.training.model.decoder import Feed, Forward, make_forward
 from qatplan.training.model.operations import compiled_operations
-from qatplan.training.model.precision import in_bfloat16, in_float32
 from qatplan.training.model.quantized import activation_feed, activation_quantizer
-from qatplan.training.model.stacked import stacked_feed, stacked_products
 from qatplan.training.segment import Activation, SegmentConfig
 from qatplan.training.shape import Shape
 
@@ -52,15 +51,13 @@ class Runtime:
     def _make(self, config: SegmentConfig, activation: Activation | None, models: int) -> Forward:
         shape, sequence, eager = config.shape, config.sequence, config.backend == "eager"
         mixed = config.precision == "bfloat16"
-        feed = unchanged if activation is None else activation_feed(activation_quantizer(activation))
-        if activation is not None:
-            feed = in_float32(feed) if mixed else feed
-            feed = stacked_feed(feed, models) if models > 1 else feed
+        feed = activation_feed(activation_quantizer(activation))
+        if activation is not None and mixed:
+            feed = _in_float32(feed)
         operations = None if eager else compiled_operations(sequence, shape.head_size, self.device)
-        products = ONE_MODEL if models == 1 else stacked_products(models)
-        forward = make_forward(shape, sequence, self.device, feed, operations, products)
+        forward = make_forward(shape, sequence, self.device, feed, operations, models)
         if mixed:
-            forward = in_bfloat16(forward, self.device)
+            forward = _in_bfloat16(forward, self.device)
         if eager:
             return forward
         program = (shape, sequence, config.sequences, config.device, config.precision, activation, models)
@@ -84,6 +81,30 @@ class Runtime:
             self._validation[key] = torch.from_numpy(rows).to(self.device)
         blocks = self._validation[key]
         return blocks[: max(1, len(blocks) // config.sequences) * config.sequences]
+
+
+def _in_bfloat16(forward: Forward, device: torch.device) -> Forward:
+    """The same function with its products of matrices in bfloat16; its backward pass follows.
+
+    Master weights, the optimizer, the quantizers and their ranges, norms, the softmax of the loss and the loss itself
+    stay in float32; torch.autocast decides. bfloat16 has the range of float32, so gradients need no scaling.
+    """
+
+    def call(weights: list[Tensor], tokens: Tensor, targets: Tensor) -> Tensor:
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            return forward(weights, tokens, targets)
+
+    return call
+
+
+def _in_float32(feed: Feed) -> Feed:
+    """A feed that quantizes in float32 also where it is handed bfloat16."""
+
+    def quantize(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return feed(x.float(), site, ranges)
+
+    return quantize
 
 
 def tokens_and_targets(rows: Tensor) -> tuple[Tensor, Tensor]:

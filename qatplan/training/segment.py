@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from qatplan.quant import registry
@@ -111,7 +111,7 @@ class SegmentConfig:
     quantization: Quantization | None = None
     switch: Switch | None = None
     precision: str = "float32"
-    """In which the matrices are multiplied (`qatplan.training.model.precision`)."""
+    """In which the matrices are multiplied (`qatplan.training.runtime`)."""
 
     @property
     def tokens(self) -> int:
@@ -122,6 +122,22 @@ class SegmentConfig:
     def end_tokens(self) -> int:
         """Tokens seen from the untrained model to the end of this segment."""
         return self.end * self.sequences * self.sequence
+
+    def learning_rate_at(self, step: int) -> float:
+        """The weights' learning rate at `step`, which lies in [start, end).
+
+        Every segment shares the trunk's linear warmup. A trunk is constant after it; a cooldown falls linearly to zero
+        at its end; a QAT phase climbs over its re-warmup, holds, and falls linearly to zero from `decay_start` on:
+        schedules after Dremov et al., arXiv 2509.22935 (classic and fused), whose exact shapes are not public.
+        """
+        rate = self.learning_rate * _climb(step, self.warmup_steps)
+        if self.kind == "cooldown":
+            return rate * _fall(step, self.start, self.end)
+        if self.switch is not None:
+            climb = _climb(step - self.start, self.switch.rewarmup_steps)
+            fall = _fall(step, self.switch.decay_start, self.end)
+            return rate * self.switch.learning_rate * min(climb, fall)
+        return rate
 
     def digest(self, parent: str | None) -> str:
         """The segment's name: of its configuration, its parent's name, and the version of the numerics."""
@@ -174,6 +190,14 @@ class SegmentConfig:
         }
 
 
+def _climb(step: int, steps: int) -> float:
+    return min(1.0, (step + 1) / steps) if steps > 0 else 1.0
+
+
+def _fall(step: int, start: int, end: int) -> float:
+    return min(1.0, (end - step) / (end - start)) if end > start else 1.0
+
+
 def _flat(value: Any) -> dict[str, Any]:
     """The fields of a nested configuration, without those that came later and keep their default: names stay."""
     plain = {key: item for key, item in vars(value).items() if _LATER.get(key, _NOTHING) != item}
@@ -195,13 +219,8 @@ def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
 
 
-def to_json(config: SegmentConfig) -> dict[str, Any]:
-    """A plain dictionary that `from_json` turns back into an equal configuration."""
-    return asdict(config)
-
-
 def from_json(record: dict[str, Any]) -> SegmentConfig:
-    """The configuration written by `to_json`."""
+    """The configuration that `dataclasses.asdict` made a dictionary of."""
     fields = dict(record)
     fields["shape"] = Shape(**fields["shape"])
     if fields["quantization"]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from qatplan.errors import UsageError
-from qatplan.models.architecture import Architecture, Parameters
+from qatplan.models.architecture import Architecture
 from qatplan.models.costs import flops_per_token
-from qatplan.models.layout import of_architecture
+from qatplan.models.layout import Layout, of_architecture
 
 SMALLEST_WIDTH = 16
 LARGEST_WIDTH = 1024
@@ -42,27 +42,27 @@ class Shape:
     @property
     def n_embedding(self) -> int:
         """Parameters of the (tied) embedding."""
-        return _parameters(self).embedding
+        return int(_layout(self).embedding)
 
     @property
     def n_nonembedding(self) -> int:
         """Parameters of attention, feed-forward blocks and norms."""
-        return _parameters(self).nonembedding
+        return int(_layout(self).nonembedding)
 
     @property
     def n_total(self) -> int:
-        return _parameters(self).total
+        return int(_layout(self).parameters)
 
 
 @cache
-def _parameters(shape: Shape) -> Parameters:
-    return shape.architecture.parameters()
+def _layout(shape: Shape) -> Layout:
+    return of_architecture(shape.architecture)
 
 
 @cache
 def training_flops_per_token(shape: Shape, sequence: int) -> float:
     """Forward and backward, attention included (`qatplan.models.costs.flops_per_token`)."""
-    return sum(flops_per_token(of_architecture(shape.architecture), sequence=sequence))
+    return sum(flops_per_token(_layout(shape), sequence=sequence))
 
 
 def shape_of_width(width: int, *, vocabulary: int = 256) -> Shape:

@@ -96,46 +96,39 @@ class _Stack:
     def __init__(self, branches: Sequence[Branch], runtime: Runtime) -> None:
         self.branches = branches
         self._runtime = runtime
-        self._captured = runtime.capture and all(branch.capturable for branch in branches)
-        step = _Step(branches, runtime, rates_are_set=self._captured)
-        self._take: Callable[[Tensor], Tensor] = CapturedStep(step, runtime.stream) if self._captured else step
+        self._forward = runtime.forward(branches[0].config, len(branches))
+        names = list(branches[0].weights)
+        self._runs = [(name, [list(run) for _, run in groupby(branches, partial(_quantizer, name))]) for name in names]
+        """By tensor, the branches in runs whose quantizer is the same."""
+        capture = runtime.capture and all(branch.capturable for branch in branches)
+        self._captured = CapturedStep(runtime.stream) if capture else None
         for branch in branches:
             branch.stack = max(branch.stack, len(branches))
 
     def step(self) -> None:
         """One step of every branch."""
         rows = torch.cat([self._runtime.rows(branch.config, branch.step) for branch in self.branches])
-        if self._captured:
+        if self._captured is None:
+            losses = self._update(rows)
+        else:
             for branch in self.branches:
                 branch.set_rates()
-        for branch, loss in zip(self.branches, self._take(rows).unbind(), strict=True):
+            losses = self._captured(self._update, rows)
+        for branch, loss in zip(self.branches, losses.unbind(), strict=True):
             branch.note(loss)
 
-
-class _Step:
-    """What happens to branches in a step, as a function of their text."""
-
-    def __init__(self, branches: Sequence[Branch], runtime: Runtime, *, rates_are_set: bool) -> None:
-        self._branches = branches
-        self._device = runtime.device
-        self._rates_are_set = rates_are_set
-        self._forward = runtime.forward(branches[0].config, len(branches))
-        names = list(branches[0].weights)
-        self._runs = [(name, [list(run) for _, run in groupby(branches, partial(_quantizer, name))]) for name in names]
-        """By tensor, the branches in runs whose quantizer is the same."""
-
-    def __call__(self, rows: Tensor) -> Tensor:
+    def _update(self, rows: Tensor) -> Tensor:
         """Update every branch from its rows (branches * sequences, sequence + 1); each one's loss before."""
-        tokens, targets = tokens_and_targets(rows.to(self._device))
-        alone = len(self._branches) == 1
-        tensors = self._branches[0].tensors() if alone else self._tensors()
+        tokens, targets = tokens_and_targets(rows.to(self._runtime.device))
+        alone = len(self.branches) == 1
+        tensors = self.branches[0].tensors() if alone else self._tensors()
         losses = self._forward(tensors, tokens, targets)
-        losses = losses.mean().view(1) if alone else losses.view(len(self._branches), -1).mean(dim=1)
+        losses = losses.mean().view(1) if alone else losses.view(len(self.branches), -1).mean(dim=1)
         # The gradient of a branch's loss is nothing to the weights of the others.
         losses.sum().backward()  # type: ignore[no-untyped-call]
         found = losses.detach()
-        for number, (branch, loss) in enumerate(zip(self._branches, found.unbind(), strict=True)):
-            if not self._rates_are_set:
+        for number, (branch, loss) in enumerate(zip(self.branches, found.unbind(), strict=True)):
+            if self._captured is None:
                 needed = branch.transition is not None and not alone
                 branch.set_rates([tensor[number] for tensor in tensors] if needed else tensors)
             branch.update(loss)
@@ -147,7 +140,7 @@ class _Step:
         for name, runs in self._runs:
             parts = [_stacked(name, run) for run in runs]
             stacked.append(parts[0] if len(parts) == 1 else torch.cat(parts))
-        ranges = [branch.quantized.input_ranges() if branch.quantized else [] for branch in self._branches]
+        ranges = [branch.quantized.input_ranges() if branch.quantized else [] for branch in self.branches]
         return stacked + [torch.stack(values) for values in zip(*ranges, strict=True)]
 
 

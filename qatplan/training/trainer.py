@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from qatplan.quant.weight import RoundedWeight
 from qatplan.training.checkpoint import State
-from qatplan.training.model.decoder import Decoder
+from qatplan.training.model.decoder import first_weights
 from qatplan.training.model.quantized import QuantizedModel
 from qatplan.training.post_training.methods import quantize_after_training
-from qatplan.training.runtime import Runtime
-from qatplan.training.segment import SegmentConfig
+from qatplan.training.runtime import Runtime, tokens_and_targets
+from qatplan.training.segment import Quantization, SegmentConfig
 from qatplan.training.stack import train_stack
 
 
@@ -29,8 +30,7 @@ class Evaluation:
 def start_state(config: SegmentConfig) -> State:
     """The untrained model of a configuration's shape and seed."""
     generator = torch.Generator().manual_seed(config.seed)
-    model = Decoder(config.shape, generator)
-    return State(step=0, weights={name: tensor.detach() for name, tensor in model.named_weights()}, moments={})
+    return State(step=0, weights=first_weights(config.shape, generator), moments={})
 
 
 def train(
@@ -64,17 +64,24 @@ def evaluated_tensors(
 
     A `round` segment is quantized here; `watch` is called meanwhile.
     """
+    if config.quantization is None:
+        return [tensor.to(runtime.device) for tensor in state.weights.values()]
+    model, weights, _ = quantized_end(config, config.quantization, state, runtime, watch)
+    return model.tensors(weights)
+
+
+def quantized_end(
+    config: SegmentConfig, quantization: Quantization, state: State, runtime: Runtime,
+    watch: Callable[[int], None] = lambda steps: None,
+) -> tuple[QuantizedModel, dict[str, Tensor], dict[str, RoundedWeight]]:  # fmt: skip
+    """The model of a finished segment that quantizes, its weights, and what was rounded after training, by name."""
     weights = {name: tensor.to(runtime.device) for name, tensor in state.weights.items()}
-    quantization = config.quantization
-    if quantization is None:
-        return list(weights.values())
     if config.kind == "round":
         found = quantize_after_training(config, weights, runtime, lambda: watch(0))
-        model, weights = QuantizedModel.of_rounded(weights, found, config, runtime.batch(config, config.end))
-    else:
-        model = QuantizedModel(weights, quantization)
-        model.restore(config.shape, state.range_starts, state.ranges)
-    return model.tensors(weights)
+        return *QuantizedModel.of_rounded(weights, found, config, runtime.batch(config, config.end)), found
+    model = QuantizedModel(weights, quantization)
+    model.restore(config.shape, state.range_starts, state.ranges)
+    return model, weights, {}
 
 
 def evaluate(
@@ -91,7 +98,6 @@ def loss_of(config: SegmentConfig, tensors: list[Tensor], runtime: Runtime) -> E
     blocks = runtime.validation(config)
     losses = []
     for start in range(0, len(blocks), config.sequences):
-        rows = blocks[start : start + config.sequences]
-        losses.append(forward(tensors, rows[:, :-1].contiguous(), rows[:, 1:].contiguous()))
+        losses.append(forward(tensors, *tokens_and_targets(blocks[start : start + config.sequences])))
     values = torch.cat(losses).double()
     return Evaluation(loss=float(values.mean()), standard_error=float(values.std()) / math.sqrt(len(values)))

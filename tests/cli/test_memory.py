@@ -61,6 +61,7 @@ def test_table_for_people_and_inferred_shape(capsys: pytest.CaptureFixture[str])
         ([], "the model's shape lacks --layers"),
         (["llama-3.2-1b", "--params", "1B"], "not both"),
         (["--params", "1B", "--layers", "3"], "not both"),
+        (["--params", "1B", "--kv-heads", "3"], "kv-heads is given too"),
         (["--params", "4GB"], "number of bytes"),
         (["--params", "100"], "at least 1000 parameters"),
         (["--params", "nan"], "'nan'"),

@@ -1,10 +1,13 @@
 """Parameter counts against published ones, `config.json` against presets, and shapes that cannot be."""
 
+from collections import Counter
+
 import pytest
 
 from qatplan.errors import UsageError
-from qatplan.models.architecture import Architecture
+from qatplan.models.architecture import MATRIX_KINDS, Architecture
 from qatplan.models.hf_config import from_config
+from qatplan.models.layout import of_architecture
 from qatplan.models.presets import PRESETS, preset
 
 # Whole numbers: the parameters listed beside the files in tests/reference/model_files.csv. Rounded ones (billions): the
@@ -37,12 +40,12 @@ ROUNDED = {
 
 @pytest.mark.parametrize(("name", "billions"), ROUNDED.items())
 def test_rounded_totals(name: str, billions: str) -> None:
-    assert f"{preset(name).parameters().total / 1e9:.1f}" == billions
+    assert f"{of_architecture(preset(name)).parameters / 1e9:.1f}" == billions
 
 
 @pytest.mark.parametrize(("name", "total"), PUBLISHED.items())
 def test_total_parameters_are_the_published_ones(name: str, total: int) -> None:
-    assert preset(name).parameters().total == total
+    assert of_architecture(preset(name)).parameters == total
 
 
 @pytest.mark.parametrize(
@@ -53,19 +56,25 @@ def test_mixture_of_experts_by_group(
     name: str, total: float, active: float, feed_forward: float, attention: float
 ) -> None:
     """arXiv 2508.10925, table 1, in billions; it counts biases with their layers, so groups agree to 0.1 billion."""
-    counted = preset(name).parameters()
-    assert round(counted.total / 1e9, 2) == total
-    assert round(counted.active / 1e9, 2) == active
-    assert counted.feed_forward / 1e9 == pytest.approx(feed_forward, abs=0.06)
-    assert counted.attention / 1e9 == pytest.approx(attention, abs=0.01)
+    counted = of_architecture(preset(name))
+    assert round(counted.parameters / 1e9, 2) == total
+    assert round(counted.active_matrix_weights / 1e9, 2) == active
+    found: Counter[bool] = Counter()
+    for tensor in preset(name).tensors():
+        if tensor.kind in MATRIX_KINDS:
+            found[tensor.count > 1] += tensor.size
+    assert found[True] / 1e9 == pytest.approx(feed_forward, abs=0.06)
+    assert found[False] / 1e9 == pytest.approx(attention, abs=0.01)
 
 
 def test_groups_add_up_and_tensors_are_the_parameters() -> None:
     for shape in PRESETS.values():
-        counted = shape.parameters()
-        assert sum(tensor.size for tensor in shape.tensors()) == counted.total
-        assert counted.nonembedding == counted.total - counted.embedding - counted.head
-        assert 0 < counted.active <= counted.total
+        counted = of_architecture(shape)
+        matrices = sum(matrix.rows * matrix.cols for matrix in counted.matrices)
+        assert sum(tensor.size for tensor in shape.tensors()) == counted.parameters
+        assert counted.nonembedding == matrices + counted.other
+        assert counted.parameters == counted.nonembedding + counted.embedding + counted.head
+        assert 0 < counted.active_matrix_weights <= counted.parameters
         assert shape.source.startswith("https://huggingface.co/")
 
 
@@ -167,7 +176,7 @@ OLMO = {
 )
 def test_config_file_gives_the_preset(config: dict[str, object], name: str) -> None:
     read, known = from_config(config, name=name), preset(name)
-    assert read.parameters() == known.parameters()
+    assert list(read.tensors()) == list(known.tensors())
     assert (read.local_layers, read.window, read.tied) == (known.local_layers, known.window, known.tied)
 
 
@@ -197,7 +206,7 @@ def test_impossible_shapes_are_refused() -> None:
         "name": "x", "layers": 2, "width": 64, "heads": 4, "kv_heads": 2, "head_size": 16, "feed_forward": 128,
         "vocabulary": 256, "tied": True,
     }  # fmt: skip
-    assert Architecture(**fields).parameters().head == 0
+    assert of_architecture(Architecture(**fields)).head == 0
     for change in ({"layers": 0}, {"experts_active": 2}, {"local_layers": 3}, {"local_layers": 1}, {"width": 1.5}):
         with pytest.raises(UsageError):
             Architecture(**{**fields, **change})

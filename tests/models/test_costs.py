@@ -1,9 +1,11 @@
 """Training FLOPs against published counts, device time, and rates that cannot be."""
 
+from dataclasses import replace
+
 import pytest
 
 from qatplan.errors import UsageError
-from qatplan.models.costs import DEVICES, Training, device, flops_per_token, training_flops_per_token
+from qatplan.models.costs import DEVICES, Training, device, flops_per_token
 from qatplan.models.layout import infer, of_architecture
 from qatplan.models.presets import preset
 
@@ -70,14 +72,10 @@ def test_unknown_device() -> None:
 
 def test_the_formula_by_numbers_is_that_of_a_model() -> None:
     """6 per weight, and 12 per head channel and position seen: half the sequence, or half the window and then all."""
-    matrices, attention = training_flops_per_token(1e6, attention_width=64.0, sequence=101)
+    plain = replace(infer(1e6), active_matrix_weights=1e6, attention_width=64.0)
+    matrices, attention = flops_per_token(plain, sequence=101)
     assert matrices == 6e6
     assert attention == pytest.approx(12 * 64 * 51)
-    local = training_flops_per_token(1e6, attention_width_local=64.0, window=10.0, sequence=100)[1]
+    windowed = replace(plain, attention_width=0.0, attention_width_local=64.0, window=10.0)
+    local = flops_per_token(windowed, sequence=100)[1]
     assert local == pytest.approx(12 * 64 * sum(min(i, 10) for i in range(1, 101)) / 100)
-    layout = of_architecture(preset("gemma-3-1b"))
-    numbers = training_flops_per_token(
-        layout.active_matrix_weights, attention_width=layout.attention_width, window=layout.window,
-        attention_width_local=layout.attention_width_local, sequence=4096,
-    )  # fmt: skip
-    assert numbers == flops_per_token(layout, sequence=4096)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qatplan.quant import registry
-from qatplan.quant.activation import ActivationQuantizer
+from qatplan.training.model.quantized import ActivationQuantizer
 
 
 def rows(seed: int, shape: tuple[int, int] = (4, 60)) -> Tensor:

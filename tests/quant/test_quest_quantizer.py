@@ -11,8 +11,6 @@ from scipy.stats import norm
 from torch import Tensor
 
 from qatplan.quant import hadamard, registry, stored
-from qatplan.quant.activation import ActivationQuantizer
-from qatplan.quant.adaround import LearnedRounding
 from qatplan.quant.hadamard import block_size, rotate
 from qatplan.quant.lsq import lsq
 from qatplan.quant.quantizer import SCALE_FLOOR, dequantize
@@ -20,6 +18,8 @@ from qatplan.quant.quest import HIGHEST, Quest, _ForCompilers, _on_grid
 from qatplan.quant.registry import GroupSize
 from qatplan.quant.rounding import round_to_nearest
 from qatplan.quant.weight import QuantizedWeight, rounded
+from qatplan.training.model.quantized import ActivationQuantizer
+from qatplan.training.post_training.adaround import LearnedRounding
 
 
 def rows(seed: int, shape: tuple[int, int] = (5, 48)) -> Tensor:
@@ -182,11 +182,10 @@ def test_scaling_scales_the_result_and_signs_flip_it() -> None:
 def test_rotated_codes_are_stored_and_give_the_weight_back() -> None:
     weight = rows(4, (8, 32)).float()
     quantized = QuantizedWeight(weight, Quest(4), 16)
-    codes, grid = quantized.codes(weight)
-    assert grid.block == 16
-    torch.testing.assert_close(dequantize(codes, grid).view(8, 32), quantized.fake(weight))
-    kept = stored.store(codes, grid, shape=(8, 32), levels=16)
-    torch.testing.assert_close(kept.weight(), quantized.fake(weight))
+    found = quantized.rounded(weight)
+    assert found.grid.block == 16
+    torch.testing.assert_close(found.values(), quantized.fake(weight))
+    torch.testing.assert_close(stored.store(found).weight(), quantized.fake(weight))
 
 
 def test_rounding_after_training_searches_the_rotated_space() -> None:

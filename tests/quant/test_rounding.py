@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from qatplan.quant.adaround import LearnedRounding, undecided
-from qatplan.quant.importance import extra_bits, neuron_importance
 from qatplan.quant.lsq import lsq
 from qatplan.quant.paretoq import paretoq
 from qatplan.quant.quantizer import Quantizer, dequantize
 from qatplan.quant.rounding import asymmetric_grid, nearest, round_to_nearest
 from qatplan.quant.weight import rounded, rounded_by_row
+from qatplan.training.post_training.adaround import LearnedRounding, undecided
+from qatplan.training.post_training.methods import extra_bits, neuron_importance
 
 GRIDS = [paretoq(1.58), paretoq(2), paretoq(3), paretoq(4), lsq(4)]
 

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qatplan.errors import DataError, UsageError
-from qatplan.quant.packing import pack, packed_bytes, unpack
 from qatplan.quant.registry import create
-from qatplan.quant.stored import StoredWeight, store
+from qatplan.quant.stored import MixedWeight, StoredWeight, pack, packed_bytes, store, unpack
 from qatplan.quant.weight import GroupSize, QuantizedWeight
 
 
@@ -40,12 +39,10 @@ def test_what_cannot_be_packed_is_refused() -> None:
         unpack(torch.zeros(4, dtype=torch.uint8), 16, 9)
 
 
-def stored(bits: float, group_size: GroupSize) -> tuple[StoredWeight, torch.Tensor]:
+def stored(bits: float, group_size: GroupSize) -> tuple[StoredWeight | MixedWeight, torch.Tensor]:
     weight = torch.randn(12, 40, generator=torch.Generator().manual_seed(3))
     quantized = QuantizedWeight(weight, create("paretoq", bits), group_size)
-    codes, grid = quantized.codes(weight)
-    kept = store(codes, grid, shape=(12, 40), levels=quantized.quantizer.levels)
-    return kept, quantized.fake(weight).detach()
+    return store(quantized.rounded(weight)), quantized.fake(weight).detach()
 
 
 @pytest.mark.parametrize("bits", [1, 1.58, 2, 3, 4, 8])

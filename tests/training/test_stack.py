@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,7 @@ from qatplan.storage.base import Entry
 from qatplan.storage.local import LocalStorage
 from qatplan.training import checkpoint
 from qatplan.training.checkpoint import State
-from qatplan.training.model.decoder import Decoder, make_forward
-from qatplan.training.model.stacked import stacked_products
+from qatplan.training.model.decoder import first_weights, make_forward
 from qatplan.training.runtime import Runtime, can_compile
 from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch
 from qatplan.training.shape import Shape
@@ -212,13 +212,14 @@ def test_weights_quantized_in_one_call_are_those_of_many(entry: registry.Quantiz
 
 def test_the_stacked_model_is_the_models_one_by_one() -> None:
     shape, device = Shape(vocabulary=32, width=16, layers=2, heads=2, feed_forward=16), torch.device("cpu")
-    models = [Decoder(shape, torch.Generator().manual_seed(seed)) for seed in range(3)]
-    weights = [[tensor for _, tensor in model.named_weights()] for model in models]
+    weights = [[*first_weights(shape, torch.Generator().manual_seed(seed)).values()] for seed in range(3)]
+    for tensor in itertools.chain(*weights):
+        tensor.requires_grad_()
     text = torch.randint(0, 32, (3, 2, 17), generator=torch.Generator().manual_seed(5))
     tokens, targets = text[..., :-1].contiguous(), text[..., 1:].contiguous()
     one = make_forward(shape, 16, device)
     losses = torch.stack([one(*arguments) for arguments in zip(weights, tokens, targets, strict=True)])
-    stack = make_forward(shape, 16, device, products=stacked_products(3))
+    stack = make_forward(shape, 16, device, models=3)
     found = stack([torch.stack(parts) for parts in zip(*weights, strict=True)], tokens.view(6, 16), targets.view(6, 16))
     torch.testing.assert_close(found.view(3, 2), losses)
     flat = [tensor for model in weights for tensor in model]

@@ -19,7 +19,7 @@ from qatplan.training import checkpoint
 from qatplan.training.branch import CURVE_STEPS
 from qatplan.training.checkpoint import State
 from qatplan.training.model.compilation import compiled
-from qatplan.training.model.decoder import Decoder, make_forward
+from qatplan.training.model.decoder import first_weights, make_forward
 from qatplan.training.model.operations import compiled_operations
 from qatplan.training.model.quantized import QuantizedModel
 from qatplan.training.runtime import Runtime, can_compile
@@ -185,14 +185,14 @@ def test_a_checkpoint_under_another_name_is_refused(trunk_end: State, tmp_path: 
 @pytest.mark.skipif(not can_compile("cpu"), reason="needs a C++ compiler")
 def test_compiled_loss_and_gradients_agree_with_eager() -> None:
     shape = Shape(vocabulary=32, width=16, layers=1, heads=2, feed_forward=16)
-    model = Decoder(shape, torch.Generator().manual_seed(0))
+    first = first_weights(shape, torch.Generator().manual_seed(0))
     tokens = torch.randint(0, 32, (2, 17), generator=torch.Generator().manual_seed(1))
     device = torch.device("cpu")
     eager = make_forward(shape, 16, device)
     for_compiler = make_forward(shape, 16, device, operations=compiled_operations(16, shape.head_size, device))
     losses, gradients = [], []
     for forward in (eager, compiled(for_compiler, "test")):
-        weights = [parameter.detach().clone().requires_grad_() for _, parameter in model.named_weights()]
+        weights = [tensor.clone().requires_grad_() for tensor in first.values()]
         loss = forward(weights, tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
         gradients.append(torch.autograd.grad(loss.sum(), weights))
         losses.append(loss.detach())

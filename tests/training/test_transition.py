@@ -111,7 +111,7 @@ def test_on_a_fixed_grid_a_value_changes_exactly_when_its_code_does(entry: regis
         weight = torch.randn(6, 40, generator=generator)
         quantized = QuantizedWeight(weight, registry.create(entry.name, bits), None)
         moved = weight + 0.2 * torch.randn(6, 40, generator=generator)
-        changed = quantized.codes(weight)[0] != quantized.codes(moved)[0]
+        changed = quantized.rounded(weight).codes != quantized.rounded(moved).codes
         assert changed.any()
         assert torch.equal(quantized.fake(weight) != quantized.fake(moved), changed)
 

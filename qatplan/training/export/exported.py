@@ -8,21 +8,12 @@ import torch
 from torch import Tensor
 
 from qatplan.errors import UsageError
-from qatplan.quant.mixed import MixedWeight, store_mixed
-from qatplan.quant.stored import StoredWeight, store
-from qatplan.quant.weight import RoundedWeight
+from qatplan.quant.stored import MixedWeight, StoredWeight, store
 from qatplan.training.checkpoint import State
-from qatplan.training.model.quantized import (
-    QuantizedModel,
-    activation_quantizer,
-    input_block,
-    is_quantized,
-    quantizer_of,
-)
-from qatplan.training.post_training.methods import quantize_after_training
+from qatplan.training.model.quantized import activation_quantizer, input_block
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import SegmentConfig
-from qatplan.training.trainer import Evaluation, loss_of
+from qatplan.training.trainer import Evaluation, loss_of, quantized_end
 
 Weight = StoredWeight | MixedWeight | Tensor
 
@@ -42,7 +33,7 @@ class ExportedModel:
         """What the model's forward function takes (`qatplan.training.model.decoder.make_forward`)."""
         quantization = self.config.quantization
         assert quantization is not None
-        activation = None if quantization.activation is None else activation_quantizer(quantization.activation)
+        activation = activation_quantizer(quantization.activation)
         weights = [
             weight if isinstance(weight, Tensor) else weight.weight(input_block(name, weight.shape[1], activation))
             for name, weight in self.weights.items()
@@ -60,34 +51,13 @@ def exported(config: SegmentConfig, state: State, runtime: Runtime) -> ExportedM
     quantization = config.quantization
     if quantization is None:
         raise UsageError("a full-precision run has no integer codes to export.")
-    plain = {name: tensor.to(runtime.device).float() for name, tensor in state.weights.items()}
-    weights: dict[str, Weight] = {name: weight for name, weight in plain.items() if not is_quantized(name)}
-    if config.kind == "round":
-        found = quantize_after_training(config, plain, runtime)
-        weights |= {name: _stored(found[name], quantizer_of(name, quantization).levels) for name in found}
-        model, _ = QuantizedModel.of_rounded(plain, found, config, runtime.batch(config, config.end))
-    else:
-        model = QuantizedModel(plain, quantization)
-        model.restore(config.shape, state.range_starts, state.ranges)
-        for name, weight in model.weights.items():
-            codes, grid = weight.codes(plain[name])
-            weights[name] = store(
-                codes, grid, shape=(len(plain[name]), plain[name].shape[1]), levels=weight.quantizer.levels
-            )
+    model, plain, found = quantized_end(config, quantization, state, runtime)
+    found |= {name: weight.rounded(plain[name]) for name, weight in model.weights.items()}
+    weights = {name: store(found[name]) if name in found else weight for name, weight in plain.items()}
     ranges = {
         f"{site}:{name}": value.detach()
         for site, learned in model.inputs.items()
         for name, value in zip(learned.starts, learned.current(), strict=True)
     }
     # How it was trained is no part of the model.
-    return ExportedModel(
-        config=replace(config, switch=None), weights={name: weights[name] for name in plain}, ranges=ranges
-    )
-
-
-def _stored(rounded: RoundedWeight, levels: int) -> Weight:
-    outputs, inputs = rounded.shape
-    shape = (outputs, inputs)
-    if rounded.bits.numel() > 1:
-        return store_mixed(rounded.codes, rounded.grid, rounded.bits, shape=shape)
-    return store(rounded.codes, rounded.grid, shape=shape, levels=levels)
+    return ExportedModel(config=replace(config, switch=None), weights=weights, ranges=ranges)

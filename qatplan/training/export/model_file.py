@@ -8,6 +8,7 @@ Hadamard space, the header has the size of the blocks.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from qatplan.errors import DataError
-from qatplan.quant.mixed import MixedWeight
-from qatplan.quant.stored import StoredWeight
+from qatplan.quant.quantizer import Affine
+from qatplan.quant.stored import MixedWeight, StoredWeight
 from qatplan.storage import atomic
 from qatplan.training.export.exported import ExportedModel, Weight
-from qatplan.training.segment import from_json, to_json
+from qatplan.training.segment import from_json
 
 FORMAT = "qatplan-model-1"
 
@@ -29,14 +30,11 @@ FORMAT = "qatplan-model-1"
 def write(model: ExportedModel, path: Path) -> int:
     """Write the file atomically; returns its size in bytes."""
     tensors: dict[str, Tensor] = {}
-    header: dict[str, Any] = {}
-    for name, weight in model.weights.items():
-        header[name] = _put(tensors, name, weight)
-    for name, value in model.ranges.items():
-        tensors[name] = value.float()
+    header = {name: _put(tensors, name, weight) for name, weight in model.weights.items()}
+    tensors |= {name: value.float() for name, value in model.ranges.items()}
     metadata = {
         "format": FORMAT,
-        "config": json.dumps(to_json(model.config), separators=(",", ":")),
+        "config": json.dumps(asdict(model.config), separators=(",", ":")),
         "weights": json.dumps(header, separators=(",", ":")),
         "ranges": json.dumps(list(model.ranges), separators=(",", ":")),
     }
@@ -71,14 +69,14 @@ def _put(tensors: dict[str, Tensor], name: str, weight: Weight) -> Any:
         tensors[f"{name}.widths"] = weight.widths
         parts = {str(bits): _put(tensors, f"{name}.{bits}", part) for bits, part in weight.parts.items()}
         return {"shape": weight.shape, "parts": parts}
-    tensors[f"{name}.codes"], tensors[f"{name}.step"] = weight.packed, weight.step
+    tensors[f"{name}.codes"], tensors[f"{name}.step"] = weight.packed, weight.grid.step
     about: dict[str, Any] = {"shape": weight.shape, "levels": weight.levels}
-    if weight.block > 1:
-        about["block"] = weight.block
-    if weight.zero.numel() > 1:
-        tensors[f"{name}.zero"] = weight.zero
+    if weight.grid.block > 1:
+        about["block"] = weight.grid.block
+    if weight.grid.zero.numel() > 1:
+        tensors[f"{name}.zero"] = weight.grid.zero
         return about
-    return about | {"zero": float(weight.zero)}
+    return about | {"zero": float(weight.grid.zero)}
 
 
 def _take(tensors: dict[str, Tensor], name: str, about: Any) -> Weight:
@@ -89,7 +87,5 @@ def _take(tensors: dict[str, Tensor], name: str, about: Any) -> Weight:
         parts = {int(bits): _take(tensors, f"{name}.{bits}", part) for bits, part in about["parts"].items()}
         return MixedWeight(shape=shape, widths=tensors[f"{name}.widths"], parts=parts)  # type: ignore[arg-type]
     zero = tensors[f"{name}.zero"] if "zero" not in about else torch.full((1, 1), float(about["zero"]))
-    return StoredWeight(
-        shape=shape, levels=int(about["levels"]), packed=tensors[f"{name}.codes"], step=tensors[f"{name}.step"],
-        zero=zero, block=int(about.get("block", 1)),
-    )  # fmt: skip
+    grid = Affine(step=tensors[f"{name}.step"], zero=zero, block=int(about.get("block", 1)))
+    return StoredWeight(shape=shape, levels=int(about["levels"]), packed=tensors[f"{name}.codes"], grid=grid)

@@ -18,14 +18,14 @@ WARM_UP_STEPS = 3
 
 
 class CapturedStep:
-    """A step as a function of its rows of text: captured on a GPU once it is warm.
+    """Takes steps that are functions of their rows of text: captured on a GPU once warm.
 
-    `step` must read nothing from the GPU and do the same each time. What it returns is overwritten by the next call.
+    All are one `step`, which must read nothing from the GPU and do the same each time. What it returns is overwritten
+    by the next call.
     All steps of a process should be given one `stream`: the libraries keep memory for each that they were used on.
     """
 
-    def __init__(self, step: Callable[[Tensor], Tensor], stream: torch.cuda.Stream) -> None:
-        self._step = step
+    def __init__(self, stream: torch.cuda.Stream) -> None:
         self._device = stream.device
         self._stream = stream
         self._called = 0
@@ -33,32 +33,32 @@ class CapturedStep:
         self._rows = torch.empty(0)
         self._result = torch.empty(0)
 
-    def __call__(self, rows: Tensor) -> Tensor:
+    def __call__(self, step: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
         """Take the step with these rows, which lie on the host."""
         self._called += 1
         if self._called <= WARM_UP_STEPS:
-            return self._launched(rows)
+            return self._launched(step, rows)
         if self._graph is None:
-            self._capture(rows)
+            self._capture(step, rows)
         send(rows, self._rows)
         assert self._graph is not None
         self._graph.replay()
         return self._result
 
-    def _launched(self, rows: Tensor) -> Tensor:
+    def _launched(self, step: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
         # On the stream that captures later, where the backward pass then finds all that it accumulates into.
         present = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(present)
         with torch.cuda.stream(self._stream):
-            result = self._step(rows)
+            result = step(rows)
         present.wait_stream(self._stream)
         return result
 
-    def _capture(self, rows: Tensor) -> None:
+    def _capture(self, step: Callable[[Tensor], Tensor], rows: Tensor) -> None:
         self._rows = torch.empty_like(rows, device=self._device)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, stream=self._stream):
-            self._result = self._step(self._rows)
+            self._result = step(self._rows)
 
 
 def make_reproducible() -> None:

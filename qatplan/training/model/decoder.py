@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as functional
-from torch import Tensor, nn
+from torch import Tensor
 
 from qatplan.training.model.operations import Operations, eager_operations
 from qatplan.training.shape import Shape
@@ -55,45 +55,28 @@ class Products:
     """(stream, gain) -> root-mean-square normalisation over the last dimension."""
 
 
-class Decoder(nn.Module):
-    """The parameters of one model, in a fixed order: embedding, then per layer six tensors, then the final norm.
+def first_weights(shape: Shape, generator: torch.Generator) -> dict[str, Tensor]:
+    """The tensors of an untrained model by name, in the order the forward function takes them.
 
-    Per layer: attention norm, query-key-value (3 width, width), output (width, width), feed-forward norm,
-    gate-and-up (2 feed_forward, width), down (width, feed_forward).
+    Embedding, then per layer attention norm, query-key-value (3 width, width), output (width, width), feed-forward
+    norm, gate-and-up (2 feed_forward, width), down (width, feed_forward), then the final norm.
     """
+    width, hidden = shape.width, shape.feed_forward
+    # Matrices start at 1/sqrt(inputs); what is added to the residual stream is divided by sqrt(2 layers), so that the
+    # stream's variance does not grow with depth. The embedding is half that, for calm first logits.
+    residual = 1 / math.sqrt(2 * shape.layers)
 
-    def __init__(self, shape: Shape, generator: torch.Generator) -> None:
-        super().__init__()
-        self.shape = shape
-        width, hidden = shape.width, shape.feed_forward
-        # Matrices start at 1/sqrt(inputs); what is added to the residual stream is divided by sqrt(2 layers), so that
-        # the stream's variance does not grow with depth. The embedding is half that, for calm first logits.
-        residual = 1 / math.sqrt(2 * shape.layers)
+    def matrix(outputs: int, inputs: int, gain: float = 1.0) -> Tensor:
+        return torch.randn(outputs, inputs, generator=generator) * gain / math.sqrt(inputs)
 
-        def matrix(outputs: int, inputs: int, gain: float = 1.0) -> nn.Parameter:
-            return nn.Parameter(torch.randn(outputs, inputs, generator=generator) * gain / math.sqrt(inputs))
-
-        self.embedding = matrix(shape.vocabulary, width, 0.5)
-        self.blocks = nn.ModuleList(
-            nn.ParameterDict(
-                {
-                    "attention_norm": nn.Parameter(torch.ones(width)),
-                    "query_key_value": matrix(3 * width, width),
-                    "output": matrix(width, width, residual),
-                    "feed_forward_norm": nn.Parameter(torch.ones(width)),
-                    "gate_up": matrix(2 * hidden, width),
-                    "down": matrix(width, hidden, residual),
-                }
-            )
-            for _ in range(shape.layers)
-        )
-        self.norm = nn.Parameter(torch.ones(width))
-
-    def named_weights(self) -> list[tuple[str, Tensor]]:
-        """Every tensor with its name, in the order `forward` takes them."""
-        named = dict(self.named_parameters())
-        inner = [f"blocks.{layer}.{name}" for layer in range(self.shape.layers) for name in BLOCK_TENSORS]
-        return [(name, named[name]) for name in ("embedding", *inner, "norm")]
+    weights = {"embedding": matrix(shape.vocabulary, width, 0.5)}
+    for layer in range(shape.layers):
+        block = (
+            torch.ones(width), matrix(3 * width, width), matrix(width, width, residual),
+            torch.ones(width), matrix(2 * hidden, width), matrix(width, hidden, residual),
+        )  # fmt: skip
+        weights |= {f"blocks.{layer}.{name}": tensor for name, tensor in zip(BLOCK_TENSORS, block, strict=True)}
+    return {**weights, "norm": torch.ones(width)}
 
 
 def rms_norm(x: Tensor, gain: Tensor) -> Tensor:
@@ -104,14 +87,52 @@ def rms_norm(x: Tensor, gain: Tensor) -> Tensor:
 ONE_MODEL = Products(look_up=functional.embedding, multiply=functional.linear, normalise=rms_norm)
 
 
+def _stacked_products(models: int) -> Products:
+    """How the weights of so many models, each with one dimension more in front, meet their common stream.
+
+    Everything but the products with weights is the same for all models, so a stack of n is one model that sees n times
+    as many sequences: the stream is (n * sequences, sequence, width), and each model's part of it meets that model's
+    weights in a batched product.
+    """
+
+    def look_up(tokens: Tensor, embedding: Tensor) -> Tensor:
+        vocabulary, width = embedding.shape[1:]
+        first = vocabulary * torch.arange(models, device=tokens.device)[:, None]
+        rows = (tokens.view(models, -1) + first).view(tokens.shape)
+        return functional.embedding(rows, embedding.view(models * vocabulary, width))
+
+    def multiply(x: Tensor, weight: Tensor) -> Tensor:
+        result = x.reshape(models, -1, x.shape[-1]) @ weight.transpose(1, 2)
+        return result.view(*x.shape[:-1], weight.shape[1])
+
+    def normalise(x: Tensor, gain: Tensor) -> Tensor:
+        even = functional.rms_norm(x, (x.shape[-1],), None, NORM_EPSILON)
+        return (even.view(models, -1, x.shape[-1]) * gain[:, None, :]).view(x.shape)
+
+    return Products(look_up=look_up, multiply=multiply, normalise=normalise)
+
+
+def _stacked_feed(feed: Feed, models: int) -> Feed:
+    """`feed` applied to each model's part of the stream, with that model's part of the tensors it takes."""
+
+    def quantize(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
+        parts = enumerate(x.chunk(models))
+        return torch.cat([feed(part, site, [value[number] for value in ranges]) for number, part in parts])
+
+    return quantize
+
+
 def make_forward(
     shape: Shape, sequence: int, device: torch.device, feed: Feed = unchanged, operations: Operations | None = None,
-    products: Products = ONE_MODEL,
+    models: int = 1,
 ) -> Forward:  # fmt: skip
-    """The loss of a batch as a function of the weights in `Decoder.named_weights` order.
+    """The loss of a batch as a function of the weights in the order of `first_weights`.
 
-    `operations` are eager ones unless given; `products` say whether the weights are one model's or a stack's.
+    `operations` are eager ones unless given. The weights of several `models` have one dimension more in front.
     """
+    products = ONE_MODEL if models == 1 else _stacked_products(models)
+    if models > 1 and feed is not unchanged:
+        feed = _stacked_feed(feed, models)
     block = make_block(shape, sequence, device, feed, operations, products)
     count = 2 + len(BLOCK_TENSORS) * shape.layers
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from qatplan.quant import registry
-from qatplan.quant.activation import ActivationQuantizer
 from qatplan.quant.hadamard import rotate
-from qatplan.quant.quantizer import Quantizer
-from qatplan.quant.ranges import LearnedRanges
-from qatplan.quant.weight import QuantizedWeight, RoundedWeight
-from qatplan.training.model.decoder import SITES, Feed, make_forward
+from qatplan.quant.quantizer import Quantizer, hadamard_block
+from qatplan.quant.registry import ActivationGranularity
+from qatplan.quant.weight import LearnedRanges, QuantizedWeight, RoundedWeight
+from qatplan.training.model.decoder import SITES, Feed, make_forward, unchanged
 from qatplan.training.segment import Activation, Quantization, SegmentConfig
 from qatplan.training.shape import Shape
 
@@ -31,13 +31,49 @@ def quantizer_of(name: str, quantization: Quantization) -> Quantizer:
     return registry.create(quantization.quantizer, bits)
 
 
-def activation_quantizer(activation: Activation) -> ActivationQuantizer:
-    """The quantizer of a segment's activations."""
+@dataclass(frozen=True)
+class ActivationQuantizer:
+    """A quantizer of activations (..., features).
+
+    Per tensor, one set of range parameters serves all values, learned or following the live values. Per token every
+    token has a range of its own, which must follow the live values (`Quantizer.live`); its parameters, if it has any,
+    are shared by all tokens.
+
+    Activations stay in the space of the grid. Where that is Hadamard space, the weight they meet is to be rotated by
+    the same `block`: x W^T = (x H) (W H)^T, and of the two the weight is the smaller.
+    """
+
+    quantizer: Quantizer
+    granularity: ActivationGranularity
+
+    def start(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Where the parameters start, each (1, 1), from a first batch of activations."""
+        return tuple(value.mean(dim=0, keepdim=True) for value in self.quantizer.start(self._rows(x.detach())))
+
+    def fake(self, x: Tensor, ranges: Sequence[Tensor]) -> Tensor:
+        """The activations on their grid, in its space, differentiable in them and in the ranges."""
+        return self.quantizer.fake_quantize(self._rows(x), ranges, x.shape[-1]).view_as(x)
+
+    def block(self, features: int) -> int:
+        """By which Hadamard blocks so many features are rotated, and so must be what they are multiplied with."""
+        return hadamard_block(self.quantizer, features)
+
+    def _rows(self, x: Tensor) -> Tensor:
+        rows = rotate(x.reshape(-1, x.shape[-1]), self.block(x.shape[-1]))
+        return rows.reshape(1, -1) if self.granularity == "tensor" else rows
+
+
+def activation_quantizer(activation: Activation | None) -> ActivationQuantizer | None:
+    """The quantizer of a segment's activations, if they are quantized."""
+    if activation is None:
+        return None
     return ActivationQuantizer(registry.create(activation.quantizer, activation.bits), activation.granularity)
 
 
-def activation_feed(quantizer: ActivationQuantizer) -> Feed:
+def activation_feed(quantizer: ActivationQuantizer | None) -> Feed:
     """What quantizes the input of each linear layer; its ranges are the last tensors the model is given."""
+    if quantizer is None:
+        return unchanged
     count = len(quantizer.quantizer.parameters)
 
     def quantize(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
@@ -61,7 +97,7 @@ class QuantizedModel:
             if is_quantized(name) and not rounded
         }
         """By name; empty where the weights come `rounded` already."""
-        self.activation = None if quantization.activation is None else activation_quantizer(quantization.activation)
+        self.activation = activation_quantizer(quantization.activation)
         self.inputs: dict[str, LearnedRanges] = {}
         """Ranges of the linear layers' inputs, by site; empty without quantized activations."""
 

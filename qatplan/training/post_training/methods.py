@@ -14,12 +14,10 @@ import torch
 from torch import Tensor
 
 from qatplan.quant import registry
-from qatplan.quant.adaround import LearnedRounding
-from qatplan.quant.importance import extra_bits, neuron_importance
 from qatplan.quant.weight import RoundedWeight, rounded, rounded_by_row, rows_of
-from qatplan.training.model.decoder import BLOCK_TENSORS, make_block, unchanged
+from qatplan.training.model.decoder import BLOCK_TENSORS, make_block
 from qatplan.training.model.quantized import QuantizedModel, activation_feed, is_quantized, quantizer_of
-from qatplan.training.post_training.adaround import learn_rounding
+from qatplan.training.post_training.adaround import LearnedRounding, learn_rounding
 from qatplan.training.recipes import RECIPES, AdaRound, MixedWidths
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import Quantization, SegmentConfig
@@ -71,8 +69,7 @@ def _reconstructed(
         for name, weight in _matrices(weights).items()
     }
     model, values = QuantizedModel.of_rounded(weights, found, config, runtime.batch(config, config.end))
-    feed = unchanged if model.activation is None else activation_feed(model.activation)
-    block = make_block(config.shape, config.sequence, runtime.device, feed)
+    block = make_block(config.shape, config.sequence, runtime.device, activation_feed(model.activation))
 
     def quantized(tensors: list[Tensor], stream: Tensor, layer: int, ranges: Sequence[Tensor]) -> Tensor:
         return block(model.rotated(dict(zip(BLOCK_TENSORS, tensors, strict=True))), stream, layer, ranges)
@@ -89,7 +86,11 @@ def _reconstructed(
 def _mixed(
     config: SegmentConfig, quantization: Quantization, weights: Weights, runtime: Runtime, recipe: MixedWidths
 ) -> dict[str, RoundedWeight]:
-    """Importance-based mixed precision, each row rounded to nearest at the bits its neuron gets."""
+    """Importance-based mixed precision, each row rounded to nearest at the bits its neuron gets, at a fixed average.
+
+    After Yvinec, Dapogny and Bailly (arXiv 2308.07662), whose procedure is not public to us [open]. Ours: the most
+    important share of neurons gets one bit more than the average, the least important share of the same size one less.
+    """
     found = _nearest(quantization, {"embedding": weights["embedding"]})
     importance = measured_importance(config, weights, runtime, recipe.calibration_tokens)
     extra = extra_bits(importance, {name: weights[name].shape[1] for name in importance}, recipe.share)
@@ -116,6 +117,30 @@ def measured_importance(config: SegmentConfig, weights: Weights, runtime: Runtim
         for name, gradient in zip(matrices, gradients, strict=True):
             importance[name] += neuron_importance(weights[name], gradient)
     return importance
+
+
+def neuron_importance(weight: Tensor, gradient: Tensor) -> Tensor:
+    """Sum of |w dL/dw| over each output neuron of a weight (outputs, inputs); shape (outputs,)."""
+    return (weight.detach() * gradient).abs().sum(dim=1)
+
+
+def extra_bits(importance: Mapping[str, Tensor], inputs: Mapping[str, int], share: float) -> dict[str, Tensor]:
+    """-1, 0 or 1 for each output neuron of each matrix, shape (outputs,), int8.
+
+    Neurons of all matrices with the same number of inputs compete, so that as many weights gain a bit as lose one
+    and the average is exact. Equal importance is ranked by place.
+    """
+    extra = {name: torch.zeros(len(values), dtype=torch.int8) for name, values in importance.items()}
+    for size in sorted(set(inputs.values())):
+        names = [name for name in importance if inputs[name] == size]
+        order = torch.cat([importance[name].cpu() for name in names]).argsort(stable=True)
+        moved = int(share * len(order))
+        ranked = torch.zeros(len(order), dtype=torch.int8)
+        ranked[order[:moved]] = -1
+        ranked[order[len(order) - moved :]] = 1
+        for name, part in zip(names, ranked.split([len(importance[name]) for name in names]), strict=True):
+            extra[name] = part
+    return extra
 
 
 def calibration_batches(config: SegmentConfig, runtime: Runtime, tokens: int) -> list[tuple[Tensor, Tensor]]:

@@ -17,7 +17,7 @@ from qatplan.training.checkpoint import State
 from qatplan.training.corpus.corpus import Source, open_corpus, prepare
 from qatplan.training.export import model_file
 from qatplan.training.export.exported import ExportedModel, Weight, exported
-from qatplan.training.model.decoder import Decoder
+from qatplan.training.model.decoder import first_weights
 from qatplan.training.model.quantized import is_quantized, quantizer_of
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch
@@ -109,13 +109,11 @@ def test_planning_predicts_the_size_of_a_file(width: int, quantizer: str, form: 
     choice = quantization(quantizer, bits, group_size=group_size)
     shape = shape_of_width(width)
     weights: dict[str, Weight] = {}
-    for name, weight in Decoder(shape, torch.Generator().manual_seed(0)).named_weights():
+    for name, weight in first_weights(shape, torch.Generator().manual_seed(0)).items():
         weights[name] = weight.detach()
         if is_quantized(name):
             quantized = QuantizedWeight(weight.detach(), quantizer_of(name, choice), group_size)
-            codes, grid = quantized.codes(weight.detach())
-            levels = quantized.quantizer.levels
-            weights[name] = store(codes, grid, shape=(weight.shape[0], weight.shape[1]), levels=levels)
+            weights[name] = store(quantized.rounded(weight.detach()))
     config = SegmentConfig(
         kind="qat", shape=shape, seed=0, corpus="0" * 64, start=342, end=488, sequences=16, sequence=128,
         learning_rate=0.0045, warmup_steps=49, weight_decay=0.1, backend="compiled", device="cpu",

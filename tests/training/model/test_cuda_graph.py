@@ -13,7 +13,7 @@ from qatplan.quant import registry
 from qatplan.training.checkpoint import State
 from qatplan.training.corpus.corpus import Source, open_corpus, prepare
 from qatplan.training.model.cuda_graph import WARM_UP_STEPS
-from qatplan.training.model.decoder import Decoder, make_forward
+from qatplan.training.model.decoder import first_weights, make_forward
 from qatplan.training.model.quantized import QuantizedModel, activation_feed
 from qatplan.training.runtime import Runtime, can_compile
 from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch
@@ -39,7 +39,7 @@ def test_a_quantized_step_is_never_read_by_the_host(entry: registry.QuantizerEnt
     device = torch.device("meta")
     shape = Shape(vocabulary=32, width=16, layers=1, heads=2, feed_forward=16)
     activation = granularity and Activation(quantizer=entry.name, bits=8, granularity=granularity)  # type: ignore[arg-type]
-    weights = {name: w.detach() for name, w in Decoder(shape, torch.Generator().manual_seed(0)).named_weights()}
+    weights = first_weights(shape, torch.Generator().manual_seed(0))
     tokens = torch.randint(0, 32, (2, 8))
     model = QuantizedModel(weights, quantization(entry.name, activation=activation or None))
     model.calibrate(weights, shape, tokens, tokens)

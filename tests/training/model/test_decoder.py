@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from qatplan.errors import UsageError
-from qatplan.quant.activation import ActivationQuantizer
 from qatplan.quant.hadamard import block_size, rotate
 from qatplan.quant.quest import Quest
-from qatplan.training.model.decoder import Decoder, make_forward
+from qatplan.training.model.decoder import first_weights, make_forward
 from qatplan.training.model.operations import Operations, compiled_operations, eager_operations
-from qatplan.training.model.quantized import activation_feed, input_block
+from qatplan.training.model.quantized import ActivationQuantizer, activation_feed, input_block
 from qatplan.training.shape import Shape, shape_of_width
 
 SHAPE = Shape(vocabulary=17, width=16, layers=2, heads=2, feed_forward=24)
@@ -57,14 +56,13 @@ def reference_losses(named: dict[str, np.ndarray], shape: Shape, tokens: np.ndar
 @pytest.mark.parametrize("operations", [eager_operations, compiled_operations])
 @pytest.mark.parametrize("length", [12, 11])
 def test_forward_is_the_architecture(operations: Callable[..., Operations], length: int) -> None:
-    model = Decoder(SHAPE, torch.Generator().manual_seed(0))
+    weights = first_weights(SHAPE, torch.Generator().manual_seed(0))
     tokens = torch.randint(0, 17, (3, length), generator=torch.Generator().manual_seed(1))
     targets = torch.randint(0, 17, (3, length), generator=torch.Generator().manual_seed(2))
-    weights = [parameter for _, parameter in model.named_weights()]
     device = torch.device("cpu")
     inner = operations(length, SHAPE.head_size, device)
-    found = make_forward(SHAPE, length, device, operations=inner)(weights, tokens, targets)
-    named = {name: parameter.detach().double().numpy() for name, parameter in model.named_weights()}
+    found = make_forward(SHAPE, length, device, operations=inner)(list(weights.values()), tokens, targets)
+    named = {name: weight.double().numpy() for name, weight in weights.items()}
     expected = [
         reference_losses(named, SHAPE, t, y).mean() for t, y in zip(tokens.numpy(), targets.numpy(), strict=True)
     ]
@@ -77,15 +75,14 @@ def test_multiplying_in_the_rotated_space_is_multiplying_what_was_rotated_back()
     def back(x: Tensor, site: int, ranges: Sequence[Tensor]) -> Tensor:
         return rotate(quantizer.fake(x, ranges), block_size(x.shape[-1]))
 
-    model = Decoder(SHAPE, torch.Generator().manual_seed(0)).double()
+    named = first_weights(SHAPE, torch.Generator().manual_seed(0))
     tokens = torch.randint(0, 17, (3, 12), generator=torch.Generator().manual_seed(1))
     targets = torch.randint(0, 17, (3, 12), generator=torch.Generator().manual_seed(2))
-    weights = [parameter for _, parameter in model.named_weights()]
+    weights = [weight.double().requires_grad_() for weight in named.values()]
     losses, gradients = [], []
-    names = [name for name, _ in model.named_weights()]
     turned = [
         rotate(weight, input_block(name, weight.shape[-1], quantizer))
-        for name, weight in zip(names, weights, strict=True)
+        for name, weight in zip(named, weights, strict=True)
     ]
     for feed, used in ((activation_feed(quantizer), turned), (back, weights)):
         loss = make_forward(SHAPE, 12, torch.device("cpu"), feed)(used, tokens, targets)
@@ -102,9 +99,9 @@ def test_multiplying_in_the_rotated_space_is_multiplying_what_was_rotated_back()
 def test_parameters_are_counted_by_group(width: int) -> None:
     shape = shape_of_width(width)
     if width <= 256:
-        model = Decoder(shape, torch.Generator().manual_seed(0))
-        sizes = {name: parameter.numel() for name, parameter in model.named_weights()}
-        assert sum(sizes.values()) == shape.n_total == sum(p.numel() for p in model.parameters())
+        weights = first_weights(shape, torch.Generator().manual_seed(0))
+        sizes = {name: weight.numel() for name, weight in weights.items()}
+        assert sum(sizes.values()) == shape.n_total
         assert sizes["embedding"] == shape.n_embedding
     assert shape.n_embedding + shape.n_nonembedding == shape.n_total
     assert shape.width % shape.heads == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from qatplan.sweeping.tokens import prepare_tokens
 from qatplan.training.checkpoint import State
 from qatplan.training.corpus.corpus import Source, open_corpus, prepare
 from qatplan.training.runtime import Runtime
-from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch, from_json, to_json
+from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch, from_json
 from qatplan.training.shape import shape_of_width
 from qatplan.training.stack import train_stack
 from qatplan.training.trainer import evaluate, start_state, train
@@ -70,7 +70,7 @@ def test_only_another_precision_has_another_name(full: SegmentConfig) -> None:
     assert mixed.digest(None) != full.digest(None)
     assert mixed.trunk_digest() != full.trunk_digest()
     assert mixed.stack != full.stack
-    assert from_json(to_json(mixed)) == mixed
+    assert from_json(asdict(mixed)) == mixed
     # As they were before there was a choice.
     plain = replace(full, corpus="c")
     assert plain.digest(None) == "e1befe5085632ab2e23e"

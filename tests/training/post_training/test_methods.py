@@ -9,8 +9,7 @@ import torch
 
 from qatplan.models.formats import own
 from qatplan.quant import registry
-from qatplan.quant.importance import extra_bits
-from qatplan.quant.packing import pack
+from qatplan.quant.stored import pack
 from qatplan.quant.weight import rounded_by_row
 from qatplan.training.checkpoint import State
 from qatplan.training.model.decoder import BLOCK_TENSORS, make_block
@@ -19,6 +18,7 @@ from qatplan.training.post_training import adaround as reconstruction
 from qatplan.training.post_training.methods import (
     calibration_batches,
     calibration_tokens,
+    extra_bits,
     measured_importance,
     quantize_after_training,
 )

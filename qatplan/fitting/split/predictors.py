@@ -90,13 +90,9 @@ class Published(Predictor):
 class Fitted(Predictor):
     """A law fitted to the runs, however `options` say."""
 
+    name: str
     options: FitOptions
     kind: Kind = "law"
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        """The law's."""
-        return self.options.law
 
     def fit(self, table: Any, points: Inputs) -> Split:
         """The best fractions of the law fitted to `table`; terms that no run supports are left out of it."""
@@ -129,13 +125,12 @@ def predictors(laws: Sequence[str] | None, options: FitOptions) -> tuple[Predict
     for name in asked:
         if not has_opinion(get(name)):
             raise UsageError(f"law {name} does not depend on the QAT fraction; those that do are {', '.join(able)}")
-    return (*(Fitted(options=_options_of(get(name), options)) for name in asked), *RULES)
+    return (*(Fitted(name=name, options=_options_of(get(name), options)) for name in asked), *RULES)
 
 
 def _options_of(law: type[Law], options: FitOptions) -> FitOptions:
     shared: dict[str, Any] = {
         "law": law.name, "rows": options.rows, "n": options.n, "seed": options.seed, "bootstrap": options.bootstrap,
-        "level": options.level,
     }  # fmt: skip
     if law.quantity != "fraction":
         shared |= {"huber": options.huber, "keep_tuning": options.keep_tuning, "restrict": True}

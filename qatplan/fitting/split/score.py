@@ -39,19 +39,17 @@ class SplitComparison:
 
 
 def compare_splits(
-    table: Any, *, laws: Sequence[str] | None = None, folds: int = 6, bootstrap: int = 0, level: float = 0.95,
-    rows: str | None = None, n: str = "total", huber: float = 1e-3, keep_tuning: bool = False, seed: int = 0,
+    table: Any, *, laws: Sequence[str] | None = None, folds: int = 6, bootstrap: int = 0, rows: str | None = None,
+    n: str = "total", huber: float = 1e-3, keep_tuning: bool = False, seed: int = 0,
 ) -> SplitComparison:  # fmt: skip
     """Score every law that has an opinion on the fraction (or `laws`), and the rules, on the curves of an Arrow table.
 
-    Each law is fitted once a fold. `bootstrap` draws a fit give the coverage of its intervals at `level`. Raises
+    Each law is fitted once a fold. `bootstrap` draws a fit give the coverage of its 95 % intervals. Raises
     UsageError for a law without an opinion, and DataError for a table without curves or whose curves allow no scheme.
     """
     if folds < 2:
         raise UsageError(f"folds is {folds}; allowed is 2 or more")
-    options = FitOptions(
-        rows=rows, n=n, huber=huber, keep_tuning=keep_tuning, seed=seed, bootstrap=bootstrap, level=level
-    )
+    options = FitOptions(rows=rows, n=n, huber=huber, keep_tuning=keep_tuning, seed=seed, bootstrap=bootstrap)
     judged = predictors(laws, options)
     if rows is not None:
         table = runs.select(table, rows)
@@ -86,10 +84,7 @@ def _scheme(
     entries = [_judged(p, folds, table, found) for p in judged]
     able = [e for e in entries if e.error is None]
     # All are compared on the same curves: those for which each of them has an answer.
-    answered = {(s.fold, i) for e in able[:1] for i, s in enumerate(e.scores) if not math.isnan(s.fraction)}
-    for e in able[1:]:
-        answered &= {(s.fold, i) for i, s in enumerate(e.scores) if not math.isnan(s.fraction)}
-    keep = sorted(i for _, i in answered)
+    keep = [i for i in range(asked) if able and not any(math.isnan(e.scores[i].fraction) for e in able)]
     if not keep:
         return Scheme(way=way, folds=len(folds), why_not=_NO_ANSWER, entries=tuple(entries))
     able = [replace(e, scores=tuple(e.scores[i] for i in keep)) for e in able]

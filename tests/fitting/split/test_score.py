@@ -120,7 +120,7 @@ def test_a_is_what_a_one_parameter_optimiser_finds() -> None:
     # Without noise all minima weigh the same, so the fit is plain least squares.
     oracle = minimize_scalar(lambda a: np.sum((np.exp(-a / np.log(s)) - f) ** 2), bounds=(1, 100), method="bounded")
     at = Inputs.of(n=2e7, d_total=2e9, bits=[2, 4], fraction=0.5)
-    split = Fitted(options=FitOptions(law="qat-fraction")).fit(table, at)
+    split = Fitted(name="a", options=FitOptions(law="qat-fraction")).fit(table, at)
     assert split.law is not None
     assert split.law.params()["a"] == pytest.approx(oracle.x, rel=1e-4)
     assert split.fraction == pytest.approx(np.exp(-oracle.x / np.log([400, 200])), rel=1e-4)
@@ -258,7 +258,7 @@ def test_a_law_names_nothing_outside_its_domain_or_without_its_terms() -> None:
 def test_intervals_are_those_of_the_draws() -> None:
     table = curve_table(by_fraction_law, noise=1e-3)
     options = FitOptions(law="qat-fraction", bootstrap=60)
-    split = Fitted(options=options).fit(table, Inputs.of(n=1e6, d_total=[1e8, 1e10], bits=4, fraction=0.5))
+    split = Fitted(name="a", options=options).fit(table, Inputs.of(n=1e6, d_total=[1e8, 1e10], bits=4, fraction=0.5))
     assert np.all((split.low < split.fraction) & (split.fraction < split.high))
 
 

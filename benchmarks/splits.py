@@ -2,7 +2,8 @@
 
     python benchmarks/splits.py [RUNS ...] [--rows EXPRESSION] [--bootstrap K]
 
-By default RUNS are data/main and data/more-fractions. It is `qatplan compare --score split --details`, timed.
+By default RUNS are data/main and data/more-fractions. It is `qatplan compare --score split --details`, timed, and which
+fractions were named.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ def main() -> None:
     begin = time.process_time()
     compared = qp.compare(given.runs, score="split", rows=given.rows, bootstrap=given.bootstrap)
     print(to_text(compared.sections(details=True)))
+    named = compared.to_frame().groupby(["way", "name"], sort=False)["fraction"].describe()[["min", "50%", "max"]]
+    print(f"\nFractions named: smallest, median and largest\n{named.round(3).to_string(header=False)}")
     print(f"\n{time.process_time() - begin:.0f} seconds of one core")
 
 

@@ -10,10 +10,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias, overload
 
 from qatplan.errors import UsageError
-from qatplan.results import Comparison, Design, Fit, Imported, Memory, Plan, Prediction, Runs
+from qatplan.results import Comparison, Design, Fit, Imported, Memory, Plan, Prediction, Runs, SplitComparison
 from qatplan.units import parse_bytes, parse_count
 
 if TYPE_CHECKING:
@@ -100,19 +100,52 @@ def fit(
     return Fit(fit_law(found.table, options, sources=found.sources, command=command))
 
 
+@overload
 def compare(
-    runs: RunsLike, *, laws: Sequence[str] = ("qat-loss", "chen2025", "effective", "chinchilla-per-bits", "chinchilla"),
-    holdout: str = "top-compute:0.2", rows: str | None = None, n: str = "total", huber: float = 1e-3,
+    runs: RunsLike, *, laws: Sequence[str] | None = ..., score: Literal["loss"] = ..., holdout: str | None = ...,
+    folds: int | None = ..., bootstrap: int = ..., rows: str | None = ..., n: str = ..., huber: float = ...,
+    keep_tuning: bool = ..., seed: int = ...,
+) -> Comparison: ...  # fmt: skip
+@overload
+def compare(
+    runs: RunsLike, *, laws: Sequence[str] | None = ..., score: Literal["split"], holdout: str | None = ...,
+    folds: int | None = ..., bootstrap: int = ..., rows: str | None = ..., n: str = ..., huber: float = ...,
+    keep_tuning: bool = ..., seed: int = ...,
+) -> SplitComparison: ...  # fmt: skip
+def compare(
+    runs: RunsLike, *, laws: Sequence[str] | None = None, score: str = "loss", holdout: str | None = None,
+    folds: int | None = None, bootstrap: int = 0, rows: str | None = None, n: str = "total", huber: float = 1e-3,
     keep_tuning: bool = False, seed: int = 0,
-) -> Comparison:  # fmt: skip
-    """Rank laws by how well they predict rows that they were not fitted to, all on the same rows."""
+) -> Comparison | SplitComparison:  # fmt: skip
+    """Rank laws by how well they predict runs that they were not fitted to.
+
+    `score="loss"`: by the error of the loss on held-out rows (`holdout`, by default top-compute:0.2), all on the same
+    rows. `score="split"`: laws that have an opinion on the QAT fraction, and the usual rules, by what their fraction
+    costs on measured curves, held out by cell (`folds`, by default 6) and by rolling origin; `bootstrap` draws a fit
+    give the coverage of their intervals.
+    """
+    shared: dict[str, Any] = {"huber": huber, "seed": seed, "n": n, "rows": rows, "keep_tuning": keep_tuning}
+    if score not in ("loss", "split"):
+        raise UsageError(f"score is {score!r}; allowed are loss and split")
+    table = _runs(runs).table
+    if laws is not None:
+        shared["laws"] = laws.split(",") if isinstance(laws, str) else laws
+    if score == "split":
+        if holdout is not None:
+            raise UsageError("holdout has no meaning for score split, which holds out cells, budgets and sizes in turn")
+        from qatplan.fitting.split.score import compare_splits
+
+        if folds is not None:
+            shared["folds"] = folds
+        return SplitComparison(compare_splits(table, bootstrap=bootstrap, **shared))
+    for name, given in (("folds", folds is not None), ("bootstrap", bootstrap != 0)):
+        if given:
+            raise UsageError(f"{name} has no meaning for score loss; leave it out, or ask for score split")
     from qatplan.fitting.compare import compare as compare_laws
 
-    table = _runs(runs).table
-    laws = laws.split(",") if isinstance(laws, str) else laws
-    return Comparison(
-        compare_laws(table, laws=laws, holdout=holdout, huber=huber, seed=seed, n=n, rows=rows, keep_tuning=keep_tuning)
-    )
+    if holdout is not None:
+        shared["holdout"] = holdout
+    return Comparison(compare_laws(table, **shared))
 
 
 def memory(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from qatplan.fitting.compare import Comparison as ComparedLaws
+    from qatplan.fitting.split.score import SplitComparison as ComparedSplits
     from qatplan.importing.importer import Imported as ImportedTable
     from qatplan.laws.fitted import FittedLaw
     from qatplan.models.memory import Memory as ItemisedMemory
@@ -214,6 +215,34 @@ class Comparison(Result):
         import pandas as pd
 
         return pd.DataFrame(self.as_dict()["entries"])
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class SplitComparison(Result):
+    """What the QAT fraction of each law and rule costs on measured curves that its fit did not see."""
+
+    compared: ComparedSplits
+
+    def sections(self, *, details: bool = False) -> list[Section]:
+        """The rankings by cell and by rolling origin, and what they rest on."""
+        from qatplan.wording.split import split_sections
+
+        return split_sections(self.compared, details=details)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object of `qatplan compare --score split`."""
+        from qatplan.wording.split import split_object
+
+        return split_object(self.compared)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each law or rule and curve; `way` says how the curve was held out, `regret` is nats per token."""
+        import pandas as pd
+
+        ways = (*self.compared.schemes, self.compared.in_sample)
+        return pd.DataFrame(
+            {"way": w.way, "name": e.name, "kind": e.kind, **vars(s)} for w in ways for e in w.entries for s in e.scores
+        )
 
 
 @dataclass(frozen=True, repr=False, eq=False)

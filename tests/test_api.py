@@ -22,7 +22,7 @@ FIT = ROOT / "fits" / "qat-loss.json"
 FRACTION_FIT = ROOT / "fits" / "qat-fraction.json"
 
 SURFACE = {
-    "compare": "runs laws holdout rows n huber keep_tuning seed",
+    "compare": "runs laws score holdout folds bootstrap rows n huber keep_tuning seed",
     "design": "fit budget gpu_hours runs target params tokens bits trunks device mfu level",
     "fit": "runs law rows bootstrap interval level holdout leave_one_size_out n huber fix restrict keep_tuning seed "
     "starts resample workers command",
@@ -90,6 +90,11 @@ def test_runs_come_from_whatever_people_have(tmp_path: Path) -> None:
         (lambda: qp.recommend(FIT, params="100Q", tokens="4M"), UsageError, "params: '100Q' is not a count"),
         (lambda: qp.recommend(FIT, memory="4 parrots", tokens="4M"), UsageError, "memory: '4 parrots'"),
         (lambda: qp.predict(FIT, params=-1, tokens=1e6), UsageError, "params"),
+        (lambda: qp.compare(MAIN, score="splits"), UsageError, "score is 'splits'; allowed are loss and split"),
+        (lambda: qp.compare(MAIN, score="split", holdout="largest-d"), UsageError, "holdout has no meaning for score"),
+        (lambda: qp.compare(MAIN, folds=3), UsageError, "folds has no meaning for score loss"),
+        (lambda: qp.compare(MAIN, bootstrap=99), UsageError, "bootstrap has no meaning for score loss"),
+        (lambda: qp.compare(MAIN, score="split", rows="bits is null"), DataError, "of 0 curves the longest has 0"),
         (lambda: qp.design(FIT), UsageError, "budget either in FLOPs"),
         (lambda: qp.memory("qwen3-8b", params="8B"), UsageError, "a model or its numbers, not both"),
         (lambda: qp.load("nowhere.json"), DataError, "nowhere.json"),
@@ -122,6 +127,7 @@ def test_every_result_shows_itself(tmp_path: Path) -> None:
         fit,
         qp.load(FRACTION_FIT),
         qp.compare(found, laws=("effective", "chinchilla-per-bits")),
+        qp.compare(MAIN, score="split", laws="qat-fraction"),
         qp.predict(FIT, params="100K", tokens="4M", bits=4),
         qp.recommend(FIT, params="100K", tokens="4M", vocabulary=256, context=128),
         qp.recommend(law="qat-fraction", params="1.5B", tokens="300B"),
@@ -137,6 +143,19 @@ def test_every_result_shows_itself(tmp_path: Path) -> None:
         assert result.as_dict()
         assert len(result.sections(details=True)) >= len(result.sections())
     assert len(repr(fit).splitlines()) <= 15
+
+
+def test_a_comparison_of_splits_is_a_table_of_curves_too() -> None:
+    compared = qp.compare(MAIN, score="split", laws=("qat-fraction",), folds=3)
+    assert isinstance(compared, results.SplitComparison)
+    frame, shown = compared.to_frame(), compared.as_dict()
+    for scheme in (*shown["schemes"], shown["in_sample"]):
+        for entry in scheme["entries"]:
+            rows = frame[(frame["way"] == scheme["way"]) & (frame["name"] == entry["name"])]
+            assert len(rows) == scheme["scored"] == entry["overall"]["curves"]
+            assert rows["regret"].mean() == pytest.approx(entry["overall"]["mean_regret"])
+            assert rows["regret"].min() >= 0
+    assert compared.compared.schemes[0].folds == 3
 
 
 def test_frames_have_a_row_an_alternative() -> None:

@@ -16,11 +16,13 @@ _OF_LOSS_LAWS = ("huber", "interval", "holdout", "leave_one_size_out", "keep_tun
 
 
 def fit(
-    table: Any, options: FitOptions | None = None, *, sources: Sequence[str] = (), command: str | None = None
-) -> FittedLaw:
+    table: Any, options: FitOptions | None = None, *, sources: Sequence[str] = (), command: str | None = None,
+    loss_law: bool = True,
+) -> FittedLaw:  # fmt: skip
     """Fit a law to a runs table (Arrow) or to a mapping of columns with our field names.
 
-    `sources` and `command` are recorded in the fit. Raises UsageError for options that do not suit the law, and
+    `sources` and `command` are recorded in the fit. With `loss_law` a fit of the fraction law compares itself with the
+    optima of the loss law, which is fitted too. Raises UsageError for options that do not suit the law, and
     DataError for rows that cannot be used.
     """
     options = options or FitOptions()
@@ -32,4 +34,4 @@ def fit(
                 f"{name.replace('_', '-')} has no meaning for law {options.law}, which is fitted to minima of curves; "
                 "leave it out"
             )
-    return fit_fraction(table, options, sources=sources, command=command)
+    return fit_fraction(table, options, loss_law=loss_law, sources=sources, command=command)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.curves import curve_table
 
 from qatplan import runs
 from qatplan.cli.app import main
@@ -140,6 +141,40 @@ def test_compare_ranks(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = json.loads(capsys.readouterr().out)
     assert [e["law"] for e in shown["entries"]]
     assert shown["held_out"] == 8
+
+
+def test_compare_scores_splits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "curves.parquet"
+    runs.write(curve_table(lambda x: 2 + 0.1 * np.where(x.quantized, x.fraction - 0.3, 0) ** 2), path)
+    command = ["compare", str(path), "--score", "split", "--laws", "qat-fraction"]
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert "Held out by cell: 6 fits a law, 27 curves scored" in text
+    assert "published a = 6.7297" in text
+    assert main([*command, "--json", "--folds", "4"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [(s["way"], s["folds"]) for s in shown["schemes"]] == [("cell", 4), ("tokens", 5), ("size", 1)]
+    assert {e["kind"] for e in shown["in_sample"]["entries"]} == {"law", "rule"}
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "sentence"),
+    [
+        (["--score", "splits"], 2, "'splits' is not one of 'loss', 'split'"),
+        (["--score", "split"], 3, "no curve of loss against the QAT fraction has 5 fractions"),
+        (["--score", "split", "--laws", "chen2025"], 2, "law chen2025 does not depend on the QAT fraction"),
+        (["--score", "split", "--holdout", "largest-n"], 2, "holdout has no meaning for score split"),
+        (["--folds", "3"], 2, "folds has no meaning for score loss"),
+    ],
+)
+def test_compare_says_what_it_cannot_do(
+    table: Path, capsys: pytest.CaptureFixture[str], options: list[str], code: int, sentence: str
+) -> None:
+    assert main(["compare", str(table), *options]) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert sentence in said.err
+    assert said.err.count("\n") == 1
 
 
 def test_laws_lists_every_law_with_formula_source_and_domain(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ CONTRACT = {
     "runs": {"--json"},
     "import": {"--out", "--map", "--const"},
     "fit": {"--law", "--out", "--rows", "--bootstrap", "--interval", "--holdout", "--n", "--huber", "--seed", "--json"},
-    "compare": {"--laws", "--holdout", "--json"},
+    "compare": {"--laws", "--score", "--holdout", "--json"},
     "predict": {"--params", "--tokens", "--bits", "--fraction", "--json"},
     "recommend": {
         *("--law", "--memory", "--params", "--tokens", "--flops", "--gpu-hours", "--bits", "--context"),

@@ -16,6 +16,7 @@ from qatplan.laws.qat_loss import QatLoss
 _SPAN = 36.0  # logit(f) = +-36 is f within 2e-16 of an end: beyond it a double cannot tell f from 0 or 1
 _INSIDE = 2.0**-53  # 1 minus this is the double next to 1
 _STEPS = 60  # about 6 are needed; the bracket halves at worst
+_WIDEST, _TRIES, _REFINEMENTS = 12.0, 97, 12  # of a search: log-odds, how many, and parabolas after them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,8 @@ def optimal_fraction(
     terms, so it is convex in f and its one minimum is where the derivative vanishes. It is found by Newton steps in a
     coordinate of f in which the equation is nearly a straight line, exact to rounding. With xi = 0 or no interaction
     the loss falls up to fraction 1 (`end` +1); with omega = rho = 0 it falls towards 0 (`end` -1), where the law
-    itself ends.
+    itself ends. For any other loss law that sees the split the lowest of all valleys on a grid in log-odds is refined
+    by parabolas, to 1e-7 in log-odds.
 
     `draws` (K, parameters) are fitting coordinates (`Law.coordinates`); the result then has shape (K, points).
     Raises UsageError for a law that does not see the split.
@@ -63,8 +65,10 @@ def optimal_fraction(
         law.fraction(x.s_total)  # refuses S_total <= 1
         fraction = predict_many(law, theta, x)
         loss, end = np.full(fraction.shape, np.nan), np.zeros(fraction.shape, np.int8)
+    elif law.sees_fraction:
+        fraction, loss, end = _searched(law, theta, x)
     else:
-        raise UsageError(f"law {law.name} does not depend on the QAT fraction; use qat-loss or qat-fraction")
+        raise UsageError(f"law {law.name} does not depend on the QAT fraction; use a law that does, such as qat-loss")
     if draws is None:
         fraction, loss, end = fraction[0], loss[0], end[0]
     return Optimum(fraction=fraction, loss=loss, end=end)
@@ -133,6 +137,42 @@ def _root(offset: Floats, u0: Floats, xi: Floats, rho: Floats, omega: Floats) ->
         if not np.any(moved > 1e-9 * (1.0 + np.abs(w))):
             break
     return np.where(np.isposinf(offset), u0, u)
+
+
+def _searched(law: Law, theta: Floats, x: Inputs) -> tuple[Floats, Floats, NDArray[np.int8]]:
+    """(fraction, loss, end) of the lowest loss over the split, (draws, points), by search alone."""
+    shape = (len(theta), len(x))
+
+    def losses(log_odds: Floats) -> Floats:
+        """(draws, points, tries) at log-odds of that shape."""
+        tries = log_odds.shape[2]
+        points = x.take(np.tile(np.repeat(np.arange(shape[1]), tries), shape[0]))
+        share = 1.0 / (1.0 + np.exp(-log_odds.ravel()))
+        every = np.repeat(theta, shape[1] * tries, axis=0)
+        return predict_rows(law, every, _at(points, share)).reshape(log_odds.shape)
+
+    grid = np.linspace(-_WIDEST, _WIDEST, _TRIES)
+    found = losses(np.broadcast_to(grid, (*shape, _TRIES)))
+    best = np.argmin(found, axis=2)
+    at, step = grid[best], np.full(shape, grid[1] - grid[0])
+    loss = np.take_along_axis(found, best[..., None], axis=2)[..., 0]
+    for _ in range(_REFINEMENTS):
+        low, high = (losses((at + side * step)[..., None])[..., 0] for side in (-1, 1))
+        bend = low + high - 2.0 * loss
+        with np.errstate(divide="ignore", invalid="ignore"):
+            move = np.where(bend > 0, 0.5 * step * (low - high) / bend, np.where(low < high, -step, step))
+        moved = np.clip(at + np.clip(move, -step, step), -_WIDEST, _WIDEST)
+        tried = losses(moved[..., None])[..., 0]
+        better = tried < loss
+        at, loss, step = np.where(better, moved, at), np.where(better, tried, loss), step / 4.0
+    fraction, end = 1.0 / (1.0 + np.exp(-at)), np.zeros(shape, np.int8)
+    for side in (-1, 1):
+        share = 0.0 if side < 0 else 1.0
+        corner = predict_many(law, theta, _at(x, np.full(shape[1], share)))
+        lower = np.where(np.isfinite(corner), corner <= loss, np.abs(at - side * _WIDEST) < 1e-9)
+        fraction, end = np.where(lower, share, fraction), np.where(lower, side, end).astype(np.int8)
+        loss = np.where(lower & np.isfinite(corner), corner, loss)
+    return fraction, loss, end
 
 
 def _evaluated(law: QatLoss, theta: Floats, x: Inputs, fraction: Floats) -> tuple[Floats, Floats]:

@@ -202,14 +202,17 @@ def recommend(
     fp_tokens: Count | None = None, context: int = 8192, batch: int = 1, kv_format: str = "f16",
     group_size: int | None = None, embedding_bits: float | None = None, vocabulary: Count | None = None,
     sequence: int = 4096, device: str = "h100", dtype: str = "bf16", mfu: float = 0.4,
-    qat_slowdown: float | None = None, runs: RunsLike | None = None, price_per_hour: float | None = None,
+    qat_slowdown: float | None = None, split: FitLike | None = None, tolerance: float | None = None,
+    runs: RunsLike | None = None, price_per_hour: float | None = None,
     level: float = 0.95, extrapolation_limit: float = 10.0,
 ) -> Plan:  # fmt: skip
     """Bits, parameters, tokens and the QAT fraction for budgets; each budget is an upper bound, the rest is chosen.
 
     Without a fit, `law="qat-fraction"` answers for the fraction alone with the published law. `runs` measure what QAT
-    costs, whether fusing helps, and both ends of the split. The plan is returned even where it must not be relied upon:
-    look at `trustworthy`.
+    costs, whether fusing helps, and both ends of the split. `split`, a fit of fraction-surface, holds measured curves:
+    the split is held against them, and taken from that law where it was better on them. Fractions that cost less than
+    `tolerance` nats per token (by default what one run scatters) are told as good as the best. The plan is returned
+    even where it must not be relied upon: look at `trustworthy`.
 
     >>> import qatplan as qp
     >>> plan = qp.recommend(law="qat-fraction", params="1.5B", tokens="300B", bits=(2, 4))
@@ -240,10 +243,10 @@ def recommend(
             sequence=_whole("sequence", sequence), device=device, dtype=dtype,
             **_numbers(mfu=mfu, qat_slowdown=qat_slowdown, price_per_hour=price_per_hour),
         ),
-        **_numbers(level=level, extrapolation_limit=extrapolation_limit),
+        **_numbers(level=level, tolerance=tolerance, extrapolation_limit=extrapolation_limit),
     )  # fmt: skip
     evidence = [] if runs is None else _runs(runs).table.select(list(COLUMNS)).to_pylist()
-    return Plan(plan(fitted, problem, law=law, runs=evidence))
+    return Plan(plan(fitted, problem, law=law, split=None if split is None else _fit(split).fitted, runs=evidence))
 
 
 def design(

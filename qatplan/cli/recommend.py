@@ -11,6 +11,7 @@ from qatplan.cli import options as opt
 from qatplan.cli.output import note, show
 
 _FP_TOKENS = "Tokens that a given full-precision model has seen; token and compute budgets then count QAT alone."
+_SPLIT = "A fit of fraction-surface: measured curves that the split is held against, and taken from where it is better."
 _RUNS = "Your runs: they measure that factor, whether fusing helps, and what the ends of the split cost."
 
 
@@ -38,6 +39,10 @@ def recommend(
     dtype: Annotated[str, opt.ask("Number format of training: bf16, fp8, tf32 or fp32.")] = "bf16",
     mfu: opt.Mfu = 0.4,
     qat_slowdown: Annotated[float | None, opt.ask("Time of a QAT token over a full-precision one's.", "FACTOR")] = None,
+    split: Annotated[Path | None, opt.ask(_SPLIT, "FIT")] = None,
+    tolerance: Annotated[
+        float | None, opt.ask("Loss that a fraction may cost; default a run's scatter.", "NATS")
+    ] = None,
     runs: Annotated[list[Any] | None, opt.location(_RUNS, "PATH")] = None,
     price_per_hour: Annotated[float | None, opt.ask("Price of one device hour.", "MONEY")] = None,
     level: opt.Level = 0.95,
@@ -68,8 +73,9 @@ def recommend(
         fit, law=law, memory=memory, params=params, model=model, tokens=tokens, flops=flops, gpu_hours=gpu_hours,
         bits=bits, fraction=fraction, target_loss=target_loss, fp_tokens=fp_tokens, context=context, batch=batch,
         kv_format=kv_format, group_size=group_size, embedding_bits=embedding_bits, vocabulary=vocabulary,
-        sequence=sequence, device=device, dtype=dtype, mfu=mfu, qat_slowdown=qat_slowdown, runs=runs,
-        price_per_hour=price_per_hour, level=level, extrapolation_limit=extrapolation_limit,
+        sequence=sequence, device=device, dtype=dtype, mfu=mfu, qat_slowdown=qat_slowdown, split=split,
+        tolerance=tolerance, runs=runs, price_per_hour=price_per_hour, level=level,
+        extrapolation_limit=extrapolation_limit,
     )  # fmt: skip
     note(*plan.advice.remarks)
     if export is not None and export_out is not None and batch_tokens is not None:

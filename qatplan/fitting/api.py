@@ -9,7 +9,9 @@ from qatplan.errors import UsageError
 from qatplan.fitting.fraction_law import fit_fraction
 from qatplan.fitting.loss_law import fit_loss_law
 from qatplan.fitting.options import FitOptions
+from qatplan.fitting.surface_law import fit_surface
 from qatplan.laws.fitted import FittedLaw
+from qatplan.laws.fraction_surface import FractionSurface
 from qatplan.laws.registry import get
 
 _OF_LOSS_LAWS = ("huber", "interval", "holdout", "leave_one_size_out", "keep_tuning", "restrict", "starts", "resample")
@@ -34,4 +36,6 @@ def fit(
                 f"{name.replace('_', '-')} has no meaning for law {options.law}, which is fitted to minima of curves; "
                 "leave it out"
             )
+    if options.law == FractionSurface.name:
+        return fit_surface(table, options, sources=sources, command=command)
     return fit_fraction(table, options, loss_law=loss_law, sources=sources, command=command)

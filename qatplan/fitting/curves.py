@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qatplan.errors import DataError
 from qatplan.fitting.rows import Rows, known, select
@@ -45,6 +46,12 @@ class Curve:
     def s_total(self) -> float:
         """Tokens per parameter byte."""
         return self.d_total / (self.n * self.bits / 8.0)
+
+    @property
+    def log_odds(self) -> Floats:
+        """ln(f / (1 - f)) of the fractions."""
+        odds: Floats = np.log(self.fraction) - np.log1p(-self.fraction)
+        return odds
 
 
 class NoMinimum(Enum):
@@ -201,20 +208,27 @@ def minima(found: list[Curve], *, draws: int, seed: int) -> list[Minimum]:
     snapped to the end. Uncertainty: artificial curves with normal noise, whose size is pooled from the residuals of
     all local cubics.
     """
-    noise = _pooled_noise(found)
+    noise = pooled_noise(found)
     rng = np.random.default_rng([seed, 2])
     result = []
     for curve in found:
         fraction, loss, drawn = math.nan, math.nan, np.zeros(0)
         none: NoMinimum | None = NoMinimum.FEW_FRACTIONS
         if len(curve.fraction) >= _LEAST_POINTS:
-            u = np.log(curve.fraction / (1 - curve.fraction))
-            at, lowest = _minima(u, curve.loss[None, :])
-            artificial = curve.loss * np.exp(noise * rng.standard_normal((draws, len(u))))
-            drawn = 1 / (1 + np.exp(-_minima(u, artificial)[0]))
+            at, lowest = _minima(curve.log_odds, curve.loss[None, :])
+            drawn = 1 / (1 + np.exp(-artificial_minima(curve, noise, draws, rng)[0]))
             fraction, loss, none = 1.0 / (1.0 + math.exp(-at[0])), float(lowest[0]), _why_none(curve)
         result.append(Minimum(curve=curve, fraction=fraction, loss=loss, draws=drawn, none=none))
     return result
+
+
+def artificial_minima(
+    curve: Curve, noise: float, draws: int, rng: np.random.Generator
+) -> tuple[Floats, NDArray[np.intp]]:
+    """(log-odds of the minima of curves with normal noise on log loss, NaN at an end; -1, 0 or +1: at which end)."""
+    losses = curve.loss * np.exp(noise * rng.standard_normal((draws, len(curve.loss))))
+    best = np.argmin(losses, axis=1)
+    return _minima(curve.log_odds, losses)[0], (best == len(curve.loss) - 1).astype(np.intp) - (best == 0)
 
 
 def _why_none(curve: Curve) -> NoMinimum | None:
@@ -276,13 +290,13 @@ def _cubic_minimum(c: Floats, low: float, high: float) -> tuple[Floats, Floats]:
     return x, c[:, 0] + x * (c[:, 1] + x * (c[:, 2] + x * c[:, 3]))
 
 
-def _pooled_noise(found: list[Curve]) -> float:
+def pooled_noise(found: list[Curve]) -> float:
     """Standard deviation of log loss along curves: what the local cubics leave, one degree of freedom each."""
     squares = []
     for curve in found:
         if len(curve.fraction) < _LEAST_POINTS:
             continue
-        u = np.log(curve.fraction / (1 - curve.fraction))
+        u = curve.log_odds
         j = int(np.argmin(curve.loss))
         part = _window(j, len(u))
         x, y = u[part] - u[j], np.log(curve.loss[part])

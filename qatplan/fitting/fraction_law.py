@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from qatplan.errors import DataError, QatplanError, UsageError
-from qatplan.fitting.curves import Minimum, NoMinimum, curves, minima
+from qatplan.fitting.curves import Curve, Minimum, NoMinimum, curves, minima
 from qatplan.fitting.loss_law import fit_loss_law
 from qatplan.fitting.options import FitOptions
 from qatplan.fitting.provenance import provenance, ranges
@@ -59,8 +59,8 @@ def fit_fraction(
     law = QatFraction(a=a)
     error = law.fraction(s) - f
     published = QatFraction().fraction(s) - f
-    by_bits = _by_bits(inner, error)
-    flags = _flags(found, chosen, s, f, error, by_bits)
+    by_bits = errors_by_bits(inner, error)
+    flags = curve_flags(found, chosen, s, f, error, by_bits)
     loss_law_optima = None
     if loss_law:
         loss_law_optima, more = _from_loss_law(table, inner, s, f, options)
@@ -83,7 +83,7 @@ def fit_fraction(
         ranges=ranges(chosen) | {"s_total": (float(s.min()), float(s.max()))},
         certificate=Certificate(starts=_STARTS, starts_agreeing=agreeing, objective="weighted squares of fractions"),
         diagnostics=FractionDiagnostics(
-            curves=tuple(_record(m, law, level) for m in found),
+            curves=tuple(curve_record(m, level, laws=_said(m.curve, law)) for m in found),
             measured_optima=len(inner),
             without_inner_minimum=len(found) - len(inner),
             mae=float(np.mean(np.abs(error))),
@@ -152,9 +152,17 @@ def _draws(inner: Sequence[Minimum], s: Floats, variance: Floats, count: int, se
     return result
 
 
-def _record(m: Minimum, law: QatFraction, level: float) -> CurveRecord:
-    c = m.curve
-    inside, known = c.s_total > 1, m.none is None
+def _said(curve: Curve, law: QatFraction) -> tuple[float | None, float | None]:
+    if not curve.s_total > 1:
+        return None, None
+    return float(law.fraction(curve.s_total)), float(QatFraction().fraction(curve.s_total))
+
+
+def curve_record(
+    m: Minimum, level: float, *, laws: tuple[float | None, float | None], whole: bool = False
+) -> CurveRecord:
+    """A measured curve with its minimum, and what the refitted and the published law say; `whole` with its losses."""
+    c, known = m.curve, m.none is None
     return CurveRecord(
         n=c.n,
         d_total=c.d_total,
@@ -165,13 +173,15 @@ def _record(m: Minimum, law: QatFraction, level: float) -> CurveRecord:
         optimum=m.fraction if known else None,
         interval=m.interval(level) if known else None,
         loss=m.loss if known else None,
-        refitted_law=float(law.fraction(c.s_total)) if inside else None,
-        published_law=float(QatFraction().fraction(c.s_total)) if inside else None,
+        refitted_law=laws[0],
+        published_law=laws[1],
         note=m.note,
+        fractions=tuple(c.fraction.tolist()) if whole else None,
+        losses=tuple(c.loss.tolist()) if whole else None,
     )
 
 
-def _by_bits(inner: Sequence[Minimum], error: Floats) -> tuple[BitsError, ...]:
+def errors_by_bits(inner: Sequence[Minimum], error: Floats) -> tuple[BitsError, ...]:
     bits = np.array([m.curve.bits for m in inner])
     return tuple(
         BitsError(
@@ -184,7 +194,7 @@ def _by_bits(inner: Sequence[Minimum], error: Floats) -> tuple[BitsError, ...]:
     )
 
 
-def _flags(
+def curve_flags(
     found: Sequence[Minimum], chosen: Rows, s: Floats, f: Floats, error: Floats, by_bits: Sequence[BitsError]
 ) -> list[str]:
     flags = []

@@ -138,6 +138,10 @@ class CurveRecord:
     refitted_law: float | None
     published_law: float | None
     note: str | None
+    fractions: tuple[float, ...] | None = field(default=None, metadata=_ABSENT)
+    """What was measured between 0 and 1, ascending."""
+    losses: tuple[float, ...] | None = field(default=None, metadata=_ABSENT)
+    """Nats per token at `fractions`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +167,38 @@ class LossLawOptima:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SplitScore:
+    """How well a fraction law chose the split of measured curves that it was fitted without."""
+
+    way: str
+    """cell, tokens or size: what kept the curves from the fit."""
+    curves: int
+    mean_regret: float
+    """Nats per token above the lowest measured loss."""
+    worst_regret: float
+    interior: int
+    """Curves with a minimum between their fractions."""
+    coverage: float
+    """Share of those whose minimum lies inside the interval; not a number without any."""
+    median_width: float
+    """Of those intervals."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitEvidence:
+    """What a fraction law's intervals rest on: its errors on measured curves that it was fitted without."""
+
+    residuals: tuple[float, ...]
+    """Measured minus predicted log-odds of the best fraction, cells held out, ascending. A curve that is lowest at an
+    end of what was measured counts with the least that its error can be."""
+    widening: float
+    """Share by which the interval grows with each doubling of tokens or size beyond the fitted range."""
+    scatter: float
+    """Standard deviation of the measured log-odds about the law, without the measured minima's own errors."""
+    scores: tuple[SplitScore, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class FractionDiagnostics:
     """The measured optima behind the fraction law, and its mean absolute errors on the fraction."""
 
@@ -176,6 +212,8 @@ class FractionDiagnostics:
     by_bits: tuple[BitsError, ...]
     loss_law: LossLawOptima | None = None
     """None where the loss law could not be fitted."""
+    split: SplitEvidence | None = field(default=None, metadata=_ABSENT)
+    """Of a law whose intervals come from curves that it was fitted without."""
 
 
 Diagnostics = LossDiagnostics | FractionDiagnostics

@@ -225,7 +225,8 @@ def _log_term(term: Term, theta: Mapping[str, Floats]) -> Floats:
     for name, column in term.columns.items():
         total = total + _times(theta[name], column)
     if (factor := term.nonlinear) is not None:
-        total = total + theta[factor.exponent] * factor.column([theta[rate] for rate in factor.rates])
+        column = factor.column([theta[rate] for rate in factor.rates])
+        total = total + (column if factor.exponent is None else theta[factor.exponent] * column)
     return total
 
 

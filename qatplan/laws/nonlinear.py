@@ -16,7 +16,8 @@ from qatplan.laws.inputs import Floats
 class Nonlinear(ABC):
     """log factor = coordinate of `exponent` * column(coordinates of `rates`). Array fields have a value a row."""
 
-    exponent: str
+    exponent: str | None
+    """None where the factor is exp(column) itself."""
     rates: tuple[str, ...]
 
     @abstractmethod
@@ -78,6 +79,21 @@ class TokenWorth(Nonlinear):
             [-bend * self.columns[:, i] * self.columns[:, j] for j in range(len(values))] for i in range(len(values))
         ]
         return -np.log(worth), first, second
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logistic(Nonlinear):
+    """The factor 1 / (1 + exp(-u)), whose log-odds u are the sum of rates times their columns."""
+
+    columns: Floats
+    """(rows, rates)."""
+
+    def derivatives(self, values: Sequence[Floats]) -> tuple[Floats, list[Floats], list[list[Floats]]]:
+        """The column -ln(1 + exp(-u)), with derivatives."""
+        u = sum(value * self.columns[:, i] for i, value in enumerate(values))
+        share, columns = np.exp(-np.logaddexp(0.0, u)), list(self.columns.T)
+        bend = -share * (1.0 - share)
+        return -np.logaddexp(0.0, -u), [share * a for a in columns], [[bend * a * b for b in columns] for a in columns]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from qatplan.errors import UsageError
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law, predict_many, predict_rows
-from qatplan.laws.qat_fraction import QatFraction
 from qatplan.laws.qat_loss import QatLoss
 
 _SPAN = 36.0  # logit(f) = +-36 is f within 2e-16 of an end: beyond it a double cannot tell f from 0 or 1
@@ -61,8 +60,9 @@ def optimal_fraction(
     if isinstance(law, QatLoss):
         fraction, end = _stationary(law, theta, x)
         fraction, loss = _evaluated(law, theta, x, fraction)
-    elif isinstance(law, QatFraction):
-        law.fraction(x.s_total)  # refuses S_total <= 1
+    elif law.quantity == "fraction":
+        if (why := next(filter(None, law.outside(x)), None)) is not None:
+            raise UsageError(why)
         fraction = predict_many(law, theta, x)
         loss, end = np.full(fraction.shape, np.nan), np.zeros(fraction.shape, np.int8)
     elif law.sees_fraction:

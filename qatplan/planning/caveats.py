@@ -17,6 +17,8 @@ class Concern(StrEnum):
     """What a flag is about, the weightiest first."""
 
     NO_INTERVALS = "no-intervals"
+    SPLIT_DISPUTED = "split-disputed"
+    SPLIT_UNCHECKED = "split-unchecked"
     FRACTION_AT_END = "fraction-at-end"
     FRACTION_UNCERTAIN = "fraction-uncertain"
     INDISTINGUISHABLE = "indistinguishable"
@@ -71,6 +73,11 @@ FRACTION_UNCERTAIN: Final = Flag(
     Concern.FRACTION_UNCERTAIN,
     "the draws put the fraction elsewhere than the best fit does, so its interval leaves out the estimate; trust "
     "neither to better than the distance between them",
+)
+SPLIT_UNCHECKED: Final = Flag(
+    Concern.SPLIT_UNCHECKED,
+    "no measured curve of loss against the fraction was held against this split; fit fraction-surface to your runs, "
+    "and give it as --split",
 )
 NO_RANGES: Final = Flag(Concern.EXTRAPOLATION, "the fit records no ranges, so the distance from its data is unknown")
 

@@ -21,9 +21,11 @@ class Objective:
     law: Law
     nonembedding: bool = False
     """True when the law counts parameters without embeddings."""
+    split: FittedLaw | None = None
+    """A fitted law of the fraction that answers for the split, where it has a value."""
 
     @staticmethod
-    def of(fit: FittedLaw) -> Objective:
+    def of(fit: FittedLaw, split: FittedLaw | None = None) -> Objective:
         """The objective of a fit. Raises UsageError for a law that gives no loss or knows no bit width."""
         law = fit.law
         if law.quantity != "loss":
@@ -31,19 +33,32 @@ class Objective:
         low, high = (float(law.predict(Inputs.of(n=1e8, d_total=1e10, fraction=0.5, bits=b))[0]) for b in (2.0, 4.0))
         if low == high:
             raise UsageError(f"law {law.name} knows no bit width, so it cannot plan quantization; fit qat-loss.")
-        return Objective(law=law, nonembedding=fit.n_convention == "nonembedding")
+        return Objective(law=law, nonembedding=fit.n_convention == "nonembedding", split=split)
 
     @property
     def sees_fraction(self) -> bool:
         """False for laws of QAT from scratch, which know no split of the tokens."""
         return self.law.sees_fraction
 
+    def split_answers(self, bits: float) -> bool:
+        """Whether the law of the fraction has a value at a bit width."""
+        if self.split is None:
+            return False
+        return not any(self.split.law.outside(Inputs.of(n=1e8, d_total=1e10, fraction=0.5, bits=bits)))
+
     def n(self, layout: Layout) -> float:
         """Parameters as the law counts them."""
         return layout.nonembedding if self.nonembedding else layout.parameters
 
     def best(self, n: ArrayLike, d_total: ArrayLike, bits: float) -> tuple[Floats, Floats]:
-        """(fraction, loss) at the best split. A law without a split is one of QAT from scratch: fraction 1."""
+        """(fraction, loss) at the best split. A law without a split is one of QAT from scratch: fraction 1.
+
+        A law of the fraction is not asked beyond the fractions that were measured.
+        """
+        if self.split_answers(bits) and self.split is not None:
+            said = optimal_fraction(self.split.law, n=n, d_total=d_total, bits=bits).fraction
+            fraction = np.clip(said, *self.split.ranges.get("fraction", (0.0, 1.0)))
+            return fraction, self.loss(n, d_total, bits, fraction)
         if self.sees_fraction:
             optimum = optimal_fraction(self.law, n=n, d_total=d_total, bits=bits)
             return optimum.fraction, optimum.loss

@@ -20,9 +20,16 @@ _EXAMPLE = "qatplan recommend fit.json --memory 4GiB --tokens 1T --bits 2,3,4,8"
 
 
 def plan(
-    fit: FittedLaw | None, problem: Problem, *, law: str | None = None, runs: Sequence[Mapping[str, Any]] = ()
+    fit: FittedLaw | None,
+    problem: Problem,
+    *,
+    law: str | None = None,
+    split: FittedLaw | None = None,
+    runs: Sequence[Mapping[str, Any]] = (),
 ) -> Recommendation | FractionAdvice:
     """The advice that a fit allows; without a fit, the published fraction law's, if `law` names it.
+
+    `split` is a fit of a fraction law with the measured curves that it was made from; see `planning.evidence.split`.
 
     `runs` (rows with the columns of `COLUMNS`) measure how much longer a QAT token takes where the problem does not
     say it, whether fusing helps, and what both ends of the split cost. Raises UsageError for a law that does not fit
@@ -35,9 +42,13 @@ def plan(
     if fit is not None and law is not None and law != fit.law.name:
         raise UsageError(f"the fit holds law {fit.law.name}, not {law}; leave --law out or give another fit.")
     problem, remark = _with_slowdown(problem, runs)
-    advice = (
-        advise(problem, fit) if fit is None or isinstance(fit.law, QatFraction) else recommend(fit, problem, runs=runs)
-    )
+    advice: Recommendation | FractionAdvice
+    if fit is None or isinstance(fit.law, QatFraction):
+        if split is not None:
+            raise UsageError("split belongs to a fit of a loss law such as qat-loss; leave it out, or give one.")
+        advice = advise(problem, fit)
+    else:
+        advice = recommend(fit, problem, runs=runs, split=split)
     return advice if remark is None else replace(advice, remarks=(remark,))
 
 

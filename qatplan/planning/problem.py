@@ -32,6 +32,8 @@ class Problem:
     training: Training = field(default_factory=Training)
     level: float = 0.95
     """Of the intervals."""
+    tolerance: float | None = None
+    """Nats per token that a fraction may cost to be as good as the best; None is what one run scatters."""
     extrapolation_limit: float = 10.0
     """Factor beyond the fitted range from which a plan is not to be trusted."""
 
@@ -41,7 +43,10 @@ class Problem:
         for width in self.bits or ():
             require(bits=width)
             self.serving.form(width)
-        require(vocabulary=self.vocabulary, level=self.level, extrapolation_limit=self.extrapolation_limit)
+        require(
+            vocabulary=self.vocabulary, level=self.level, tolerance=self.tolerance,
+            extrapolation_limit=self.extrapolation_limit,
+        )  # fmt: skip
         given = self.budgets
         if given.params is not None and self.layout is not None:
             raise UsageError("give params or a model, not both.")

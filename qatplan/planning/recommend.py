@@ -11,6 +11,7 @@ from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw
 from qatplan.laws.fit_parts import plain
 from qatplan.laws.predictor import Predictor
+from qatplan.laws.split_interval import split_interval
 from qatplan.models.costs import Cost
 from qatplan.models.memory import Memory
 from qatplan.planning import caveats
@@ -18,6 +19,7 @@ from qatplan.planning.candidate import Candidate
 from qatplan.planning.caveats import Concern, Flag
 from qatplan.planning.comparisons import FullPrecision, Rule, full_precision, rules
 from qatplan.planning.evidence import fusion, split_ends
+from qatplan.planning.evidence.split import SplitAdvice, advise, evidence_of, regret_of
 from qatplan.planning.given_model import Continuation, continuation
 from qatplan.planning.intervals import Interval, assess, draws_of, loss_intervals, theta
 from qatplan.planning.objective import Objective
@@ -98,6 +100,8 @@ class Recommendation:
     draws: int
     fit: dict[str, Any]
     """Where the law comes from."""
+    split: SplitAdvice | None = None
+    """How far the fraction is known; None without a fit of a fraction law, or where the split was not free."""
     remarks: tuple[str, ...] = ()
     """How the problem was completed from the runs."""
 
@@ -128,6 +132,7 @@ class Recommendation:
             "level": self.problem.level,
             "draws": self.draws,
             "fit": self.fit,
+            **({} if self.split is None else {"split": self.split.as_dict()}),
         }
 
 
@@ -139,20 +144,30 @@ def default_bits(fit: FittedLaw | None) -> tuple[float, ...]:
     return tuple(float(b) for b in range(1, 9) if low <= b <= high) or (float(low),)
 
 
-def recommend(fit: FittedLaw, problem: Problem, *, runs: Sequence[Mapping[str, Any]] = ()) -> Recommendation:
+def recommend(
+    fit: FittedLaw, problem: Problem, *, runs: Sequence[Mapping[str, Any]] = (), split: FittedLaw | None = None
+) -> Recommendation:
     """The plan of lowest predicted loss within the budgets, or the cheapest that reaches the target loss.
 
-    The split is optimised continuously. `runs` (rows with the columns of `RUN_COLUMNS`) say whether fusing cooldown
+    The split is optimised continuously; where `split`, a fit of a fraction law, was better on measured curves, it is
+    taken from there. `runs` (rows with the columns of `RUN_COLUMNS`) say whether fusing cooldown
     and QAT helps, for which the paper speaks without them, and what both ends of the split cost. Raises UsageError,
     naming the budget that binds, when no bit width has a plan.
     """
-    objective, widths = Objective.of(fit), problem.bits or default_bits(fit)
+    widths = problem.bits or default_bits(fit)
     problem = replace(problem, bits=widths)
+    objective = Objective.of(fit, split if _fraction_law_answers(fit, split, problem) else None)
     plans, excluded = _solved(objective, problem, widths)
     choice = plans[0]
     draws = draws_of(fit, problem.level)
     options = _options(fit, objective, problem, plans, draws)
     distance = extrapolation(fit, choice.x, limit=problem.extrapolation_limit)
+    checked = None
+    if split is not None and objective.sees_fraction and problem.split_is_free:
+        checked = _checked_split(fit, split, problem, choice, draws)
+    status = status_of(fit, distance)
+    if status is PlanStatus.GOOD and checked is not None and checked.disputed:
+        status = PlanStatus.SPLIT_DISPUTED
     return Recommendation(
         problem=problem,
         choice=options[0],
@@ -172,8 +187,9 @@ def recommend(fit: FittedLaw, problem: Problem, *, runs: Sequence[Mapping[str, A
         memory=problem.serving.memory(choice.layout, choice.bits),
         extrapolation=distance,
         assumptions=caveats.assumptions(fit, objective, problem, choice),
-        flags=_flags(fit, objective, problem, options, distance),
-        status=status_of(fit, distance),
+        flags=_flags(fit, objective, problem, options, distance, checked),
+        status=status,
+        split=checked,
         draws=0 if draws is None else len(theta(draws)),
         fit={
             "law": fit.law.name,
@@ -207,7 +223,7 @@ def _options(
     fit: FittedLaw, objective: Objective, problem: Problem, plans: list[Candidate], draws: Predictor | None
 ) -> list[Option]:
     """The plans with what the draws say of them."""
-    free_split = problem.split_is_free and objective.sees_fraction
+    free_split = problem.split_is_free and objective.sees_fraction and objective.split is None
     doubts = ranks = assess(draws, objective, plans, free_split=free_split)
     judged = plans
     if problem.budgets.target_loss is not None:
@@ -226,7 +242,7 @@ def _options(
             Option(
                 plan=plan,
                 loss_interval=doubt.loss,
-                fraction_interval=doubt.fraction,
+                fraction_interval=_measured_interval(objective, plan, problem.level) or doubt.fraction,
                 probability_best=rank.share_best,
                 beats_choice=None if first else share,
                 within_noise=None if first else open_in_draws,
@@ -234,6 +250,16 @@ def _options(
             )
         )
     return options
+
+
+def _measured_interval(objective: Objective, plan: Candidate, level: float) -> Interval | None:
+    """The interval of the best fraction from measured curves; None where no fraction law answers."""
+    split = objective.split
+    if split is None or not objective.split_answers(plan.bits):
+        return None
+    evidence, _ = evidence_of(split)
+    low, high = split_interval(evidence, plan.x, plan.x.fraction, split.ranges, level=level)
+    return float(low[0]), float(high[0])
 
 
 def _sensitivity(objective: Objective, problem: Problem, choice: Candidate) -> dict[str, float]:
@@ -246,11 +272,40 @@ def _sensitivity(objective: Objective, problem: Problem, choice: Candidate) -> d
     return losses
 
 
+def _fraction_law_answers(fit: FittedLaw, split: FittedLaw | None, problem: Problem) -> bool:
+    """Whether a fraction law's splits cost less on its measured curves, held out, than the loss law's do."""
+    if split is None or not problem.split_is_free or not fit.law.sees_fraction:
+        return False
+    if split.n_convention != fit.n_convention:
+        raise UsageError(
+            f"the split's fit counts {split.n_convention} parameters and the loss law's {fit.n_convention}; fit both "
+            "with the same --n."
+        )
+    evidence, _ = evidence_of(split)
+    own = next((s.mean_regret for s in evidence.scores if s.way == "cell"), math.inf)
+    return not regret_of(fit.law, split) <= own
+
+
+def _checked_split(
+    fit: FittedLaw, split: FittedLaw, problem: Problem, choice: Candidate, draws: Predictor | None
+) -> SplitAdvice:
+    noise = fit.noise if fit.seed_noise is None else fit.seed_noise
+    tolerance = problem.tolerance or (noise * choice.loss if math.isfinite(noise) else 0.0)
+    vectors = None if draws is None else theta(draws)
+    return advise(split, fit, choice.x, level=problem.level, tolerance=tolerance, draws=vectors)
+
+
 def _flags(
-    fit: FittedLaw, objective: Objective, problem: Problem, options: list[Option], distance: Extrapolation
-) -> tuple[Flag, ...]:
+    fit: FittedLaw, objective: Objective, problem: Problem, options: list[Option], distance: Extrapolation,
+    split: SplitAdvice | None,
+) -> tuple[Flag, ...]:  # fmt: skip
     choice = options[0]
     made = caveats.missing_draws(fit)
+    if split is None and problem.split_is_free and objective.sees_fraction:
+        made.append(caveats.SPLIT_UNCHECKED)
+    if split is not None and split.disputed and split.other is not None:
+        sentence = f"{split.answer.law} and {split.other.law} have intervals of the fraction without a common value"
+        made.append(Flag(Concern.SPLIT_DISPUTED, sentence))
     if status_of(fit, distance) is PlanStatus.UNCERTAIN_FIT:
         made.append(Flag(Concern.FIT, fit.status.message))
     made += caveats.flags_about(Concern.FIT, fit.flags) + caveats.flags_about(Concern.EXTRAPOLATION, distance.sentences)

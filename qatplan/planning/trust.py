@@ -16,6 +16,7 @@ class PlanStatus(Worded):
     GOOD = "good", "within the stated factor of what was measured, from a fit that passed its checks"
     EXTRAPOLATES = "extrapolates", "too far outside what was measured to be relied upon"
     UNCERTAIN_FIT = "fit-not-trustworthy", "made from a fit that did not pass its own checks"
+    SPLIT_DISPUTED = "split-disputed", "disputed: two laws put the best QAT fraction where the other does not"
     FRACTION_ONLY = "fraction-only", "the fraction alone; losses and the choice of bits need a sweep of one's own"
 
     @property

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from qatplan.planning.caveats import Concern, Flag
 from qatplan.planning.comparisons import Rule
+from qatplan.planning.evidence.split import SplitAdvice
 from qatplan.planning.fraction_only import FractionAdvice
 from qatplan.planning.recommend import Option, Recommendation
 from qatplan.planning.trust import Extrapolation
@@ -30,6 +32,9 @@ def plan_sections(advice: Recommendation | FractionAdvice, *, details: bool = Fa
         return [
             headline(advice),
             why(advice),
+            section(
+                "The split", *([] if advice.split is None else [_flat(advice, advice.split), _checked(advice.split)])
+            ),
             alternatives(advice),
             section("Against the usual rules", bullets(*map(_rule, advice.rules))),
             full_precision(advice),
@@ -38,7 +43,12 @@ def plan_sections(advice: Recommendation | FractionAdvice, *, details: bool = Fa
             section("What it rests on", bullets(*map(sentence, advice.assumptions))),
             changes(advice),
         ]
-    parts = [summary(advice), section("", alternatives_table(advice, _WIDTHS)), section("", _deviations(advice))]
+    check = None if advice.split is None else _checked(advice.split)
+    parts = [
+        summary(advice),
+        section("", alternatives_table(advice, _WIDTHS)),
+        section("", check, _deviations(advice) if check is None else None),
+    ]
     return [*parts, _caveats(advice, LINES - to_text(parts).count("\n") - 4)]
 
 
@@ -113,15 +123,44 @@ def summary(advice: Recommendation) -> Section:
         close = [other for other in advice.alternatives if other.within_noise]
         others = f"{_bits(close)} bits" if len(close) <= _CAVEATS else f"{len(close)} other widths"
         sure = f"; {share}, so {others} may be as good" if close else f"; {share}"
+    plain = f"{_train(advice)[:-1]} (fraction {option.plan.fraction:.3f}{interval})."
     return section(
         "Plan",
         _trust(advice),
-        f"{_train(advice)[:-1]} (fraction {option.plan.fraction:.3f}{interval}).",
+        *([plain] if advice.split is None else [_train(advice), _flat(advice, advice.split)]),
         f"{_loss(advice, new_run=False)[:-1]}{sure}.",
         f"Memory {format_bytes(option.plan.memory_bytes)}; training {advice.cost.flops:.3g} FLOPs, "
         f"{_three(advice.cost.gpu_hours)} {advice.problem.training.hardware.name} hours.",
         warning=not advice.status.trustworthy,
     )
+
+
+def _flat(advice: Recommendation, split: SplitAdvice) -> str:
+    """The fractions that are as good as the best, then the best."""
+    given = advice.problem.tolerance is not None
+    cost = f"{split.tolerance:.2g} nats per token" if given else f"one run scatters ({split.tolerance:.2g} nats)"
+    interval = advice.choice.fraction_interval
+    sure = "" if interval is None else f"; {_level(advice)} {fixed(interval)}"
+    return (
+        f"QAT fractions from {split.flat[0]:.2f} to {split.flat[1]:.2f} cost less than {cost}; "
+        f"best {advice.choice.plan.fraction:.3f} ({split.answer.law}{sure})."
+    )
+
+
+def _checked(split: SplitAdvice) -> str:
+    """What the other law and the measured curves say of the fraction."""
+    near, parts = split.nearest, []
+    if split.other is not None:
+        interval = fixed(split.other.interval)
+        parts.append(f"{split.other.law} says {split.other.fraction:.3f}{f' ({interval})' if interval else ''}; ")
+    where = f"{format_count(near.n)} parameters, {format_count(near.d_total)} tokens, {near.bits:g} bits"
+    end = ", the end of what was measured" if near.at_end else ""
+    parts.append(f"the nearest measured curve ({where}) is lowest at {near.fraction:.3f}{end}.")
+    known = [a for a in (split.answer, split.other) if a is not None and not math.isnan(a.mean_regret)]
+    costs = [f"{1e3 * a.mean_regret:.1f} by {a.law}{' (held out)' if a.held_out else ''}" for a in known]
+    cost = f" On {split.curves} measured curves splits cost, in thousandths of a nat: {', '.join(costs)}."
+    text = "".join(parts) + (cost if costs else "")
+    return text[0].upper() + text[1:] if not text.startswith("qat") else text
 
 
 def headline(advice: Recommendation) -> Section:

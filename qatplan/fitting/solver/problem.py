@@ -146,7 +146,7 @@ def build(
             if term.amplitude in position:
                 to_u[position[term.amplitude], position[name]] += mean
         bend, s = None, term.nonlinear
-        if s is not None and any(rate in position for rate in s.rates):
+        if s is not None and s.exponent is not None and any(rate in position for rate in s.rates):
             if not {s.exponent, *s.rates} <= {*position}:
                 raise UsageError(f"fix all of {', '.join((s.exponent, *s.rates))} or none of them")
             # The rates' columns are filled at every evaluation.
@@ -203,6 +203,6 @@ def coordinate_bounds(parameter: Parameter) -> tuple[float, float]:
 def _columns(term: Term, fixed: dict[str, float]) -> dict[str, Floats]:
     """The term's columns; a factor whose rates are fixed is part of its exponent's column."""
     columns, s = dict(term.columns), term.nonlinear
-    if s is not None and all(rate in fixed for rate in s.rates):
+    if s is not None and s.exponent is not None and all(rate in fixed for rate in s.rates):
         columns[s.exponent] = columns[s.exponent] + s.column([np.array([fixed[rate]]) for rate in s.rates])
     return columns

@@ -32,9 +32,7 @@ def plan_sections(advice: Recommendation | FractionAdvice, *, details: bool = Fa
         return [
             headline(advice),
             why(advice),
-            section(
-                "The split", *([] if advice.split is None else [_flat(advice, advice.split), _checked(advice.split)])
-            ),
+            section("The split", *_split(advice)),
             alternatives(advice),
             section("Against the usual rules", bullets(*map(_rule, advice.rules))),
             full_precision(advice),
@@ -145,6 +143,10 @@ def _flat(advice: Recommendation, split: SplitAdvice) -> str:
         f"QAT fractions from {split.flat[0]:.2f} to {split.flat[1]:.2f} cost less than {cost}; "
         f"best {advice.choice.plan.fraction:.3f} ({split.answer.law}{sure})."
     )
+
+
+def _split(advice: Recommendation) -> list[str]:
+    return [] if advice.split is None else [_flat(advice, advice.split), _checked(advice.split)]
 
 
 def _checked(split: SplitAdvice) -> str:

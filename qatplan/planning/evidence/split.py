@@ -92,10 +92,10 @@ def regret_of(law: Law, split: FittedLaw) -> float:
     Between measured fractions the loss is a straight line in log-odds. NaN for a law without a value at some curve.
     """
     _, curves = evidence_of(split)
-    where = {"n": [c.n for c in curves], "d_total": [c.d_total for c in curves], "bits": [c.bits for c in curves]}
-    if any(law.outside(Inputs.of(**where, fraction=0.5))):
+    n, d_total, bits = ([getattr(c, name) for c in curves] for name in ("n", "d_total", "bits"))
+    if any(law.outside(Inputs.of(n=n, d_total=d_total, bits=bits, fraction=0.5))):
         return math.nan
-    said = optimal_fraction(law, **where).fraction
+    said = optimal_fraction(law, n=n, d_total=d_total, bits=bits).fraction
     return float(np.mean([_excess(c, f) for c, f in zip(curves, said, strict=True)]))
 
 

@@ -34,8 +34,8 @@ SURFACE = {
     "predict": "fit params tokens bits fraction level extrapolation_limit",
     "read": "source more rows",
     "recommend": "fit law memory params model tokens flops gpu_hours bits fraction target_loss fp_tokens context batch "
-    "kv_format group_size embedding_bits vocabulary sequence device dtype mfu qat_slowdown runs price_per_hour level "
-    "extrapolation_limit",
+    "kv_format group_size embedding_bits vocabulary sequence device dtype mfu qat_slowdown split tolerance runs "
+    "price_per_hour level extrapolation_limit",
     "report": "fit runs out params tokens flops memory bits context vocabulary sequence force",
     "sweep": "specification out dry_run engine address gpu_share workers stacked device console json_lines tensorboard",
 }

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from qatplan.errors import DataError, UsageError
 from qatplan.fitting import surface
 from qatplan.fitting.curves import Curve, Minimum, NoMinimum, curves, minima
-from qatplan.fitting.fraction_law import curve_flags, curve_record, errors_by_bits
+from qatplan.fitting.fraction_law import curve_record, errors_by_bits
 from qatplan.fitting.options import FitOptions
 from qatplan.fitting.provenance import provenance, ranges
-from qatplan.fitting.rows import select
+from qatplan.fitting.rows import BEATEN, Rows, select
 from qatplan.fitting.split.folds import Fold, Places, by_cell, cells, rolling
 from qatplan.fitting.split.regret import log_odds, regret
 from qatplan.laws.fit_parts import Certificate, FractionDiagnostics, Pair, Resampling, SplitEvidence, SplitScore
 from qatplan.laws.fitted import FittedLaw, Status
+from qatplan.laws.flags import Flag
 from qatplan.laws.fraction_surface import FractionSurface
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.qat_fraction import QatFraction
@@ -79,7 +80,7 @@ def fit_surface(
         rows=len(chosen),
         left_out=chosen.left_out,
         status=Status.GOOD if best.agreeing > 1 else Status.STARTS_DISAGREE,
-        flags=tuple(curve_flags(found, chosen, at.s_total[inner], measured[inner], error, by_bits)),
+        flags=_flags(every, found, chosen),
         identifiability=_open(lines),
         n_convention=options.n,
         noise=float(np.sqrt(np.mean(np.log(predicted[inner] / measured[inner]) ** 2))) if inner else float("nan"),
@@ -116,6 +117,16 @@ def _published(lines: Sequence[Curve]) -> list[float | None]:
 def _mae(published: Sequence[float | None], measured: Floats) -> float:
     known = [abs(p - m) for p, m in zip(published, measured, strict=True) if p is not None]
     return float(np.mean(known)) if known else float("nan")
+
+
+def _flags(every: Sequence[Minimum], found: Sequence[Minimum], chosen: Rows) -> tuple[str, ...]:
+    """What to know of the curves; minima at an end are bounds here, and no cause for one."""
+    flags = []
+    if short := len(every) - len(found):
+        flags.append(Flag.SHORT(short=short, all=len(every)))
+    if any(e.reason == BEATEN for e in chosen.left_out):
+        flags.append(Flag.ENVELOPE())
+    return tuple(flags)
 
 
 def _open(lines: Sequence[Curve]) -> tuple[str, ...]:

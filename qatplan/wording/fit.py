@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from qatplan.laws.fit_parts import FractionDiagnostics, LeftOut, LossDiagnostics, Residuals, Score
+from qatplan.laws.fit_parts import FractionDiagnostics, LeftOut, LossDiagnostics, Residuals, Score, SplitScore
 from qatplan.laws.fitted import FittedLaw, Status
 from qatplan.laws.flags import by_weight
 from qatplan.laws.law import Parameter
@@ -144,11 +144,30 @@ def fraction_errors(found: FractionDiagnostics, numbers: Numbers = TEXT) -> list
         f"published a = {numbers.plain(found.published_a, 5)} {found.mae_published_law:.3f} (on its own runs "
         f"{low:.2f} to {high:.2f})."
     ]
+    sentences += [split_score(score, numbers) for score in (() if found.split is None else found.split.scores)]
     if (other := found.loss_law) is not None:
         a = "no a can be fitted to them" if math.isnan(other.a) else f"a = {numbers.plain(other.a, 3)}"
         failed = "" if other.status == Status.GOOD else f" ({other.status}: not to be relied upon)"
         sentences.append(f"Optima of the loss law fitted to the same rows{failed}: {a}, error {other.mae:.3f}.")
     return sentences
+
+
+_KEPT = {"cell": "Cells (size, tokens, bits) held out", "tokens": "Larger budgets", "size": "Larger sizes"}
+
+
+def split_score(score: SplitScore, numbers: Numbers = TEXT) -> str:
+    """What the splits of a fraction law cost on curves that it was fitted without, and whether its intervals held."""
+    held = ""
+    if score.interior:
+        held = (
+            f"; intervals hold {numbers.percent(score.coverage)} of {score.interior} minima, median width "
+            f"{score.median_width:.2f}"
+        )
+    mean, worst = (numbers.plain(1e3 * value, 2) for value in (score.mean_regret, score.worst_regret))
+    return (
+        f"{_KEPT[score.way]}: splits cost {mean} thousandths of a nat on average, {worst} at worst "
+        f"({score.curves} curves){held}."
+    )
 
 
 def _flags(fitted: FittedLaw, room: int) -> Section:

@@ -23,7 +23,7 @@ CONTRACT = {
     "predict": {"--params", "--tokens", "--bits", "--fraction", "--json"},
     "recommend": {
         *("--law", "--memory", "--params", "--tokens", "--flops", "--gpu-hours", "--bits", "--context"),
-        *("--target-loss", "--json"),
+        *("--target-loss", "--split", "--tolerance", "--json"),
     },
     "memory": {"--format", "--context", "--batch", "--kv-format", "--json"},
     "design": {"--budget", "--runs", "--json"},

@@ -253,7 +253,7 @@ def design(
     fit: FitLike, *, budget: Count | None = None, gpu_hours: Count | None = None, runs: int = 12,
     target: Literal["fraction", "bits"] = "fraction", params: Count | None = None, tokens: Count | None = None,
     bits: float | Sequence[float] | None = None, trunks: Mapping[Count, Count] | None = None, device: str = "h100",
-    mfu: float = 0.4, level: float = 0.95,
+    mfu: float = 0.4, level: float = 0.95, extrapolation_limit: float = 10.0,
 ) -> Design:  # fmt: skip
     """Which runs to make next within a budget of FLOPs or device hours, and how much surer they make the plan.
 
@@ -267,7 +267,7 @@ def design(
             _fit(fit).fitted, **_counts(budget=budget, gpu_hours=gpu_hours, params=params, tokens=tokens),
             training=Training(device=device, mfu=mfu), runs=runs, target=target, bits=_widths(bits),
             trunks={_count("trunks", size): _count("trunks", seen) for size, seen in (trunks or {}).items()},
-            level=level,
+            level=level, extrapolation_limit=extrapolation_limit,
         )
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ FRACTION_FIT = ROOT / "fits" / "qat-fraction.json"
 
 SURFACE = {
     "compare": "runs laws score holdout folds bootstrap rows n huber keep_tuning seed",
-    "design": "fit budget gpu_hours runs target params tokens bits trunks device mfu level",
+    "design": "fit budget gpu_hours runs target params tokens bits trunks device mfu level extrapolation_limit",
     "fit": "runs law rows bootstrap interval level holdout leave_one_size_out n huber fix restrict keep_tuning seed "
     "starts resample workers command",
     "import_runs": "source mapping constants diverged keep_suspect",

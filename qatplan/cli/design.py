@@ -23,6 +23,7 @@ def design(
     device: opt.Device = "h100",
     mfu: opt.Mfu = 0.4,
     level: opt.Level = 0.95,
+    extrapolation_limit: opt.ExtrapolationLimit = 10.0,
     details: opt.Details = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -33,9 +34,13 @@ def design(
     Example: qatplan design fit.json --budget 1e18 --runs 8 --params 1.5B --tokens 300B --bits 4
     """
     from qatplan import api
+    from qatplan.errors import NotTrustworthy
 
     made = api.design(
         fit, budget=budget, gpu_hours=gpu_hours, runs=runs, target=target, params=params, tokens=tokens, bits=bits,
         trunks=opt.pairs(trunk, "--trunk", "PARAMS:TOKENS"), device=device, mfu=mfu, level=level,
+        extrapolation_limit=extrapolation_limit,
     )  # fmt: skip
     show(made.as_dict(), lambda: made.sections(details=details), as_json)
+    if not made.design.status.trustworthy:
+        raise NotTrustworthy(f"the design is {made.design.status.message}.", evidence=made.design)

@@ -136,7 +136,9 @@ def full_precision(objective: Objective, plan: Candidate, draws: Predictor | Non
     ends = f"tends to {floor:.4f}, above full precision's {target:.4f}"
     verdict = f"never: with ever more tokens the loss at {plan.bits:g} bits {ends}"
     tokens = times = None
-    if found is not None:
+    if found is not None and found - start > math.log(_MOST):
+        verdict = "not within a million times the tokens"
+    elif found is not None:
         tokens, times = math.exp(found), math.exp(found - start)
         verdict = f"{times:.3g} times the tokens, split in the best way"
     interval, never = (None, None) if draws is None else _matching(thinned(draws, _DRAWS), objective, plan)

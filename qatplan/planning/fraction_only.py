@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from qatplan.errors import UsageError
-from qatplan.laws import FittedLaw, QatFraction
+from qatplan.laws import FittedLaw, Inputs, QatFraction
 from qatplan.laws.qat_fraction import PUBLISHED_MAE
 from qatplan.planning import caveats
 from qatplan.planning.caveats import Concern, Flag
 from qatplan.planning.intervals import Interval, draws_of, theta
 from qatplan.planning.problem import Problem
 from qatplan.planning.recommend import default_bits
-from qatplan.planning.trust import PlanStatus
+from qatplan.planning.trust import Extrapolation, PlanStatus, extrapolation, status_of
 
 _CLASSIC = "the classic schedule: full precision with its own cooldown, then QAT; quantizers and data like the paper's"
 
@@ -66,6 +66,8 @@ class FractionAdvice:
     level: float
     assumptions: tuple[str, ...]
     flags: tuple[Flag, ...]
+    extrapolation: Extrapolation | None = None
+    """None for the published law, whose runs are not ours."""
     status: PlanStatus = PlanStatus.FRACTION_ONLY
     remarks: tuple[str, ...] = ()
     """How the problem was completed from the runs."""
@@ -84,7 +86,7 @@ class FractionAdvice:
             "law": self.law,
             "a": self.a,
             "assumptions": list(self.assumptions),
-            "extrapolation": None,
+            "extrapolation": None if self.extrapolation is None else asdict(self.extrapolation),
             "status": str(self.status),
             "status_message": self.status.message,
             "flags": [str(flag) for flag in self.flags],
@@ -131,6 +133,13 @@ def advise(problem: Problem, fit: FittedLaw | None = None) -> FractionAdvice:
     nonembedding = fit is not None and fit.n_convention == "nonembedding"
     counted = "no embeddings" if nonembedding else "embeddings too (the paper does not say which)"
     alike = _CLASSIC if fit is None else "runs made like those the law was fitted on"
+    distance, status = None, PlanStatus.FRACTION_ONLY
+    if fit is not None:
+        at = Inputs.of(n=choice.params_in_law, d_total=choice.tokens, bits=choice.bits, fraction=choice.fraction)
+        distance = extrapolation(fit, at, limit=problem.extrapolation_limit)
+        flags += caveats.flags_about(Concern.EXTRAPOLATION, distance.sentences)
+        if (judged := status_of(fit, distance)) is not PlanStatus.GOOD:
+            status = judged
     shape = layout.source if layout.inferred else f"that of {layout.name}"
     return FractionAdvice(
         choice=choice,
@@ -141,6 +150,8 @@ def advise(problem: Problem, fit: FittedLaw | None = None) -> FractionAdvice:
         level=problem.level,
         assumptions=(basis, f"parameters in the law count {counted}", f"the model's shape is {shape}", alike),
         flags=tuple(flags),
+        extrapolation=distance,
+        status=status,
     )
 
 

@@ -49,7 +49,10 @@ def continue_training(objective: Objective, problem: Problem, bits: float) -> Ca
 
 
 def worthwhile_qat_tokens(objective: Objective, n: float, d_fp: float, bits: float) -> float:
-    """QAT tokens at which another doubling lowers the loss by less than the share `WORTHWHILE` of it."""
+    """QAT tokens at which another doubling lowers the loss by less than the share `WORTHWHILE` of it.
+
+    At least the smallest fraction that was fitted: below it the law was never held against a run.
+    """
 
     def relative_gain(log_tokens: Floats) -> Floats:
         first = objective.loss_of_phases(n, d_fp, np.exp(log_tokens), bits)
@@ -57,8 +60,13 @@ def worthwhile_qat_tokens(objective: Objective, n: float, d_fp: float, bits: flo
         return (first - second) / first
 
     # The gain falls with the tokens once the steep start is over; one token is always too few.
-    found = first_below(relative_gain, WORTHWHILE, math.log(d_fp * 1e-9 + 1.0), math.log(MOST_TOKENS))
+    found = first_below(relative_gain, WORTHWHILE, math.log(least_qat_tokens(objective, d_fp)), math.log(MOST_TOKENS))
     return math.inf if found is None else math.exp(found)
+
+
+def least_qat_tokens(objective: Objective, d_fp: float) -> float:
+    """QAT tokens after `d_fp` at the smallest fraction that was fitted."""
+    return max(d_fp * objective.least_fraction / (1.0 - objective.least_fraction), 1.0)
 
 
 def balanced_qat_tokens(objective: Objective, n: float, d_fp: float, bits: float) -> float:
@@ -84,6 +92,8 @@ class Continuation:
     """Beyond these, doubling the QAT tokens lowers the loss by less than 0.1 %; None when every doubling pays."""
     balanced_qat_tokens: float | None
     """QAT tokens for which the given full-precision tokens are just the best share of the total."""
+    none_pays: bool
+    """Whether not even the fewest tokens that the law was fitted on pay."""
     full_precision_loss: float
     """Of the given model, as the law predicts it."""
     curve: tuple[tuple[float, float], ...]
@@ -105,6 +115,7 @@ def continuation(objective: Objective, plan: Candidate) -> Continuation:
         qat_tokens=plan.d_qat,
         worthwhile_qat_tokens=worthwhile if math.isfinite(worthwhile) else None,
         balanced_qat_tokens=balanced if math.isfinite(balanced) else None,
+        none_pays=worthwhile <= least_qat_tokens(objective, plan.d_fp) * (1 + 1e-9),
         full_precision_loss=objective.full_precision(plan.n, plan.d_fp),
         curve=tuple((float(a), float(b)) for a, b in zip(grid, losses, strict=True)),
     )

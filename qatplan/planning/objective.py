@@ -23,6 +23,8 @@ class Objective:
     """True when the law counts parameters without embeddings."""
     split: FittedLaw | None = None
     """A fitted law of the fraction that answers for the split, where it has a value."""
+    least_fraction: float = 1e-3
+    """Smallest QAT fraction that was fitted."""
 
     @staticmethod
     def of(fit: FittedLaw, split: FittedLaw | None = None) -> Objective:
@@ -33,7 +35,10 @@ class Objective:
         low, high = (float(law.predict(Inputs.of(n=1e8, d_total=1e10, fraction=0.5, bits=b))[0]) for b in (2.0, 4.0))
         if low == high:
             raise UsageError(f"law {law.name} knows no bit width, so it cannot plan quantization; fit qat-loss.")
-        return Objective(law=law, nonembedding=fit.n_convention == "nonembedding", split=split)
+        least = fit.ranges.get("fraction", (1e-3, 1.0))[0]
+        return Objective(
+            law=law, nonembedding=fit.n_convention == "nonembedding", split=split, least_fraction=least or 1e-3
+        )
 
     @property
     def sees_fraction(self) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from qatplan.errors import UsageError
-from qatplan.laws import FittedLaw, Inputs, QatFraction
+from qatplan.laws import FittedLaw, Inputs, optimal_fraction
 from qatplan.models.layout import infer
 from qatplan.planning import caveats
 from qatplan.planning.caveats import Concern, Flag
@@ -81,11 +81,11 @@ def predict(
         n = layout.nonembedding
         assumptions.append(f"parameters without embeddings, {n:.4g}, are {layout.source}")
     known: dict[str, Any]
-    if isinstance(law, QatFraction):
+    if law.quantity == "fraction":
         if bits is None:
             raise UsageError("the fraction law needs bits.")
         x = Inputs.of(n=n, d_total=tokens, bits=bits, fraction=0.5)
-        fraction = float(law.fraction(x.s_total)[0])
+        fraction = float(optimal_fraction(law, n=n, d_total=tokens, bits=bits).fraction[0])
         known = {"fraction_chosen": True, "optimal_fraction": fraction}
         flags = [Flag(Concern.LOSSES_NEED_A_SWEEP, "the fraction law gives no loss; fit qat-loss")]
     else:

@@ -19,6 +19,7 @@ from qatplan.planning.candidate import Candidate
 from qatplan.planning.caveats import Concern, Flag
 from qatplan.planning.comparisons import FullPrecision, Rule, full_precision, rules
 from qatplan.planning.evidence import fusion, split_ends
+from qatplan.planning.evidence.published import PublishedSplit, published_split
 from qatplan.planning.evidence.split import SplitAdvice, advise, evidence_of, regret_of
 from qatplan.planning.given_model import Continuation, continuation
 from qatplan.planning.intervals import Interval, assess, draws_of, loss_intervals, theta
@@ -100,6 +101,8 @@ class Recommendation:
     draws: int
     fit: dict[str, Any]
     """Where the law comes from."""
+    published: tuple[PublishedSplit, ...] = ()
+    """What stands in the place of the law's numbers where they are withheld: one split for each bit width."""
     split: SplitAdvice | None = None
     """How far the fraction is known; None without a fit of a fraction law, or where the split was not free."""
     remarks: tuple[str, ...] = ()
@@ -132,6 +135,7 @@ class Recommendation:
             "level": self.problem.level,
             "draws": self.draws,
             "fit": self.fit,
+            **({"published_split": [asdict(split) for split in self.published]} if self.published else {}),
             **({} if self.split is None else {"split": self.split.as_dict()}),
         }
 
@@ -189,6 +193,11 @@ def recommend(
         assumptions=caveats.assumptions(fit, objective, problem, choice),
         flags=_flags(fit, objective, problem, options, distance, checked),
         status=status,
+        published=tuple(
+            made
+            for plan in (plans if distance.withheld else ())
+            if (made := published_split(plan, continues=problem.continues)) is not None
+        ),
         split=checked,
         draws=0 if draws is None else len(theta(draws)),
         fit={

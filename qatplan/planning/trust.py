@@ -25,6 +25,10 @@ class PlanStatus(Worded):
         return self in (PlanStatus.GOOD, PlanStatus.FRACTION_ONLY)
 
 
+WITHHELD = 1000.0
+"""Factor outside the fitted range from which a fit has nothing to say."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Extrapolation:
     """Distance from the fitted range."""
@@ -40,6 +44,11 @@ class Extrapolation:
     sentences: tuple[str, ...]
     beyond: bool
     """True when the plan is not to be trusted for it: a factor above the limit, or bits outside by more than 1."""
+
+    @property
+    def withheld(self) -> bool:
+        """True where the law's numbers are shown only to those who ask for details."""
+        return self.factor is not None and self.factor > WITHHELD
 
 
 def extrapolation(fit: FittedLaw, x: Inputs, *, limit: float) -> Extrapolation:

@@ -6,6 +6,9 @@ from qatplan.planning.next_runs.design import Design
 from qatplan.units import format_count
 from qatplan.wording.sections import More, Section, Table, bullets, percent, section, sentence
 
+_LITTLE = 0.5
+"""Share of the target's variance left, above which runs are not worth their cost."""
+
 
 def design_sections(design: Design, *, details: bool = False) -> list[Section]:
     """The runs, what each adds, and what becomes of the target's intervals; with details, what that rests on."""
@@ -41,9 +44,22 @@ def design_sections(design: Design, *, details: bool = False) -> list[Section]:
         ),
         words=(0,),
     )
+    most = None
+    if design.variance_left > _LITTLE:
+        most = "This budget cannot help: most of what is unknown about the target stays unknown, however it is spent."
+    trust = None if design.status.trustworthy else f"Not to be relied upon: {design.status.message}."
+    far = "; ".join(design.extrapolation.sentences)
     rests = bullets(*map(sentence, design.assumptions))
     return [
-        section("Next runs", head, runs),
+        section(
+            "Next runs",
+            trust,
+            f"{far[:1].upper()}{far[1:]}." if far else None,
+            head,
+            most,
+            runs,
+            warning=trust is not None,
+        ),
         section("What they buy", bought),
         section("What it rests on", *([rests] if details else [sentence(design.assumptions[0]), More("The rest")])),
     ]

@@ -21,9 +21,12 @@ def fraction_sections(advice: FractionAdvice, *, details: bool = False) -> list[
         for s in advice.options
     )  # fmt: skip
     table = Table(headers=("bits", "params", "tokens", "tokens/byte", "fraction", "memory"), rows=rows)
+    distance = None if advice.extrapolation is None else "; ".join(advice.extrapolation.sentences)
+    trust = None if advice.status.trustworthy else f"Not to be relied upon: {advice.status.message}: {distance}."
     return [
         section(
             "Recommendation (fraction only)",
+            trust,
             f"Of {format_count(split.tokens)} tokens, train {format_count(split.tokens * (1 - split.fraction))} in "
             f"full precision and the last {format_count(split.tokens * split.fraction)} with {split.bits:g}-bit "
             "weights.",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from qatplan.laws.qat_fraction import PUBLISHED_A, PUBLISHED_MAE
 from qatplan.planning.caveats import Concern, Flag
 from qatplan.planning.comparisons import Rule
 from qatplan.planning.evidence.split import SplitAdvice
 from qatplan.planning.fraction_only import FractionAdvice
 from qatplan.planning.recommend import Option, Recommendation
-from qatplan.planning.trust import Extrapolation
+from qatplan.planning.trust import WITHHELD, Extrapolation
 from qatplan.units import format_bytes, format_count
 from qatplan.wording.fraction_advice import fraction_sections
 from qatplan.wording.numbers import estimate
@@ -41,6 +42,8 @@ def plan_sections(advice: Recommendation | FractionAdvice, *, details: bool = Fa
             section("What it rests on", bullets(*map(sentence, advice.assumptions))),
             changes(advice),
         ]
+    if advice.extrapolation.withheld:
+        return withheld(advice)
     check = None if advice.split is None else _checked(advice.split)
     parts = [
         summary(advice),
@@ -48,6 +51,43 @@ def plan_sections(advice: Recommendation | FractionAdvice, *, details: bool = Fa
         section("", check, _deviations(advice) if check is None else None),
     ]
     return [*parts, _caveats(advice, LINES - to_text(parts).count("\n") - 4)]
+
+
+def withheld(advice: Recommendation) -> list[Section]:
+    """A plan without the law's numbers, where they would be asked too far away from what was measured."""
+    rows = tuple(
+        (
+            f"{split.bits:g}",
+            format_count(split.params),
+            format_count(split.tokens),
+            f"{split.tokens_per_parameter_byte:.3g}",
+            f"{split.fraction:.3f}",
+            format_count(split.qat_tokens),
+            format_bytes(split.memory_bytes),
+        )
+        for split in sorted(advice.published, key=lambda split: split.bits)
+    )
+    headers = ("bits", "params", "tokens", "tokens/byte", "fraction", "QAT tokens", "memory")
+    low, high = PUBLISHED_MAE
+    place = (
+        f"In its place the published fraction law, f = exp(-{PUBLISHED_A:g} / ln S) with S tokens per parameter byte "
+        f"(arXiv 2509.22935: 86M to 2.2B parameters, mean error {low:g} to {high:g} on the fraction):"
+    )
+    return [
+        section(
+            "Plan",
+            _trust(advice),
+            f"The fit has nothing to say here: {'; '.join(advice.extrapolation.sentences)}.",
+            place if rows else "The published fraction law covers none of these widths: S is 1 or less.",
+            warning=True,
+        ),
+        section("", Table(headers=headers, rows=rows)),
+        section(
+            "",
+            "It does not say which width is best, nor what the loss will be: that takes runs nearer to this size.",
+            More(f"What {advice.fit['law']} says, {WITHHELD:g} times outside its range and more"),
+        ),
+    ]
 
 
 def _level(advice: Recommendation) -> str:
@@ -121,6 +161,9 @@ def summary(advice: Recommendation) -> Section:
         close = [other for other in advice.alternatives if other.within_noise]
         others = f"{_bits(close)} bits" if len(close) <= _CAVEATS else f"{len(close)} other widths"
         sure = f"; {share}, so {others} may be as good" if close else f"; {share}"
+        shown = [estimate(o.plan.loss, o.loss_interval)[0] for o in advice.options]
+        if (alike := shown.count(shown[0]) - 1) and not close:
+            sure = f"; {alike} other width{'s' if alike > 1 else ''} as low, to the digits known"
     plain = f"{_train(advice)[:-1]} (fraction {option.plan.fraction:.3f}{interval})."
     return section(
         "Plan",
@@ -334,7 +377,10 @@ def continuation(advice: Recommendation) -> Section:
         bullets(
             f"After {format_count(given.fp_tokens)} tokens in full precision its loss is predicted at "
             f"{given.full_precision_loss:.4f} nats per token.",
-            "Every doubling of the QAT tokens still gains 0.1 % of the loss."
+            f"By this law none pays: already at {format_count(pays or 0.0)}, the smallest fraction fitted, doubling "
+            "the QAT tokens gains less than 0.1 % of the loss."
+            if given.none_pays
+            else "Every doubling of the QAT tokens still gains 0.1 % of the loss."
             if pays is None
             else f"QAT tokens pay until {format_count(pays)}: beyond, doubling them gains less than 0.1 % of the loss.",
             None

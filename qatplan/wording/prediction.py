@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qatplan.planning.caveats import Concern
 from qatplan.planning.prediction import Prediction
+from qatplan.planning.trust import WITHHELD
 from qatplan.units import format_count
 from qatplan.wording.numbers import estimate
 from qatplan.wording.plan import caveat, distance_sentences
@@ -35,6 +36,8 @@ def _losses(predicted: Prediction) -> Table | str:
     """What the law predicts, in nats per token."""
     if predicted.loss is None:
         return "The fraction law gives no loss; fit qat-loss on a sweep."
+    if predicted.extrapolation.withheld:
+        return f"No loss is shown: {WITHHELD:g} times outside what was measured a fit has nothing to say."
     value, mean = estimate(predicted.loss, predicted.loss_interval)
     rows: list[tuple[str | None, ...]] = [("mean of such runs", value, mean or None)]
     if predicted.new_run_interval is not None:

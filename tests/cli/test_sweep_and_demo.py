@@ -88,7 +88,7 @@ def test_quantizers_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert {*entries[0]} >= {"bits", "granularity", "symmetric", "learnable", "source", "firmness"}
     assert main(["quantizers"]) == 0
     text = capsys.readouterr().out
-    assert "lsq-sigmoid [open] Li et al., arXiv 2410.10849" in text
+    assert "lsq-sigmoid [open]\n  Li et al., arXiv 2410.10849" in text
     assert max(len(line) for line in text.splitlines()) <= 100
 
 

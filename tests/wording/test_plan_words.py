@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.problems import details, problem, words
 
@@ -82,8 +83,27 @@ def test_the_plan_comes_first_and_its_doubts_before_it(shipped: FittedLaw) -> No
     first = plan_sections(far)[0]
     assert str(first.blocks[0]) == f"Not to be relied upon: {far.status.message}."
     assert first.warning
-    # What is wrong with the plan is the first caveat.
-    assert "times the largest measured" in words(plan_sections(far)[-1:]).splitlines()[1]
+    assert "times the largest measured" in words(plan_sections(far)[:1])
+
+
+def test_too_far_away_the_published_fraction_stands_in_place_of_the_law(shipped: FittedLaw) -> None:
+    far = recommend(shipped, problem(params=1.5e9, tokens=300e9, bits=(2.0, 4.0)))
+    assert far.extrapolation.withheld
+    text = words(plan_sections(far))
+    assert "nats per token" not in text
+    assert "best in" not in text
+    assert "published fraction law" in text
+    for bits in (2.0, 4.0):
+        s = 300e9 / (1.5e9 * bits / 8)
+        (found,) = (split for split in far.published if split.bits == bits)
+        assert found.fraction == pytest.approx(np.exp(-6.7297 / np.log(s)))
+        assert f"{found.fraction:.3f}" in text
+    assert "Predicted loss" in details(far)
+    given = recommend(shipped, problem(params=8e9, fp_tokens=15e12, bits=(4.0,)))
+    (split,) = given.published
+    # The given tokens are the share that the law leaves to full precision.
+    assert split.tokens - split.qat_tokens == pytest.approx(15e12, rel=1e-9)
+    assert split.fraction == pytest.approx(np.exp(-6.7297 / np.log(split.tokens / 4e9)), rel=1e-9)
 
 
 def test_the_weightiest_caveats_are_shown_and_the_rest_counted(shipped: FittedLaw) -> None:

@@ -72,9 +72,11 @@ def candidates(
     bits: Iterable[float],
     budget: float,
     reach: float = 4.0,
+    target: tuple[float, float] = (0.0, 0.0),
     trunks: Mapping[float, float] | None = None,
 ) -> CandidateRuns:
-    """Runs at sizes and tokens a factor of 2 apart, from the smallest fitted to `reach` times the largest.
+    """Runs at sizes and tokens a factor of 2 apart, from the smallest fitted to `reach` times the largest, and on to
+    the target's (parameters, tokens) where those are larger and the budget pays for them.
 
     At every (size, tokens) there is a full-precision run and, for every bit width, one run for each of `FRACTIONS`.
     Runs that cost more than the budget (FLOPs) are left out. Raises UsageError when none is left, or when
@@ -83,8 +85,12 @@ def candidates(
     if "n" not in fit.ranges or "d_total" not in fit.ranges:
         raise UsageError("the fit records no ranges of parameters and tokens, so there is no scale to design runs at.")
     kept = {} if trunks is None else dict(trunks)
-    sizes = sorted({*_doublings(*fit.ranges["n"], reach), *kept})
-    tokens = _doublings(*fit.ranges["d_total"], reach)
+    (least_n, most_n), (least_d, most_d) = fit.ranges["n"], fit.ranges["d_total"]
+    # Nothing is proposed that the budget does not pay for even once.
+    largest = min(target[0], budget / (FLOPS_PER_WEIGHT * least_d))
+    longest = min(target[1], budget / (FLOPS_PER_WEIGHT * least_n))
+    sizes = sorted({*_doublings(least_n, reach * most_n), *_doublings(reach * most_n, largest), *kept})
+    tokens = sorted({*_doublings(least_d, reach * most_d), *_doublings(reach * most_d, longest)})
     splits = [(math.nan, 0.0), *((float(b), f) for b in bits for f in FRACTIONS)]
     grid = [(n, d, b, f) for n in sizes for d in tokens for b, f in splits]
     n, d_total, width, fraction = (np.array(column) for column in zip(*grid, strict=True))
@@ -99,6 +105,8 @@ def candidates(
     return CandidateRuns(x=x.take(usable), trunks=kept)
 
 
-def _doublings(low: float, high: float, reach: float) -> list[float]:
-    count = max(round(math.log2(reach * high / low)), 1)
-    return [float(v) for v in np.geomspace(low, reach * high, count + 1)]
+def _doublings(low: float, high: float) -> list[float]:
+    if high < low:
+        return []
+    count = max(round(math.log2(high / low)), 1)
+    return [float(v) for v in np.geomspace(low, high, count + 1)]

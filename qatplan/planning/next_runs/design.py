@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qatplan.errors import UsageError
-from qatplan.laws import FittedLaw, Status
+from qatplan.laws import FittedLaw, Inputs, Status
 from qatplan.models.costs import Training
 from qatplan.planning.intervals import Interval, draws_of, theta
 from qatplan.planning.next_runs.candidates import candidates
@@ -18,6 +18,7 @@ from qatplan.planning.next_runs.knowledge import Target, knowledge
 from qatplan.planning.next_runs.selection import select
 from qatplan.planning.recommend import default_bits
 from qatplan.planning.request import require
+from qatplan.planning.trust import Extrapolation, PlanStatus, extrapolation, status_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +66,13 @@ class Design:
     candidates: int
     level: float
     assumptions: tuple[str, ...]
+    extrapolation: Extrapolation
+    """How far the target lies outside what was measured."""
+    status: PlanStatus
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object of `qatplan design`."""
-        return asdict(self)
+        return {**asdict(self), "status": str(self.status), "status_message": self.status.message}
 
 
 def design(
@@ -84,6 +88,7 @@ def design(
     bits: Sequence[float] | None = None,
     trunks: Mapping[float, float] | None = None,
     level: float = 0.95,
+    extrapolation_limit: float = 10.0,
 ) -> Design:
     """At most `runs` runs that make the target surest, within `budget` FLOPs or `gpu_hours` of a device.
 
@@ -94,7 +99,7 @@ def design(
     narrower widths have more parameters. Without params or tokens, ten times the largest fitted ones are meant.
     Raises UsageError for a fit without draws or noise, or a budget that pays for nothing.
     """
-    require(budget=budget, gpu_hours=gpu_hours, level=level, runs=runs)
+    require(budget=budget, gpu_hours=gpu_hours, level=level, runs=runs, extrapolation_limit=extrapolation_limit)
     draws = draws_of(fit, level)
     if draws is None or len(theta(draws)) < 20:
         raise UsageError("a design needs a fit with at least 20 draws; fit again with --bootstrap 1000.")
@@ -109,15 +114,19 @@ def design(
         require(trunk_parameters=size, trunk_tokens=kept)
     if target == "bits" and len(set(bits)) < 2:
         raise UsageError("a choice of bits needs at least two widths to choose from.")
-    possible = candidates(fit, bits=bits, budget=budget, trunks=trunks)
-    params = 10.0 * fit.ranges["n"][1] if params is None else params
-    tokens = 10.0 * fit.ranges["d_total"][1] if tokens is None else tokens
+    largest = {name: fit.ranges.get(name, (math.nan, math.nan))[1] for name in ("n", "d_total")}
+    params = 10.0 * largest["n"] if params is None else params
+    tokens = 10.0 * largest["d_total"] if tokens is None else tokens
+    possible = candidates(fit, bits=bits, budget=budget, target=(params, tokens), trunks=trunks)
     known, names = knowledge(fit, draws, possible, target=target, params=params, tokens=tokens, bits=bits)
     chosen = select(known, possible, budget=budget, runs=runs)
     lefts = known.left_each(chosen)
     bounds = zip(*draws.interval(known.targets), strict=True)
     shares = known.weights * np.sum(known.targets_factor**2, axis=0)
     x = possible.x
+    distance = extrapolation(
+        fit, Inputs.of(n=params, d_total=tokens, bits=max(bits), fraction=_middle(fit)), limit=extrapolation_limit
+    )
     doubt = f"the fit is doubtful, so its draws may understate what is unknown: {fit.status.message}"
     return Design(
         target=target,
@@ -156,4 +165,12 @@ def design(
             "the law is right, and nearly linear over its draws",
             *(() if fit.status is Status.GOOD else (doubt,)),
         ),
+        extrapolation=distance,
+        status=status_of(fit, distance),
     )
+
+
+def _middle(fit: FittedLaw) -> float:
+    """A fraction that was fitted: the target's own is what the runs shall find."""
+    low, high = fit.ranges.get("fraction", (0.5, 0.5))
+    return 0.5 * (low + high)

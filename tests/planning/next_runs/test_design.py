@@ -141,13 +141,18 @@ def test_command(fitted: Build, tmp_path: Path, capsys: pytest.CaptureFixture[st
     path = tmp_path / "fit.json"
     fitted(scatter=0.01, ranges=RANGES).write(path)
     arguments = ["design", str(path), "--budget", "1e19", "--runs", "3", "--params", "1B", "--tokens", "100B"]
-    assert main([*arguments, "--bits", "2,4", "--trunk", "80M:8B", "--json"]) == 0
+    assert main([*arguments, "--bits", "2,4", "--trunk", "80M:8B", "--json", "--extrapolation-limit", "1000"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert 0 < len(said["runs"]) <= 3
     assert {"params", "tokens", "bits", "fraction", "extra_flops", "variance_left"} <= said["runs"][0].keys()
     assert said["flops"] <= said["budget"] == 1e19
-    assert main([*arguments, "--bits", "2,4"]) == 0
+    assert main([*arguments, "--bits", "2,4", "--extrapolation-limit", "1000"]) == 0
     assert capsys.readouterr().out.startswith("Next runs\n")
+    far = ["design", str(path), "--budget", "1e24", "--params", "1T", "--tokens", "100T", "--bits", "4"]
+    assert main(far) == 4
+    said = capsys.readouterr()
+    assert "Not to be relied upon: too far outside" in said.out
+    assert "the design is too far outside" in said.err
     assert main(["design", str(path)]) == 2
     assert "either in FLOPs" in capsys.readouterr().err
 

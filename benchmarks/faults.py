@@ -47,7 +47,7 @@ fractions = {fractions}
 schedules = ["classic", "fused"]
 [[grid]]
 widths = 16
-tokens = 25600
+tokens = 12800
 trunk_learning_rates = 1e3
 """
 # The command itself, but saving within segments and missing workers sooner than one would want in earnest.
@@ -99,7 +99,7 @@ class Campaign:
         (scratch / "text.txt").write_text(lines)
         self.specification = scratch / "sweep.toml"
         many = {"tokens": '["25600", "51200"]', "bits": "[2, 4]", "fractions": "[0, 0.1, 0.5, 1]"}
-        few = {"tokens": "25600", "bits": "4", "fractions": "[0, 0.5]"}
+        few = {"tokens": "12800", "bits": "4", "fractions": "[0, 0.5]"}
         self.specification.write_text(SPECIFICATION.format(**(few if small else many)))
         folder = self.folder()
         started = time.monotonic()

@@ -9,6 +9,7 @@ from qatplan.laws.fit_parts import FractionDiagnostics, LeftOut, LossDiagnostics
 from qatplan.laws.fitted import FittedLaw, Status
 from qatplan.laws.flags import by_weight
 from qatplan.laws.law import Parameter
+from qatplan.laws.penalty import penalty_slope
 from qatplan.wording.numbers import TEXT, Numbers
 from qatplan.wording.sections import Bullets, More, Section, Table, bullets, section
 from qatplan.wording.text import WIDTH, to_text, wrapped
@@ -117,9 +118,26 @@ def _trust(fitted: FittedLaw, numbers: Numbers, *, details: bool) -> list[str]:
         sentences.append(f"Residual standard deviation: {noise} of the {fitted.law.quantity}{known}.")
     if fitted.holdout is not None:
         sentences.append(held_out(fitted.holdout, numbers, details=details))
+    sentences += penalty_sentences(fitted, numbers)
     if isinstance(fitted.diagnostics, FractionDiagnostics):
         sentences += fraction_errors(fitted.diagnostics, numbers)
     return sentences
+
+
+def penalty_sentences(fitted: FittedLaw, numbers: Numbers = TEXT) -> list[str]:
+    """Whether the cost of 4 bits grows or falls with training; of another width where 4 were not fitted."""
+    low, high = fitted.ranges.get("bits", (4.0, 4.0))
+    found = penalty_slope(fitted, min(max(4.0, low), high)) if fitted.law.sees_fraction else None
+    if found is None:
+        return []
+    how = {1: "grows with tokens", -1: "falls with tokens", 0: "neither clearly grows nor falls with tokens"}[
+        found.sign
+    ]
+    value, interval = numbers.estimate(found.slope, found.interval)
+    sure = f" ({interval})" if interval else ""
+    return [
+        f"The cost of {found.bits:g} bits {how} with tokens at a fixed fraction: {value}{sure} nats per factor of e."
+    ]
 
 
 def held_out(score: Score, numbers: Numbers = TEXT, *, details: bool = False) -> str:

@@ -27,7 +27,7 @@ from qatplan.sweeping.specification import read
 GRIDS = """
 [[grid]]
 widths = 16
-tokens = 25600
+tokens = 12800
 bits = 4
 fractions = [0, 0.3, 0.5]
 """

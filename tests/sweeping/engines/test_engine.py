@@ -21,17 +21,17 @@ from qatplan.sweeping.specification import read
 GRIDS = """
 [[grid]]
 widths = 16
-tokens = ["25600", "51200"]
+tokens = ["12800", "25600"]
 bits = [2, 4]
 fractions = [0, 0.1, 0.5, 1]
 schedules = ["classic", "fused"]
 [[grid]]
 widths = 16
-tokens = 25600
+tokens = 12800
 trunk_learning_rates = 1e3
 [[grid]]
 widths = 16
-tokens = 25600
+tokens = 12800
 bits = [4, 16]
 fractions = [0, 0.5]
 cooldowns = [0.2, 0.5]

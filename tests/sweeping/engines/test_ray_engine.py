@@ -35,7 +35,7 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 GRIDS = """
 [[grid]]
 widths = 16
-tokens = ["25600"]
+tokens = ["12800"]
 bits = [2, 4]
 fractions = [0.25, 0.5, 1]
 schedules = ["classic", "fused"]

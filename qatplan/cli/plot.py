@@ -11,7 +11,7 @@ from qatplan.cli import options as opt
 from qatplan.cli.output import note, show
 
 _SOURCES = "A fit (JSON), or runs: folders (also s3:// and gs:// URLs), Parquet or CSV files."
-_KINDS = "loss-curves, fraction, contours, frontier, residuals or parameters."
+_KINDS = "loss-curves, fraction, contours, frontier, residuals, parameters or split."
 _LAYOUT = "loss-curves: a panel per size and bit width, or per bit width alone."
 _RELATIVE = "loss-curves: loss above the full-precision run of the same size and tokens."
 _TRAINING = "loss-curves: loss along training, for one size and budget."

@@ -18,6 +18,7 @@ from qatplan.figures import (
     loss_curves_drawing,
     parameters,
     residuals,
+    split,
     training_curves,
 )
 from qatplan.figures.measured import Run, about, runs_of
@@ -42,8 +43,9 @@ KINDS: dict[str, str] = {
     "frontier": "lowest loss and its bit width against weight memory, from a fit of qat-loss",
     "residuals": "what a fit leaves unexplained, from a fit and runs",
     "parameters": "parameters and their intervals, from a fit",
+    "split": "what splits cost on measured curves and what the law chose, from a fit of fraction-surface",
 }
-NEEDS_FIT = ("contours", "frontier", "residuals", "parameters")
+NEEDS_FIT = ("contours", "frontier", "residuals", "parameters", "split")
 NEEDS_RUNS = ("loss-curves", "residuals")
 
 
@@ -105,7 +107,7 @@ def draw(
     """
     check_sources(kind, fit=fitted is not None, runs=True)
     wish, remarks = request or Request(), []
-    if table is None and fitted is not None and path is not None and kind != "parameters":
+    if table is None and fitted is not None and path is not None and kind not in ("parameters", "split"):
         found = recorded_runs(fitted, path)
         if found:
             table = read_runs(found)
@@ -140,6 +142,8 @@ def _made(kind: str, runs: list[Run], table: pa.Table | None, fitted: FittedLaw 
         return _fraction(_optima(table, fitted, wish), fitted, predictor, wish)
     if kind == "residuals":
         return _shown(residuals.draw, residuals.residuals(runs, predictor, fitted.noise))
+    if kind == "split":
+        return _shown(split.draw, split.split_figure(fitted, bits=wish.bits, params=wish.params))
     if kind == "parameters":
         return _shown(parameters.draw, parameters.parameters(fitted))
     return (_contours if kind == "contours" else _frontier)(runs, fitted, predictor, wish)

@@ -53,6 +53,7 @@ def cut(figure: Figure) -> list[str]:
         ("residuals", "qat-loss", {}),
         ("parameters", "qat-loss", {}),
         ("parameters", "chinchilla", {}),
+        ("split", "fraction-surface", {}),
     ],
 )
 def test_no_text_is_cut(kind: str, fit: str | None, request_: dict[str, object]) -> None:

@@ -314,10 +314,17 @@ class Plan(Result):
     ) -> None:
         """Write the plan as a training recipe for torchao, paretoq, torchtitan or yaml, in steps of `batch_tokens`.
 
-        Raises UsageError for what a tool cannot hold, and for a file that exists unless `overwrite`.
+        Raises UsageError for what a tool cannot hold, and for a file that exists unless `overwrite`, and NotTrustworthy
+        for a plan whose numbers are withheld.
         """
+        from qatplan.errors import NotTrustworthy
         from qatplan.planning.recipes.export import export
 
+        distance = self.advice.extrapolation
+        if distance is not None and distance.withheld:
+            raise NotTrustworthy(
+                f"no recipe is written: the plan is {self.advice.status.message}.", evidence=self.advice
+            )
         export(
             self.advice, tool, Path(out), batch_tokens=batch_tokens, learning_rate=learning_rate,
             qat_learning_rate=qat_learning_rate, overwrite=overwrite,

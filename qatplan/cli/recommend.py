@@ -78,12 +78,12 @@ def recommend(
         extrapolation_limit=extrapolation_limit,
     )  # fmt: skip
     note(*plan.advice.remarks)
+    show(plan.as_dict(), lambda: plan.sections(details=details), as_json)
     if export is not None and export_out is not None and batch_tokens is not None:
         plan.export(
             export, export_out, batch_tokens=batch_tokens, learning_rate=learning_rate,
             qat_learning_rate=qat_learning_rate, overwrite=force,
         )  # fmt: skip
         note(f"The recipe is in {export_out}.")
-    show(plan.as_dict(), lambda: plan.sections(details=details), as_json)
     if not plan.trustworthy:
         raise NotTrustworthy(f"the plan is {plan.advice.status.message}.", evidence=plan.advice)

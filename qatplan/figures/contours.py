@@ -58,7 +58,9 @@ def contours(
     Raises UsageError for a law whose loss does not depend on the split.
     """
     if not predictor.law.sees_fraction:
-        raise UsageError(f"the law {predictor.law.name} knows no split of the tokens; contours need a fit of qat-loss.")
+        raise UsageError(
+            f"the law {predictor.law.name} gives no loss that depends on the split; contours need a fit of qat-loss."
+        )
     low, high = tokens
     if high < 4 * low:
         low, high = low / 2, high * 2

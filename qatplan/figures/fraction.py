@@ -113,7 +113,8 @@ def _notes(optima: Sequence[MeasuredOptimum], paths: Sequence[Path], predictor: 
         notes.append(text)
     if paths:
         notes.append(f"Thin lines: optimum of the fitted loss law at N = {format_count(paths[0].n)}.")
-    if predictor is not None and predictor.draws is not None:
+    shown = bool(paths) or (predictor is not None and isinstance(predictor.law, QatFraction))
+    if predictor is not None and predictor.draws is not None and shown:
         notes.append(f"Bands: central {predictor.level:.0%} of {len(predictor.draws)} draws of the fit.")
     return tuple(notes)
 

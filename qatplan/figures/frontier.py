@@ -70,7 +70,9 @@ def frontier(predictor: Predictor, *, bits: Sequence[float], d_total: float, siz
     Raises UsageError for a law whose loss does not depend on the QAT fraction, or without a bit width.
     """
     if not predictor.law.sees_fraction:
-        raise UsageError(f"the law {predictor.law.name} knows no QAT fraction; a frontier needs a fit of qat-loss.")
+        raise UsageError(
+            f"the law {predictor.law.name} gives no loss that depends on the split; a frontier needs a fit of qat-loss."
+        )
     widths = sorted(set(bits))
     if not widths:
         raise UsageError("--bits is missing: the fit records no bit width, and a frontier needs at least one.")

@@ -158,6 +158,10 @@ def recommend(
     and QAT helps, for which the paper speaks without them, and what both ends of the split cost. Raises UsageError,
     naming the budget that binds, when no bit width has a plan.
     """
+    if split is not None and not problem.split_is_free:
+        raise UsageError("split chooses the fraction; leave it out where the fraction or fp tokens are given.")
+    if split is None and problem.tolerance is not None:
+        raise UsageError("tolerance says what is flat on measured curves; give them with split, or leave it out.")
     widths = problem.bits or default_bits(fit)
     problem = replace(problem, bits=widths)
     objective = Objective.of(fit, split if _fraction_law_answers(fit, split, problem) else None)
@@ -181,7 +185,7 @@ def recommend(
         sensitivity=_sensitivity(objective, problem, choice),
         rules=()
         if problem.continues or not objective.sees_fraction
-        else rules(objective, choice, runs=runs, fitted_fractions=fit.ranges.get("fraction")),
+        else rules(replace(objective, split=None), choice, runs=runs, fitted_fractions=fit.ranges.get("fraction")),
         full_precision=full_precision(objective, choice, draws),
         continuation=continuation(objective, choice) if problem.continues else None,
         fusion=fusion.advice(
@@ -195,8 +199,8 @@ def recommend(
         status=status,
         published=tuple(
             made
-            for plan in (plans if distance.withheld else ())
-            if (made := published_split(plan, continues=problem.continues)) is not None
+            for plan in (plans if distance.withheld and problem.budgets.fraction is None else ())
+            if (made := _published(problem, plan)) is not None
         ),
         split=checked,
         draws=0 if draws is None else len(theta(draws)),
@@ -279,6 +283,11 @@ def _sensitivity(objective: Objective, problem: Problem, choice: Candidate) -> d
             doubled = problem.with_budgets(**{name: 2.0 * getattr(given, name)})
             losses[name] = solve(objective, doubled, choice.bits).loss
     return losses
+
+
+def _published(problem: Problem, plan: Candidate) -> PublishedSplit | None:
+    most = min(problem.token_limits(plan.layout, 1.0).values(), default=math.inf)
+    return published_split(plan, continues=problem.continues, most=most)
 
 
 def _fraction_law_answers(fit: FittedLaw, split: FittedLaw | None, problem: Problem) -> bool:

@@ -130,9 +130,7 @@ def penalty_sentences(fitted: FittedLaw, numbers: Numbers = TEXT) -> list[str]:
     found = penalty_slope(fitted, min(max(4.0, low), high)) if fitted.law.sees_fraction else None
     if found is None:
         return []
-    how = {1: "grows with tokens", -1: "falls with tokens", 0: "neither clearly grows nor falls with tokens"}[
-        found.sign
-    ]
+    how = {1: "grows", -1: "falls", 0: "neither clearly grows nor falls"}[found.sign]
     value, interval = numbers.estimate(found.slope, found.interval)
     sure = f" ({interval})" if interval else ""
     return [

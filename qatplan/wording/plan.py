@@ -47,7 +47,7 @@ def plan_sections(advice: Recommendation | FractionAdvice, *, details: bool = Fa
     check = None if advice.split is None else _checked(advice.split)
     parts = [
         summary(advice),
-        section("", alternatives_table(advice, _WIDTHS)),
+        section("", alternatives_table(advice, _WIDTHS if check is None else _WIDTHS - 1)),
         section("", check, _deviations(advice) if check is None else None),
     ]
     return [*parts, _caveats(advice, LINES - to_text(parts).count("\n") - 4)]
@@ -78,13 +78,17 @@ def withheld(advice: Recommendation) -> list[Section]:
             "Plan",
             _trust(advice),
             f"The fit has nothing to say here: {'; '.join(advice.extrapolation.sentences)}.",
-            place if rows else "The published fraction law covers none of these widths: S is 1 or less.",
+            place
+            if rows
+            else "The split is the one that was given."
+            if advice.problem.budgets.fraction is not None
+            else "The published fraction law covers none of these widths: S is 1 token per parameter byte or less.",
             warning=True,
         ),
         section("", Table(headers=headers, rows=rows)),
         section(
             "",
-            "It does not say which width is best, nor what the loss will be: that takes runs nearer to this size.",
+            "Which width is best, and what the loss will be, takes runs nearer to this size.",
             More(f"What {advice.fit['law']} says, {WITHHELD:g} times outside its range and more"),
         ),
     ]
@@ -182,8 +186,10 @@ def _flat(advice: Recommendation, split: SplitAdvice) -> str:
     cost = f"{split.tolerance:.2g} nats per token" if given else f"one run scatters ({split.tolerance:.2g} nats)"
     interval = advice.choice.fraction_interval
     sure = "" if interval is None else f"; {_level(advice)} {fixed(interval)}"
+    least = " (the least measured)" if split.flat[0] <= split.measured[0] else ""
+    most = " (the most measured)" if split.flat[1] >= split.measured[1] else ""
     return (
-        f"QAT fractions from {split.flat[0]:.2f} to {split.flat[1]:.2f} cost less than {cost}; "
+        f"QAT fractions from {split.flat[0]:.2f}{least} to {split.flat[1]:.2f}{most} cost less than {cost}; "
         f"best {advice.choice.plan.fraction:.3f} ({split.answer.law}{sure})."
     )
 
@@ -200,6 +206,8 @@ def _checked(split: SplitAdvice) -> str:
         parts.append(f"{split.other.law} says {split.other.fraction:.3f}{f' ({interval})' if interval else ''}; ")
     where = f"{format_count(near.n)} parameters, {format_count(near.d_total)} tokens, {near.bits:g} bits"
     end = ", the end of what was measured" if near.at_end else ""
+    if split.answer.interval and not split.answer.interval[0] <= near.fraction <= split.answer.interval[1]:
+        end += ", outside the interval"
     parts.append(f"the nearest measured curve ({where}) is lowest at {near.fraction:.3f}{end}.")
     known = [a for a in (split.answer, split.other) if a is not None and not math.isnan(a.mean_regret)]
     costs = [f"{1e3 * a.mean_regret:.1f} by {a.law}{' (held out)' if a.held_out else ''}" for a in known]
@@ -328,7 +336,9 @@ def _deviations(advice: Recommendation) -> str | None:
         if rule.loss_cost is not None
     ]
     if costs:
-        parts.append(f"Other splits cost, in nats per token (and tokens wasted): {', '.join(costs)}.")
+        parts.append(
+            f"Other splits cost, in nats per token above the law's best (and tokens wasted): {', '.join(costs)}."
+        )
     parts += [
         f"Twice the {BUDGETS[budget]} would gain {advice.choice.plan.loss - loss:.4f}."
         for budget, loss in advice.sensitivity.items()
@@ -460,7 +470,7 @@ def _caveats(advice: Recommendation, room: int) -> Section:
         shown.append(text)
     left = len(told) - len(shown)
     hidden = [f"{left} more caveat{'s' if left > 1 else ''}"] if left else []
-    if (widths := len(advice.options) - _WIDTHS) > 0:
+    if (widths := len(advice.options) - _WIDTHS + (advice.split is not None)) > 0:
         hidden.append(f"{widths} more width{'s' if widths > 1 else ''}")
     if advice.excluded:
         hidden.append(f"why {', '.join(advice.excluded)} bits have no plan")

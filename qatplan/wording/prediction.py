@@ -16,7 +16,7 @@ def prediction_sections(predicted: Prediction) -> list[Section]:
     what = "in full precision" if predicted.bits is None else f"at {predicted.bits:g} bits"
     head = f"{format_count(predicted.params)} parameters on {format_count(predicted.tokens)} tokens {what}"
     split = None
-    if predicted.fraction is not None:
+    if predicted.fraction is not None and not (predicted.extrapolation.withheld and predicted.fraction_chosen):
         which = "the law's best" if predicted.fraction_chosen else "given"
         split = (
             f"QAT fraction {predicted.fraction:.3f} ({which}), {predicted.tokens_per_parameter_byte:.4g} tokens per "

@@ -104,7 +104,7 @@ def test_other_runs_than_those_of_the_fit_are_remarked(
         (["residuals", "bare.json", "--out", "a.svg"], 2, "only a fit was given; add --runs"),
         (["loss-curves", "bare.json", "--out", "a.svg"], 2, "only a fit was given; add --runs"),
         (["contours", "fraction.json", "--out", "a.svg"], 2, "qat-fraction knows no split"),
-        (["frontier", "fraction.json", "--out", "a.svg"], 2, "qat-fraction knows no QAT fraction"),
+        (["frontier", "fraction.json", "--out", "a.svg"], 2, "qat-fraction gives no loss that depends"),
         (["residuals", "fraction.json", "--runs", "runs.parquet", "--out", "a.svg"], 2, "predicts a QAT fraction"),
         (["contours", "bare.json", "--bits", "2,4", "--out", "a.svg"], 2, "contours show one bit width"),
         (["loss-curves", "runs.parquet", "--bits", "7", "--out", "a.svg"], 2, "the table has 1, 2, 4"),

@@ -72,7 +72,7 @@ def test_contours_name_what_they_show() -> None:
     lambda: frontier.frontier(FLAT, bits=[4.0], d_total=1e8, sizes=(1e5, 1e6)),
 ])  # fmt: skip
 def test_a_law_without_the_fraction_is_refused(make: object) -> None:
-    with pytest.raises(UsageError, match="chinchilla knows no"):
+    with pytest.raises(UsageError, match="chinchilla gives no loss that depends on the split"):
         make()  # type: ignore[operator]
 
 

@@ -23,9 +23,9 @@ class PublishedSplit:
     tokens_per_parameter_byte: float
 
 
-def published_split(plan: Candidate, *, continues: bool) -> PublishedSplit | None:
+def published_split(plan: Candidate, *, continues: bool, most: float = math.inf) -> PublishedSplit | None:
     """The published split of a plan's tokens; for a given full-precision model the QAT tokens that make its own tokens
-    the best share. None where S_total <= 1, which the law does not cover.
+    the best share, at most the `most` that the budget pays. None where S_total <= 1, which the law does not cover.
     """
     law, size = QatFraction(), plan.n * plan.bits / 8.0
 
@@ -42,9 +42,10 @@ def published_split(plan: Candidate, *, continues: bool) -> PublishedSplit | Non
 
         start = math.log(plan.d_fp)
         tokens = math.exp(root_of_falling(lambda t: -missing(t), 0.0, start, math.log(MOST_TOKENS)))
+        tokens = min(tokens, plan.d_fp + most)
     if tokens <= size:
         return None
-    fraction = share(tokens)
+    fraction = 1.0 - plan.d_fp / tokens if continues else share(tokens)
     return PublishedSplit(
         bits=plan.bits,
         params=plan.layout.parameters,

@@ -14,6 +14,7 @@ from qatplan.laws import FittedLaw, Inputs, optimal_fraction
 from qatplan.laws.fit_parts import CurveRecord, FractionDiagnostics, SplitEvidence
 from qatplan.laws.inputs import Floats
 from qatplan.laws.law import Law
+from qatplan.laws.quantiles import central
 from qatplan.laws.split_interval import split_interval
 
 Interval = tuple[float, float]
@@ -63,6 +64,8 @@ class SplitAdvice:
     """Nats per token."""
     flat: Interval
     """Fractions that cost less than the tolerance, by the shape of the nearest measured curves about their minima."""
+    measured: Interval
+    """The fractions that were measured; an end of `flat` that lies there may lie further."""
     nearest: NearestCurve
     disputed: bool
     """Whether the intervals of both laws have nothing in common."""
@@ -127,20 +130,22 @@ def advise(
         interval = None
         if draws is not None:
             drawn = optimal_fraction(loss.law, **where, draws=draws).fraction[:, 0]
-            tail = 0.5 * (1.0 - level)
-            interval = (float(np.quantile(drawn, tail)), float(np.quantile(drawn, 1.0 - tail)))
+            interval = central(drawn, level)
         best = float(optimal_fraction(loss.law, **where).fraction[0])
         cost = regret_of(loss.law, split)
         answers.append(Answer(law=loss.law.name, fraction=best, interval=interval, mean_regret=cost, held_out=False))
     answers.sort(key=lambda a: math.inf if math.isnan(a.mean_regret) else a.mean_regret)
     near = sorted(curves, key=lambda c: _distance(c, point))
+    every = [f for c in curves for f in c.fractions or ()]
+    measured = min(every), max(every)
     ends = [a.interval for a in answers if a.interval is not None]
     return SplitAdvice(
         answer=answers[0],
         other=answers[1] if len(answers) > 1 else None,
         curves=len(curves),
         tolerance=tolerance,
-        flat=_flat(near[:_NEIGHBOURS], answers[0].fraction, tolerance),
+        flat=_flat(near[:_NEIGHBOURS], answers[0].fraction, tolerance, measured),
+        measured=measured,
         nearest=_nearest(near[0], tolerance),
         disputed=len(ends) == 2 and max(low for low, _ in ends) > min(high for _, high in ends),
     )
@@ -177,12 +182,12 @@ def _reach(curve: CurveRecord, tolerance: float) -> tuple[float, float, float]:
     )
 
 
-def _flat(near: Sequence[CurveRecord], fraction: float, tolerance: float) -> Interval:
-    """The answer with the median reach of the nearest curves on each side."""
+def _flat(near: Sequence[CurveRecord], fraction: float, tolerance: float, measured: Interval) -> Interval:
+    """The answer with the median reach of the nearest curves on each side, within what was measured."""
     reaches = [_reach(curve, tolerance) for curve in near]
     below, above = (float(np.median([r[i] for r in reaches])) for i in (1, 2))
     odds = math.log(fraction) - math.log1p(-fraction) if 0 < fraction < 1 else math.copysign(40.0, fraction - 0.5)
-    return _share(odds - below), _share(odds + above)
+    return max(_share(odds - below), measured[0]), min(_share(odds + above), measured[1])
 
 
 def _nearest(curve: CurveRecord, tolerance: float) -> NearestCurve:

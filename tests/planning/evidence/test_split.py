@@ -111,7 +111,10 @@ def test_a_split_that_no_curve_was_held_against_says_so(plan: Callable[..., Reco
     assert Concern.SPLIT_UNCHECKED in [flag.concern for flag in plan(None).flags]
     assert Concern.SPLIT_UNCHECKED not in [flag.concern for flag in plan(split_fit(*CURVES)).flags]
     assert Concern.SPLIT_UNCHECKED not in [flag.concern for flag in plan(None, fraction=0.3).flags]
-    assert plan(split_fit(*CURVES), fraction=0.3).split is None
+    with pytest.raises(UsageError, match="split chooses the fraction"):
+        plan(split_fit(*CURVES), fraction=0.3)
+    with pytest.raises(UsageError, match="give them with split"):
+        plan(None, tolerance=0.01)
 
 
 def test_beyond_the_measured_fractions_the_law_is_not_asked(plan: Callable[..., Recommendation]) -> None:

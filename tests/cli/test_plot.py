@@ -103,7 +103,7 @@ def test_other_runs_than_those_of_the_fit_are_remarked(
         (["residuals", "runs.parquet", "--out", "a.svg"], 2, "residuals is drawn from a fit"),
         (["residuals", "bare.json", "--out", "a.svg"], 2, "only a fit was given; add --runs"),
         (["loss-curves", "bare.json", "--out", "a.svg"], 2, "only a fit was given; add --runs"),
-        (["contours", "fraction.json", "--out", "a.svg"], 2, "qat-fraction knows no split"),
+        (["contours", "fraction.json", "--out", "a.svg"], 2, "qat-fraction gives no loss that depends"),
         (["frontier", "fraction.json", "--out", "a.svg"], 2, "qat-fraction gives no loss that depends"),
         (["residuals", "fraction.json", "--runs", "runs.parquet", "--out", "a.svg"], 2, "predicts a QAT fraction"),
         (["contours", "bare.json", "--bits", "2,4", "--out", "a.svg"], 2, "contours show one bit width"),

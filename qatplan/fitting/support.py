@@ -58,6 +58,10 @@ def check(shape: Law, x: Inputs, *, fix: Mapping[str, float], restrict: bool) ->
     fixed: dict[str, float] = {name: float(value) for name, value in fix.items()}
     notes: list[str] = []
     left_out: list[str] = []
+    for name, reason in shape.undetermined(x).items():
+        if name not in fixed:
+            fixed[name] = 0.0
+            notes.append(f"{name} cannot be determined: {reason}; it is fixed at 0")
     thin = _too_thin(shape, x, fixed)
     for term in shape.terms(x):
         members, why = _members(term), None

@@ -149,7 +149,7 @@ def _design(law: Law, x: Inputs, fixed: Mapping[str, float]) -> list[str]:
     free = [p.name for p in law.parameters() if p.name not in fixed]
     if law.quantity == "loss" and not np.any(~x.quantized) and np.any(x.quantized) and "E" in free:
         partners = "theta" if "theta" in free else "the quantization terms"
-        if law.name in ("qat-loss", "chen2025", "precision", "effective", "ouyang"):
+        if law.name in ("qat-loss", "effective-tokens", "chen2025", "precision", "effective", "ouyang"):
             notes.append(
                 f"there are no full-precision rows: E, A and C are told from {partners} only by how losses change with "
                 "bits, and the predicted full-precision loss is an extrapolation"

@@ -75,6 +75,8 @@ def minimise(
             end = (tolerance, iterations) if last else _LOOSE_END
             at, spent = _descend(task, rows, at, delta, damping, end, gauss_newton=not last)
             used += spent
+        at = np.where(at <= task.problem.lower + _HAIR, task.problem.lower, at)
+        at = np.where(at >= task.problem.upper - _HAIR, task.problem.upper, at)
         f, g, h = derivatives(task, rows, at, deltas[-1])
         g, h = _project(task, at, g, h)
         _, promised = _step(g, h, np.zeros(len(rows)))

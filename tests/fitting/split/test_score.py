@@ -97,7 +97,8 @@ def test_schemes_count_what_they_scored(when_unified: SplitComparison) -> None:
     assert when_unified.in_sample.scored == 27
     assert (size.folds, size.scored) == (1, 9)
     for scheme in (cell, tokens, size):
-        assert {e.name for e in scheme.entries} == {"qat-loss", "effective-tokens", "qat-fraction", *(r.name for r in RULES)}
+        rules = {r.name for r in RULES}
+        assert {e.name for e in scheme.entries} == {"qat-loss", "effective-tokens", "qat-fraction", *rules}
         for e in scheme.entries:
             assert e.overall is not None
             assert len(e.scores) == e.overall.curves == scheme.scored

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 Count = float | int | str
 """A number, or text such as 1.5B."""
+Effects = Literal["none", "trunk", "curve", "auto"]
+"""Random effects that runs share."""
 
 
 def read(source: RunsLike, *more: Location, rows: str | None = None) -> Runs:
@@ -80,7 +82,7 @@ def fit(
     runs: RunsLike, *, law: str = "qat-loss", rows: str | None = None, bootstrap: int = 1000,
     interval: str = "bootstrap", level: float = 0.95, holdout: str | None = None, leave_one_size_out: bool = False,
     n: str = "total", huber: float = 1e-3, fix: Mapping[str, float] | None = None, restrict: bool = False,
-    keep_tuning: bool = False, seed: int = 0, starts: int | None = None,
+    keep_tuning: bool = False, effects: Effects = "none", seed: int = 0, starts: int | None = None,
     resample: Literal["case", "residual"] | None = None, workers: int | None = None, command: str | None = None,
 ) -> Fit:  # fmt: skip
     """Fit a scaling law; the options are described in `qatplan.fitting.options.FitOptions`.
@@ -93,7 +95,7 @@ def fit(
     options = FitOptions(
         law=law, rows=rows, bootstrap=bootstrap, interval=interval, level=level, holdout=holdout,
         leave_one_size_out=leave_one_size_out, n=n, huber=huber, fix=_numbers(**(fix or {})), restrict=restrict,
-        keep_tuning=keep_tuning, seed=seed, starts=starts, resample=resample,
+        keep_tuning=keep_tuning, effects=effects, seed=seed, starts=starts, resample=resample,
         workers=min(2, os.cpu_count() or 1) if workers is None else workers,
     )  # fmt: skip
     found = _runs(runs)
@@ -104,18 +106,18 @@ def fit(
 def compare(
     runs: RunsLike, *, laws: Sequence[str] | None = ..., score: Literal["loss"] = ..., holdout: str | None = ...,
     folds: int | None = ..., bootstrap: int = ..., rows: str | None = ..., n: str = ..., huber: float = ...,
-    keep_tuning: bool = ..., seed: int = ...,
+    keep_tuning: bool = ..., effects: Effects = ..., seed: int = ...,
 ) -> Comparison: ...  # fmt: skip
 @overload
 def compare(
     runs: RunsLike, *, laws: Sequence[str] | None = ..., score: Literal["split"], holdout: str | None = ...,
     folds: int | None = ..., bootstrap: int = ..., rows: str | None = ..., n: str = ..., huber: float = ...,
-    keep_tuning: bool = ..., seed: int = ...,
+    keep_tuning: bool = ..., effects: Effects = ..., seed: int = ...,
 ) -> SplitComparison: ...  # fmt: skip
 def compare(
     runs: RunsLike, *, laws: Sequence[str] | None = None, score: str = "loss", holdout: str | None = None,
     folds: int | None = None, bootstrap: int = 0, rows: str | None = None, n: str = "total", huber: float = 1e-3,
-    keep_tuning: bool = False, seed: int = 0,
+    keep_tuning: bool = False, effects: Effects = "none", seed: int = 0,
 ) -> Comparison | SplitComparison:  # fmt: skip
     """Rank laws by how well they predict runs that they were not fitted to.
 
@@ -124,7 +126,9 @@ def compare(
     costs on measured curves, held out by cell (`folds`, by default 6) and by rolling origin; `bootstrap` draws a fit
     give the coverage of their intervals.
     """
-    shared: dict[str, Any] = {"huber": huber, "seed": seed, "n": n, "rows": rows, "keep_tuning": keep_tuning}
+    shared: dict[str, Any] = {
+        "huber": huber, "seed": seed, "n": n, "rows": rows, "keep_tuning": keep_tuning, "effects": effects,
+    }  # fmt: skip
     if score not in ("loss", "split"):
         raise UsageError(f"score is {score!r}; allowed are loss and split")
     table = _runs(runs).table

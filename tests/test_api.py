@@ -22,10 +22,10 @@ FIT = ROOT / "fits" / "qat-loss.json"
 FRACTION_FIT = ROOT / "fits" / "qat-fraction.json"
 
 SURFACE = {
-    "compare": "runs laws score holdout folds bootstrap rows n huber keep_tuning seed",
+    "compare": "runs laws score holdout folds bootstrap rows n huber keep_tuning effects seed",
     "design": "fit budget gpu_hours runs target params tokens bits trunks device mfu level extrapolation_limit",
-    "fit": "runs law rows bootstrap interval level holdout leave_one_size_out n huber fix restrict keep_tuning seed "
-    "starts resample workers command",
+    "fit": "runs law rows bootstrap interval level holdout leave_one_size_out n huber fix restrict keep_tuning effects "
+    "seed starts resample workers command",
     "import_runs": "source mapping constants diverged keep_suspect",
     "load": "path",
     "memory": "model format context batch kv_format params layers width heads kv_heads head_size feed_forward "

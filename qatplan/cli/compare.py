@@ -29,6 +29,7 @@ def compare(
     n: opt.Counting = "total",
     huber: opt.Huber = 1e-3,
     keep_tuning: opt.KeepTuning = False,
+    effects: opt.Effects = "none",
     seed: opt.Seed = 0,
     details: opt.Details = False,
     as_json: opt.Json = False,
@@ -47,7 +48,7 @@ def compare(
 
     asked: dict[str, Any] = {
         "laws": laws, "score": score, "holdout": holdout, "folds": folds, "bootstrap": bootstrap, "huber": huber,
-        "seed": seed, "n": n, "rows": rows, "keep_tuning": keep_tuning,
+        "seed": seed, "n": n, "rows": rows, "keep_tuning": keep_tuning, "effects": effects,
     }  # fmt: skip
     result = api.compare(paths, **asked)
     show(result.as_dict() if as_json else None, lambda: result.sections(details=details), as_json)

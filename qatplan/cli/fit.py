@@ -29,6 +29,7 @@ def fit(
     fix: Annotated[list[str] | None, opt.ask(_FIX, "NAME=VALUE")] = None,
     restrict: Annotated[bool, opt.flag("--restrict", "Leave out terms that no row supports.")] = False,
     keep_tuning: opt.KeepTuning = False,
+    effects: opt.Effects = "none",
     seed: opt.Seed = 0,
     force: opt.Force = False,
     details: opt.Details = False,
@@ -46,7 +47,8 @@ def fit(
 
     fitted = api.fit(
         paths, law=law, huber=huber, seed=seed, bootstrap=bootstrap, interval=interval, level=level, holdout=holdout,
-        leave_one_size_out=leave_one_size_out, n=n, rows=rows, keep_tuning=keep_tuning, fix=fixed, restrict=restrict,
+        leave_one_size_out=leave_one_size_out, n=n, rows=rows, keep_tuning=keep_tuning, effects=effects, fix=fixed,
+        restrict=restrict,
         command=shlex.join(["qatplan", *sys.argv[1:]]) if sys.argv[1:2] == ["fit"] else None,
     )  # fmt: skip
     fitted.save(out)

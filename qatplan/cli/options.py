@@ -113,6 +113,8 @@ Rows = Annotated[str | None, ask(_ROWS, "EXPRESSION")]
 Counting = Annotated[str, ask("Which parameters N counts.", "total|nonembedding")]
 Huber = Annotated[float, ask("Delta of the Huber terms on log residuals.")]
 KeepTuning = Annotated[bool, flag("--keep-tuning", "Keep runs that another learning rate beat at the same point.")]
+_EFFECTS = "Random effects that runs of one trunk, or also of one curve, share; auto takes what the rows support."
+Effects = Annotated[Literal["none", "trunk", "curve", "auto"], ask(_EFFECTS)]
 Seed = Annotated[int, ask("Seed of everything random.", min=0)]
 Params = Annotated[float | None, PARAMS]
 Tokens = Annotated[float | None, TOKENS]

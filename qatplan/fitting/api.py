@@ -14,7 +14,9 @@ from qatplan.laws.fitted import FittedLaw
 from qatplan.laws.fraction_surface import FractionSurface
 from qatplan.laws.registry import get
 
-_OF_LOSS_LAWS = ("huber", "interval", "holdout", "leave_one_size_out", "keep_tuning", "restrict", "starts", "resample")
+_OF_LOSS_LAWS = (
+    "huber", "interval", "holdout", "leave_one_size_out", "keep_tuning", "restrict", "effects", "starts", "resample",
+)  # fmt: skip
 
 
 def fit(

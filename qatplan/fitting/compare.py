@@ -13,7 +13,7 @@ import numpy as np
 from qatplan.errors import DataError, QatplanError, UsageError
 from qatplan.fitting import diagnostics
 from qatplan.fitting.loss_law import refitted, solve_rows
-from qatplan.fitting.options import FitOptions
+from qatplan.fitting.options import Choice, FitOptions
 from qatplan.fitting.rows import Rows, add_left_out, by_reason, select
 from qatplan.fitting.solver.objective import residuals
 from qatplan.laws.fit_parts import LeftOut
@@ -78,6 +78,7 @@ def compare(
     n: str = "total",
     rows: str | None = None,
     keep_tuning: bool = False,
+    effects: Choice = "none",
 ) -> Comparison:
     """Fit every law on the rows that all of them can describe, and score each on the same held-out rows.
 
@@ -94,7 +95,7 @@ def compare(
     widest = select(table, "comparison", shape=get("chinchilla"), expression=rows, n=n, keep_tuning=keep_tuning)
     common = _common_rows(widest, laws)
     mask = diagnostics.held_out(common, holdout)
-    asked = FitOptions(huber=huber, seed=seed, restrict=True)
+    asked = FitOptions(huber=huber, seed=seed, effects=effects, restrict=True)
     entries = [_entry(common, mask, holdout, replace(asked, law=name)) for name in laws]
     entries.sort(key=_error)
     seeds = diagnostics.seed_noise(common)
@@ -130,11 +131,14 @@ def _entry(rows: Rows, mask: np.ndarray, holdout: str, options: FitOptions) -> E
         scored = diagnostics.score(rows, mask, partial(refitted, options=options), holdout)
     except QatplanError as error:
         return Entry(law=options.law, rows=len(rows), error=str(error))
-    aic, bic = diagnostics.information_criteria(solution.objective, len(rows), solution.problem.size, options.huber)
-    left = residuals(solution.problem, solution.u[None, :])[0]
+    problem = solution.problem
+    aic, bic = diagnostics.information_criteria(
+        solution.objective, len(rows), problem.size, options.huber, problem.whitening
+    )
+    left = residuals(problem, solution.u[None, :])[0]
     return Entry(
         law=options.law,
-        parameters=solution.problem.size,
+        parameters=problem.size,
         rows=len(rows),
         mape=scored.mape,
         max_ape=scored.max_ape,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from qatplan.errors import DataError
 from qatplan.fitting.options import holdout_of
 from qatplan.fitting.rows import Rows, known
+from qatplan.fitting.solver.whitening import Whitening
 from qatplan.laws.fit_parts import Pair, ResidualGroup, Residuals, Score
 from qatplan.laws.flags import Flag
 from qatplan.laws.inputs import Floats
@@ -115,13 +116,18 @@ def _group(residuals: Floats, value: str | float | Pair) -> ResidualGroup:
     )
 
 
-def information_criteria(objective: float, rows: int, parameters: int, delta: float) -> tuple[float, float]:
+def information_criteria(
+    objective: float, rows: int, parameters: int, delta: float, whitening: Whitening | None = None
+) -> tuple[float, float]:
     """(AIC, BIC) of the density proportional to exp(-Huber(r) / s), with its scale s fitted and counted.
 
-    This is the likelihood whose maximum the fit is, so criteria and objective rank alike for equal parameters.
+    This is the likelihood whose maximum the fit is, so criteria and objective rank alike for equal parameters. With
+    random effects r is whitened, and their variances count as parameters.
     """
     deviance = min(_deviance(objective, rows, delta, math.exp(t)) for t in np.linspace(-32.0, 4.0, 2401))
     k = parameters + 1
+    if whitening is not None:
+        deviance, k = deviance + whitening.log_determinant, k + len(whitening.ratios)
     return deviance + 2 * k, deviance + k * math.log(rows)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from qatplan.errors import DataError
 from qatplan.fitting import diagnostics, identifiability, support
+from qatplan.fitting.effects import solve_with_effects, supported
 from qatplan.fitting.intervals.bootstrap import draw
 from qatplan.fitting.intervals.profile import calibrate, intervals
 from qatplan.fitting.intervals.trunk_effects import FEW_TRUNKS
@@ -19,7 +20,7 @@ from qatplan.fitting.provenance import provenance, ranges
 from qatplan.fitting.rows import Rows, select
 from qatplan.fitting.solver.objective import residuals
 from qatplan.fitting.solver.problem import build
-from qatplan.fitting.solver.solve import Solution, solve
+from qatplan.fitting.solver.solve import Solution
 from qatplan.laws.chinchilla import Chinchilla
 from qatplan.laws.fit_parts import LossDiagnostics, Pair
 from qatplan.laws.fitted import FittedLaw, Status
@@ -44,15 +45,19 @@ def fit_loss_law(
     """
     kind, huber, seed, level = get(options.law), options.huber, options.seed, options.level
     chosen, options, scratch = _rows(table, kind, options)
-    solution, supported = solve_rows(chosen, options)
-    law, size = _natural_law(solution, supported), solution.problem.size
+    solution, supports = solve_rows(chosen, options)
+    law, size = _natural_law(solution, supports), solution.problem.size
+    effects = solution.certificate.effects
+    if effects is not None:
+        # What trunks share is in the fit, so whitened rows are independent.
+        chosen = replace(chosen, clustered=False)
     calibration = calibrate(solution, chosen, huber)
     error = residuals(solution.problem, solution.u[None, :])[0]
     made = draws = None
     if options.bootstrap:
         count, workers = options.bootstrap, options.workers
         made = draw(solution, chosen, count=count, seed=seed, delta=huber, kind=options.resample, workers=workers)
-        draws = _natural_draws(law, made.theta, supported.fixed)
+        draws = _natural_draws(law, made.theta, supports.fixed)
     bounds, how = dict[str, Pair](), "none"
     if options.interval == "profile":
         bounds, how = intervals(solution, chosen, delta=huber, level=level), "profile"
@@ -71,6 +76,8 @@ def fit_loss_law(
         certificate = replace(certificate, bootstrap=made.how)
         if made.how.unfinished > 0.05 * made.how.draws:
             flags.append(Flag.UNFINISHED(unfinished=made.how.unfinished, draws=made.how.draws))
+    if effects is not None and not effects.settled:
+        flags.append(Flag.EFFECTS_UNSETTLED())
     if how == "profile" or (made is not None and made.how.kind != "case"):
         flags += _few_trunks(chosen, calibration.trunk_effect)
     flags += _about_rows(kind, chosen, size)
@@ -79,7 +86,9 @@ def fit_loss_law(
     holdout = None
     if options.holdout is not None:
         holdout = diagnostics.score(chosen, diagnostics.held_out(chosen, options.holdout), refit, options.holdout)
-    aic, bic = diagnostics.information_criteria(solution.objective, len(chosen), size, huber)
+    aic, bic = diagnostics.information_criteria(
+        solution.objective, len(chosen), size, huber, solution.problem.whitening
+    )
     return FittedLaw(
         law=law,
         draws=draws,
@@ -91,7 +100,7 @@ def fit_loss_law(
         left_out=chosen.left_out,
         status=solution.status,
         flags=tuple(flags),
-        identifiability=(*scratch, *supported.notes, *open_questions),
+        identifiability=(*scratch, *supports.notes, *open_questions),
         holdout=holdout,
         n_convention=options.n,
         noise=diagnostics.residual_deviation(error, size),
@@ -136,20 +145,21 @@ def solve_rows(rows: Rows, options: FitOptions) -> tuple[Solution, support.Suppo
     """Check what the rows support of the law asked for, and find the best fit of it."""
     kind = get(options.law)
     try:
-        supported = support.check(kind.for_inputs(rows.x), rows.x, fix=options.fix, restrict=options.restrict)
+        supports = support.check(kind.for_inputs(rows.x), rows.x, fix=options.fix, restrict=options.restrict)
     except DataError as error:
         if not rows.left_out:
             raise
         most = max(rows.left_out, key=lambda e: e.rows)
         raise DataError(f"{error} (left out are {most.rows} rows: {most.reason})", evidence=rows.left_out) from error
-    if not supported.law.terms(rows.x):
-        raise DataError(f"{len(rows)} rows support no term of {kind.name}: {supported.terms_left_out[0]}")
-    fixed = support.fixed_coordinates(supported)
-    free = len(supported.law.parameters()) - len(fixed)
+    if not supports.law.terms(rows.x):
+        raise DataError(f"{len(rows)} rows support no term of {kind.name}: {supports.terms_left_out[0]}")
+    fixed = support.fixed_coordinates(supports)
+    free = len(supports.law.parameters()) - len(fixed)
     if len(rows) < free:
         raise DataError(f"{len(rows)} rows cannot determine the {free} parameters of {kind.name}; {free} rows would")
-    problem = build(supported.law, rows.x, rows.y, fixed=fixed)
-    return solve(problem, delta=options.huber, seed=options.seed, starts=options.starts), supported
+    problem, effects = build(supports.law, rows.x, rows.y, fixed=fixed), supported(rows, options.effects)
+    solution = solve_with_effects(problem, rows, effects, delta=options.huber, seed=options.seed, starts=options.starts)
+    return solution, supports
 
 
 def refitted(rows: Rows, options: FitOptions) -> Law:
@@ -157,9 +167,9 @@ def refitted(rows: Rows, options: FitOptions) -> Law:
     return _natural_law(*solve_rows(rows, replace(options, restrict=True, starts=None)))
 
 
-def _natural_law(solution: Solution, supported: support.Support) -> Law:
+def _natural_law(solution: Solution, supports: support.Support) -> Law:
     """The fitted law in natural units; fixed parameters keep exactly their values."""
-    return solution.problem.law.from_coordinates(solution.theta()).replace(supported.fixed)
+    return solution.problem.law.from_coordinates(solution.theta()).replace(supports.fixed)
 
 
 def _natural_draws(law: Law, theta: Floats, fixed: Mapping[str, float]) -> Floats:

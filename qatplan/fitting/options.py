@@ -9,6 +9,9 @@ from typing import Literal
 
 from qatplan.errors import UsageError
 
+Choice = Literal["none", "trunk", "curve", "auto"]
+"""Of random effects."""
+
 
 def holdout_of(spec: str) -> tuple[str, float]:
     """(kind, share of the rows) of `largest-n`, `largest-d` or `top-compute:SHARE`; UsageError for anything else."""
@@ -55,6 +58,8 @@ class FitOptions:
     loss law that is fitted beside it."""
     restrict: bool = False
     """Leave out terms that no row supports."""
+    effects: Choice = "none"
+    """Random effects that runs of one trunk, and of one curve too, share; auto takes what the rows support."""
     starts: int | None = None
     """Starting points of the search; None is the law's own number."""
     resample: Literal["case", "residual"] | None = None
@@ -71,6 +76,8 @@ class FitOptions:
             raise UsageError(f"bootstrap is {self.bootstrap}; allowed is 0 (no draws) or more")
         if self.interval not in ("bootstrap", "profile"):
             raise UsageError(f"interval is {self.interval!r}; allowed are bootstrap and profile")
+        if self.effects not in ("none", "trunk", "curve", "auto"):
+            raise UsageError(f"effects is {self.effects!r}; allowed are none, trunk, curve and auto")
         if not 0 < self.level < 1:
             raise UsageError(f"level is {self.level:g}; allowed is between 0 and 1")
         least = math.ceil(round(2.0 / (1.0 - self.level), 6)) - 1

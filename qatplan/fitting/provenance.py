@@ -20,6 +20,7 @@ from qatplan.fitting.rows import Rows, select
 from qatplan.laws.fit_parts import Pair, Provenance
 from qatplan.laws.fitted import FittedLaw
 from qatplan.laws.inputs import Floats
+from qatplan.runs.schema import CONTROL_BITS
 from qatplan.storage.base import Location, seen_from
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 def ranges(rows: Rows) -> dict[str, Pair]:
     """Smallest and largest value that the fit has seen."""
-    x, q = rows.x, rows.x.quantized
+    x = rows.x
+    # A second phase in full precision says nothing about plans of so many bits.
+    q = x.quantized & (x.bits != CONTROL_BITS)
     result = {"n": _range(x.n), "d_total": _range(x.d_total)}
     if q.any():
         result |= {"bits": _range(x.bits[q]), "fraction": _range(x.fraction[q]), "s_total": _range(x.s_total[q])}

@@ -88,7 +88,7 @@ def select(
     """The rows of a runs table (or a mapping of columns with our field names) that `law` is fitted on.
 
     Left out, each with its reason: runs that did not finish, rows without the asked count of N, controls of 16 bits
-    (a second phase in full precision, which no law is about; they stay out whatever `expression` says), quantized rows
+    (a second phase in full precision) unless the law takes them, whatever `expression` says, quantized rows
     of other schedules than the law is about, rows of other post-training methods than rounding to nearest and rows of
     bfloat16 beside float32 (unless `expression` chooses rows), runs whose learning rate or other tuned hyperparameter
     was beaten at the same point (unless `keep_tuning`), and rows outside the law's domain.
@@ -113,7 +113,8 @@ def select(
     leave(~(number["loss"] > 0), "no loss")
     size = number["n_total" if n == "total" else "n_nonembedding"]
     leave(~(size > 0), f"no count of {'all' if n == 'total' else 'non-embedding'} parameters")
-    leave(number["bits"] == CONTROL_BITS, "16 bits: a second phase in full precision, a control that no law is about")
+    if not shape.takes_controls:
+        leave(number["bits"] == CONTROL_BITS, f"16 bits: a second phase in full precision; law {law} is not about it")
     if expression is None:
         for mask, reason in _unasked(law, word, ~np.isnan(number["bits"])):
             leave(mask, reason)

@@ -58,6 +58,10 @@ def check(shape: Law, x: Inputs, *, fix: Mapping[str, float], restrict: bool) ->
     fixed: dict[str, float] = {name: float(value) for name, value in fix.items()}
     notes: list[str] = []
     left_out: list[str] = []
+    for name, reason in shape.undetermined(x).items():
+        if name not in fixed:
+            fixed[name] = 0.0
+            notes.append(f"{name} cannot be determined: {reason}; it is fixed at 0")
     thin = _too_thin(shape, x, fixed)
     for term in shape.terms(x):
         members, why = _members(term), None
@@ -145,7 +149,7 @@ def _design(law: Law, x: Inputs, fixed: Mapping[str, float]) -> list[str]:
     free = [p.name for p in law.parameters() if p.name not in fixed]
     if law.quantity == "loss" and not np.any(~x.quantized) and np.any(x.quantized) and "E" in free:
         partners = "theta" if "theta" in free else "the quantization terms"
-        if law.name in ("qat-loss", "chen2025", "precision", "effective", "ouyang"):
+        if law.name in ("qat-loss", "effective-tokens", "chen2025", "precision", "effective", "ouyang"):
             notes.append(
                 f"there are no full-precision rows: E, A and C are told from {partners} only by how losses change with "
                 "bits, and the predicted full-precision loss is an extrapolation"

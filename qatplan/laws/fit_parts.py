@@ -45,6 +45,24 @@ class Resampling:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Effects:
+    """Random effects of log loss that the fit allowed for, as standard deviations."""
+
+    kind: str
+    """trunk, or curve: trunks and curves."""
+    own: float
+    """Of a run's own noise."""
+    trunk: float
+    """Of what the runs of one trunk at one budget share."""
+    trunks: int
+    curve: float | None = field(default=None, metadata=_ABSENT)
+    """Of what the runs of one curve share."""
+    curves: int | None = field(default=None, metadata=_ABSENT)
+    settled: bool = True
+    """Whether fit and variances came to rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Certificate:
     """The facts behind a fit's status. The fraction law has no gradient and no bounds to report."""
 
@@ -63,6 +81,7 @@ class Certificate:
     bootstrap: Resampling | None = field(default=None, metadata=_ABSENT)
     objective: str | None = field(default=None, metadata=_ABSENT)
     """What was minimised, where it is no sum of Huber terms."""
+    effects: Effects | None = field(default=None, metadata=_ABSENT)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,6 +51,7 @@ class Flag(Enum):
     )
     UNFINISHED = "{unfinished} of {draws} draws did not converge tightly; intervals are rough"
     TREND = "the measured optimal fraction {how} with S_total (rank correlation {rank:.2f}, {curves} curves)"
+    EFFECTS_UNSETTLED = "random effects: their variances and the fit did not come to rest, so intervals are rough"
     ENVELOPE = "where several learning rates were tried at one point, the curve is their lower envelope"
 
     def __call__(self, **values: object) -> str:

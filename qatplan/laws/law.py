@@ -89,6 +89,8 @@ class Term:
     """Where the term is present; elsewhere it contributes nothing."""
     nonlinear: Nonlinear | None = None
     """A factor whose log is no column times a coordinate."""
+    known: Floats | None = None
+    """Log of a factor (rows,) without parameters; None for 1."""
 
 
 def term_on(rows: NDArray[np.bool_], name: str, amplitude: str, **columns: Floats) -> Term:
@@ -109,6 +111,8 @@ class Law(ABC):
     domain: ClassVar[str]
     quantity: ClassVar[Literal["loss", "fraction"]] = "loss"
     sees_fraction: ClassVar[bool] = False
+    takes_controls: ClassVar[bool] = False
+    """Whether it describes 16-bit rows: a second phase in full precision."""
 
     @classmethod
     @cache
@@ -141,6 +145,10 @@ class Law(ABC):
     def refusals(self, x: Inputs) -> list[tuple[NDArray[np.bool_], str]]:
         """(points outside the law's domain, the sentence why); of several sentences about a point the last counts."""
         return []
+
+    def undetermined(self, x: Inputs) -> dict[str, str]:
+        """Parameters that are fixed at 0 where a fit's rows are of too few kinds to speak of them: {name: why}."""
+        return {}
 
     def outside(self, x: Inputs) -> list[str | None]:
         """Per point None, or the sentence why it is outside the law's domain."""
@@ -219,7 +227,7 @@ def natural(parameters: Sequence[Parameter], vector: Floats) -> dict[str, float]
 
 def _log_term(term: Term, theta: Mapping[str, Floats]) -> Floats:
     """Log of a term at coordinates by name, of any shapes that broadcast with (rows,)."""
-    total: Floats = np.zeros(term.rows.shape[0])
+    total: Floats = np.zeros(term.rows.shape[0]) if term.known is None else term.known
     if term.amplitude is not None:
         total = total + theta[term.amplitude]
     for name, column in term.columns.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -58,22 +58,21 @@ class Saturation(Nonlinear):
 class TokenWorth(Nonlinear):
     """The factor (1 - f + eta f) ** -exponent: tokens of the second phase are worth eta of the first.
 
-    eta = sigmoid(sum of rates * their columns), so it lies between 0 and 1.
+    ln eta = sum of rates * their columns.
     """
 
     fraction: Floats
     """f, the share of the tokens in the second phase."""
     columns: Floats
-    """(rows, rates) factors of the rates in the log-odds of eta."""
+    """(rows, rates) factors of the rates in ln eta."""
 
     def derivatives(self, values: Sequence[Floats]) -> tuple[Floats, list[Floats], list[list[Floats]]]:
         """The column -log(1 - f + eta f), with derivatives."""
         z = sum(value * self.columns[:, i] for i, value in enumerate(values))
-        eta = 1.0 / (1.0 + np.exp(-np.clip(z, -500.0, 500.0)))
-        worth = 1.0 - self.fraction * (1.0 - eta)
-        rise = self.fraction * eta * (1.0 - eta) / worth
-        # d/dz of log worth is `rise`, d2/dz2 is rise (1 - 2 eta - rise).
-        bend = rise * (1.0 - 2.0 * eta - rise)
+        second_phase = self.fraction * np.exp(np.clip(z, -500.0, 500.0))
+        worth = 1.0 - self.fraction + second_phase
+        rise = second_phase / worth
+        bend = rise * (1.0 - rise)
         first = [-rise * self.columns[:, i] for i in range(len(values))]
         second = [
             [-bend * self.columns[:, i] * self.columns[:, j] for j in range(len(values))] for i in range(len(values))
@@ -108,6 +107,45 @@ class Join(Nonlinear):
         start = np.exp(np.clip(values[0], -500.0, 500.0))
         share = start / (self.x + start)
         return -np.log((self.x + start) / self.reference), [-share], [[-share * (1.0 - share)]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saturating(Nonlinear):
+    """The factor ((1 + s) / (1 + s q)) ** exponent of a rate s >= 0, 1 at q = 1: q times it is at most 1 + 1/s."""
+
+    q: Floats
+
+    def derivatives(self, values: Sequence[Floats]) -> tuple[Floats, list[Floats], list[list[Floats]]]:
+        """The column log((1 + s) / (1 + s q)), with derivatives in s."""
+        s = values[0]
+        at_1, at_q = 1.0 / (1.0 + s), self.q / (1.0 + s * self.q)
+        return np.log1p(s) - np.log1p(s * self.q), [at_1 - at_q], [[at_q**2 - at_1**2]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held(Nonlinear):
+    """A factor some of whose rates stay as they are; `rates` names the others."""
+
+    factor: Nonlinear
+    held: Mapping[str, float]
+
+    @staticmethod
+    def of(factor: Nonlinear, held: Mapping[str, float]) -> Nonlinear:
+        """The factor in the rates that `held` does not name."""
+        free = tuple(rate for rate in factor.rates if rate not in held)
+        return factor if free == factor.rates else Held(exponent=factor.exponent, rates=free, factor=factor, held=held)
+
+    def derivatives(self, values: Sequence[Floats]) -> tuple[Floats, list[Floats], list[list[Floats]]]:
+        """Those of the factor, in the free rates alone."""
+        given = dict(zip(self.rates, values, strict=True))
+        every = [given[rate] if rate in given else np.array([self.held[rate]]) for rate in self.factor.rates]
+        column, first, second = self.factor.derivatives(every)
+        free = [i for i, rate in enumerate(self.factor.rates) if rate in given]
+        return column, [first[i] for i in free], [[second[i][j] for j in free] for i in free]
+
+    def take(self, rows: Any) -> Self:
+        """The same factor on some of its rows."""
+        return replace(self, factor=self.factor.take(rows))
 
 
 def log_kept(strength: Floats) -> Floats:

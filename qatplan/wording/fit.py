@@ -116,6 +116,10 @@ def _trust(fitted: FittedLaw, numbers: Numbers, *, details: bool) -> list[str]:
         known = "" if fitted.seed_noise is None else f"; between seeds: {numbers.percent(fitted.seed_noise)}"
         noise = numbers.percent(fitted.noise)
         sentences.append(f"Residual standard deviation: {noise} of the {fitted.law.quantity}{known}.")
+    if (shared := proof.effects) is not None:
+        curves = "" if shared.curve is None else f", of {shared.curves} curves {numbers.percent(shared.curve)}"
+        trunks = f"of {shared.trunks} trunks and budgets {numbers.percent(shared.trunk)}"
+        sentences.append(f"Random effects: {trunks}{curves}; own noise {numbers.percent(shared.own)}.")
     if fitted.holdout is not None:
         sentences.append(held_out(fitted.holdout, numbers, details=details))
     sentences += penalty_sentences(fitted, numbers)

@@ -10,9 +10,11 @@ from qatplan import runs
 from qatplan.errors import DataError, UsageError
 from qatplan.fitting.api import fit
 from qatplan.fitting.options import FitOptions
+from qatplan.fitting.provenance import ranges
 from qatplan.fitting.rows import select
 from qatplan.fitting.support import axis_of, rank_deficient
 from qatplan.laws import Chinchilla, ChinchillaPerBits, Inputs, Ouyang, Precision, QatFraction, QatLoss, Status
+from qatplan.laws.effective_tokens import EffectiveTokens
 from qatplan.laws.fit_parts import LeftOut
 
 
@@ -102,7 +104,7 @@ def test_precisions_are_not_mixed_unless_asked_for() -> None:
     assert alone.run_id == ["bfloat16"], "there is nothing to mix it with"
 
 
-def test_second_phases_in_full_precision_are_in_no_fit() -> None:
+def test_second_phases_in_full_precision_are_in_fits_of_laws_that_are_about_them() -> None:
     row = {"n_total": 1000, "d_total": 9000, "status": "finished", "loss": 3.0}
     qat = {**row, "d_fp": 5000, "d_qat": 4000, "schedule": "classic"}
     table = runs.table(
@@ -115,10 +117,11 @@ def test_second_phases_in_full_precision_are_in_no_fit() -> None:
     for expression in (None, "d_total > 0"):
         chosen = select(table, "qat-loss", shape=QatLoss, expression=expression)
         assert chosen.run_id == ["control", "four"]
-        assert reasons(chosen.left_out) == {
-            "16 bits: a second phase in full precision, a control that no law is about": 1
-        }
+        assert reasons(chosen.left_out) == {"16 bits: a second phase in full precision": 1}
     assert select(table, "chinchilla", shape=Chinchilla).run_id == ["control"]
+    taken = select(table, "effective-tokens", shape=EffectiveTokens)
+    assert taken.run_id == ["control", "four", "sixteen"]
+    assert ranges(taken)["bits"] == (4.0, 4.0), "a control says nothing about plans of 16 bits"
     with pytest.raises(DataError, match=r"no row can be used to fit qat-loss .*16 bits"):
         select(table, "qat-loss", shape=QatLoss, expression="bits == 16")
 
@@ -213,6 +216,14 @@ def test_held_parameters_keep_their_values_exactly() -> None:
     fitted = fit(table(x, observed(TRUE_CHINCHILLA, x)), FitOptions(law="chinchilla", fix={"alpha": 0.34, "E": 1.8}))
     assert fitted.params["alpha"] == 0.34
     assert fitted.params["E"] == 1.8
+
+
+def test_a_fixed_exponent_leaves_its_amplitude_free() -> None:
+    x = chinchilla_points()
+    law = TRUE_CHINCHILLA.replace({"A": 2e6, "alpha": 0.8, "C": 3e7, "beta": 0.9})
+    fitted = fit(table(x, law.predict(x)), FitOptions(law="chinchilla", fix={"alpha": 0.8, "beta": 0.9}))
+    assert fitted.params["A"] == pytest.approx(2e6, rel=1e-6)
+    assert fitted.params["C"] == pytest.approx(3e7, rel=1e-6)
 
 
 def test_too_few_rows_are_refused() -> None:

@@ -56,8 +56,10 @@ def draw(
     if len(rows) > MANY_ROWS and kind is None:
         return _by_scores(solution, rows, count=count, seed=seed, delta=delta, clusters=clusters)
     rng = np.random.default_rng([seed, 1])
-    error = -residuals(problem, solution.u[None, :])[0]
-    components = variance_components(error, rows, jacobian(problem, solution.u)) if chosen == "residual" else None
+    error, components = -residuals(problem, solution.u[None, :]), None
+    if chosen == "residual":
+        slopes = problem.whitened(jacobian(problem, solution.u)[None])[0]
+        components = variance_components(problem.whitened(error)[0], rows, slopes)
     drawn, unfinished = [], 0
     # A slice of draws at a time, so that memory does not grow with draws times rows.
     size = max(1, _CELLS // len(rows))
@@ -67,7 +69,10 @@ def draw(
             counts = rng.multinomial(clusters, np.full(clusters, 1.0 / clusters), size=k).astype(np.float64)
             task = Weighted(problem=problem, weights=counts[:, rows.cluster], log_y=problem.log_y)
         else:
-            observed = problem.log_y - error + noise_like(components, rows, k, rng)
+            noise = noise_like(components, rows, k, rng)
+            if problem.whitening is not None:
+                noise = problem.whitening.coloured(noise)
+            observed = problem.log_y - error + noise
             task = Weighted(problem=problem, weights=np.ones(len(rows)), log_y=observed)
         found = minimise(task, np.repeat(solution.u[None, :], k, axis=0), deltas=[delta], damping=1e-6, workers=workers)
         drawn.append(found.u)
@@ -84,8 +89,8 @@ def _by_scores(solution: Solution, rows: Rows, *, count: int, seed: int, delta: 
     problem = solution.problem
     rng = np.random.default_rng([seed, 1])
     calibration = calibrate(solution, rows, delta)
-    error = residuals(problem, solution.u[None, :])[0]
-    slopes = jacobian(problem, solution.u)
+    error = problem.whitened(residuals(problem, solution.u[None, :]))[0]
+    slopes = problem.whitened(jacobian(problem, solution.u)[None])[0]
     score, components = np.clip(error, -delta, delta)[:, None] * slopes, None
     if rows.clustered and clusters < FEW_TRUNKS:
         components = variance_components(-error, rows, slopes)

@@ -48,9 +48,9 @@ def calibrate(solution: Solution, rows: Rows, delta: float) -> Calibration:
     at least 0.3 standard deviations, because few residuals are that small where delta is far below the noise.
     """
     problem, u = solution.problem, solution.u
-    slopes = jacobian(problem, u)
+    slopes = problem.whitened(jacobian(problem, u)[None])[0]
     n, p = slopes.shape
-    r = residuals(problem, u[None, :])[0] * np.sqrt(n / max(n - p, 1))
+    r = problem.whitened(residuals(problem, u[None, :]))[0] * np.sqrt(n / max(n - p, 1))
     inside = [i for i, name in enumerate(problem.free) if name.name not in solution.at_bounds]
     sd = 1.4826 * float(np.median(np.abs(r)))
     window = max(delta, 0.3 * sd, 1e-12)
@@ -109,7 +109,10 @@ def _interval(solution: Solution, rows: Rows, j: int, delta: float, level: float
     """Interval of one fitting coordinate."""
     base = solution.problem
     amplitude = base.free[j].coordinate == "log"
-    problem = build(base.law, rows.x, rows.y, fixed=base.fixed, uncentred=base.free[j].name) if amplitude else base
+    problem = base
+    if amplitude:
+        alone = build(base.law, rows.x, rows.y, fixed=base.fixed, uncentred=base.free[j].name)
+        problem = replace(alone, whitening=base.whitening)
     u = problem.scaled(solution.theta()) if amplitude else solution.u
     calibration = calibrate(replace(solution, problem=problem, u=u), rows, delta)
     bread, variance = float(calibration.bread[j, j]), float(calibration.covariance[j, j])

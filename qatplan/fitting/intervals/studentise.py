@@ -66,7 +66,7 @@ def _distances(problem: Problem, rows: Rows, components: VarianceComponents, at:
     That is Mahalanobis' distance. With J the Jacobian and Z the runs of each trunk, estimates have the covariance
     (J'J)^-1 M (J'J)^-1, M = own^2 J'J + trunk_effect^2 J'Z Z'J.
     """
-    slopes = jacobians(problem, at)
+    slopes = problem.whitened(jacobians(problem, at))
     information = slopes.transpose(0, 2, 1) @ slopes
     middle = float(np.nanmean(components.own**2)) * information
     if components.trunk_effect > 0:

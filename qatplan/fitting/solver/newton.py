@@ -19,6 +19,8 @@ from qatplan.laws.inputs import Floats
 
 _FLOOR = 1e-11  # curvatures below this share of the largest are treated as this share: the rows hardly see them
 _LOOSE_END = (1e-3, 30)  # tolerance and steps with all deltas but the last
+_HAIR = 1e-12
+"""From a bound, within which a coordinate counts as on it."""
 _CELLS = 100_000  # members x rows worked on at once: what stays in the processor's cache
 PATIENCE = 1000
 """Newton steps that a member may take. Around ten are usual. Where few rows lie within delta (few rows, or a delta far
@@ -73,6 +75,8 @@ def minimise(
             end = (tolerance, iterations) if last else _LOOSE_END
             at, spent = _descend(task, rows, at, delta, damping, end, gauss_newton=not last)
             used += spent
+        at = np.where(at <= task.problem.lower + _HAIR, task.problem.lower, at)
+        at = np.where(at >= task.problem.upper - _HAIR, task.problem.upper, at)
         f, g, h = derivatives(task, rows, at, deltas[-1])
         g, h = _project(task, at, g, h)
         _, promised = _step(g, h, np.zeros(len(rows)))
@@ -137,7 +141,8 @@ def _negligible(task: Weighted) -> float:
 def _project(task: Weighted, u: Floats, g: Floats, h: Floats) -> tuple[Floats, Floats]:
     """Take coordinates out that sit on a bound and would leave the box: zero gradient, unit curvature, no coupling."""
     lower, upper = task.problem.lower, task.problem.upper
-    fixed = ((u <= lower) & (g > 0)) | ((u >= upper) & (g < 0))
+    # Rounding may leave a coordinate a hair inside: a step would be promised what the bound does not let it have.
+    fixed = ((u <= lower + _HAIR) & (g > 0)) | ((u >= upper - _HAIR) & (g < 0))
     if task.pinned is not None:
         fixed[:, task.pinned] = True
     if not np.any(fixed):

@@ -12,7 +12,7 @@ from qatplan.laws.inputs import Floats
 
 _ROWS_AT_ONCE = 16384
 """Rows are worked through in slices, so memory beyond the design itself stays small for any number of them."""
-_Weights = tuple[Floats, Floats, Floats | None]
+_Weights = tuple[Floats, Floats | None, Floats | None]
 """Of the columns, of their outer products, and of the products within each term; (K, rows) each."""
 
 
@@ -46,7 +46,7 @@ def value(task: Weighted, rows: NDArray[np.intp], u: Floats, delta: float) -> Fl
     """(len(rows),) objectives of the vectors u, which belong to the members `rows` of the task."""
     total = np.zeros(len(u))
     for part in _slices(task.problem):
-        residual = _shares(task.problem, u, part)[1] - _pick(task.log_y, rows, part)
+        residual = task.problem.whitened(_shares(task.problem, u, part)[1] - _pick(task.log_y, rows, part))
         total += np.sum(_pick(task.weights, rows, part) * huber(residual, delta), 1)
     return total
 
@@ -64,18 +64,24 @@ def derivatives(
     objective, gradient, hessian = np.zeros(k), np.zeros((k, p)), np.zeros((k, p, p))
     for part in _slices(problem):
         shares, log_prediction = _shares(problem, u, part)
-        r = log_prediction - _pick(task.log_y, rows, part)
+        r = problem.whitened(log_prediction - _pick(task.log_y, rows, part))
         w = _pick(task.weights, rows, part)
         size = np.abs(r)
         objective += np.sum(w * huber(r, delta), axis=1)
         first = w * np.clip(r, -delta, delta)
-        if gauss_newton:
-            curve, bend_weight = w * (delta / np.maximum(size, delta)), None
+        second = w * (delta / np.maximum(size, delta) if gauss_newton else size <= delta)
+        if problem.whitening is not None:
+            # A row's whitened residual is a sum over its group: it pulls at all of them, and curves along the sum.
+            pull = problem.whitened(first)
+            bent = (None, None) if gauss_newton else (-pull, pull)
+            jac = _add_bent(problem, u, part, shares, (pull, *bent), (gradient, hessian))
+            hessian += _squares(second, problem.whitened(jac))
+            continue
+        curve, bend_weight = (second, None) if gauss_newton else (second - first, first)
+        if any(b.bend is not None for b in problem.blocks):
+            _add_bent(problem, u, part, shares, (first, curve, bend_weight), (gradient, hessian))
         else:
-            second = w * (size <= delta)
-            curve, bend_weight = second - first, first
-        add = _add_bent if any(b.bend is not None for b in problem.blocks) else _add_straight
-        add(problem, u, part, shares, (first, curve, bend_weight), (gradient, hessian))
+            _add_straight(problem, part, shares, (first, curve, bend_weight), (gradient, hessian))
     return objective, gradient, hessian
 
 
@@ -101,6 +107,8 @@ def shares(problem: Problem, u: Floats) -> list[Floats]:
 
 def _slices(problem: Problem) -> list[slice]:
     n = len(problem.log_y)
+    if problem.whitening is not None:
+        return [slice(0, n)]
     return [slice(i, min(i + _ROWS_AT_ONCE, n)) for i in range(0, n, _ROWS_AT_ONCE)]
 
 
@@ -125,15 +133,16 @@ def term(block: Block, at: Floats, rows: slice | NDArray[np.intp]) -> Floats:
     z = at @ block.design[rows].T + block.offset[rows]
     bend = block.bend
     if bend is not None:
-        z += (at[:, bend.exponent, None] / bend.scale) * bend.factor.take(rows).column(_rates(bend, at))
+        z += _power(bend, at) * bend.factor.take(rows).column(_rates(bend, at))
     np.exp(np.minimum(z, 500.0, out=z), out=z)
     z *= block.present[rows]
     return z
 
 
 def _add_straight(
-    problem: Problem, u: Floats, part: slice, shares: list[Floats], weights: _Weights, sums: tuple[Floats, Floats]
-) -> None:
+    problem: Problem, part: slice, shares: list[Floats], weights: tuple[Floats, Floats, Floats | None],
+    sums: tuple[Floats, Floats],
+) -> None:  # fmt: skip
     """Add what the rows of `part` have in the gradient and the hessian, which are `sums`."""
     (first, curve, bend_weight), (gradient, hessian) = weights, sums
     for s, block in enumerate(problem.blocks):
@@ -160,10 +169,16 @@ def _design(block: Block, u: Floats, part: slice) -> Floats:
     if block.bend is not None:
         bend, at = block.bend, u[:, block.index]
         column, first, _ = bend.factor.take(part).derivatives(_rates(bend, at))
-        design[:, :, bend.exponent] += column * block.present[part] / bend.scale
+        if bend.exponent is not None:
+            design[:, :, bend.exponent] += column * block.present[part] / bend.scale
         for i, slope in zip(bend.rates, first, strict=True):
-            design[:, :, i] = at[:, bend.exponent, None] / bend.scale * slope * block.present[part]
+            design[:, :, i] = _power(bend, at) * slope * block.present[part]
     return design
+
+
+def _power(bend: Bend, at: Floats) -> Floats:
+    """The exponent of a factor, (K, 1), from its block's coordinates (K, q)."""
+    return np.array([[bend.scale]]) if bend.exponent is None else at[:, bend.exponent, None] / bend.scale
 
 
 def _rates(bend: Bend, at: Floats) -> list[Floats]:
@@ -173,8 +188,8 @@ def _rates(bend: Bend, at: Floats) -> list[Floats]:
 
 def _add_bent(
     problem: Problem, u: Floats, part: slice, shares: list[Floats], weights: _Weights, sums: tuple[Floats, Floats]
-) -> None:
-    """The same with the columns written out, for laws with a nonlinear factor."""
+) -> Floats:
+    """The same with the columns written out, for laws with a nonlinear factor; returns the jacobian (K, rows, p)."""
     (first, curve, bend_weight), (gradient, hessian) = weights, sums
     jac = np.zeros((*first.shape, problem.size))
     for block, share in zip(problem.blocks, shares, strict=True):
@@ -184,16 +199,28 @@ def _add_bent(
             continue
         weight = bend_weight * share
         rows, columns = block.index[:, None], block.index[None, :]
-        hessian[:, rows, columns] += np.einsum("kn,kni,knj->kij", weight, design, design, optimize=True)
+        hessian[:, rows, columns] += _squares(weight, design)
         if (bend := block.bend) is not None:
-            _, first_rates, second_rates = bend.factor.take(part).derivatives(_rates(bend, u[:, block.index]))
-            e, scaled = block.index[bend.exponent], weight / bend.scale * block.present[part]
-            for i, slope in zip(bend.rates, first_rates, strict=True):
-                mixed = np.sum(scaled * slope, axis=1)
-                hessian[:, e, block.index[i]] += mixed
-                hessian[:, block.index[i], e] += mixed
+            at = u[:, block.index]
+            _, first_rates, second_rates = bend.factor.take(part).derivatives(_rates(bend, at))
+            present = weight * block.present[part]
+            if bend.exponent is not None:
+                e = block.index[bend.exponent]
+                for i, slope in zip(bend.rates, first_rates, strict=True):
+                    mixed = np.sum(present * slope, axis=1) / bend.scale
+                    hessian[:, e, block.index[i]] += mixed
+                    hessian[:, block.index[i], e] += mixed
+            power = _power(bend, at)
             for i, row in zip(bend.rates, second_rates, strict=True):
                 for j, curvature in zip(bend.rates, row, strict=True):
-                    hessian[:, block.index[i], block.index[j]] += np.sum(scaled * curvature, axis=1) * u[:, e]
-    gradient += np.einsum("kn,knp->kp", first, jac, optimize=True)
-    hessian += np.einsum("kn,kni,knj->kij", curve, jac, jac, optimize=True)
+                    hessian[:, block.index[i], block.index[j]] += np.sum(power * present * curvature, axis=1)
+    gradient += (first[:, None, :] @ jac)[:, 0]
+    if curve is not None:
+        hessian += _squares(curve, jac)
+    return jac
+
+
+def _squares(weight: Floats, columns: Floats) -> Floats:
+    """(K, p, p): sums over rows of weight (K, rows) times the outer products of columns (K, rows, p)."""
+    made: Floats = (columns * weight[:, :, None]).transpose(0, 2, 1) @ columns
+    return made

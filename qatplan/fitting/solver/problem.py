@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qatplan.errors import UsageError
+from qatplan.fitting.solver.whitening import Whitening
 from qatplan.laws.fit_parts import Pair
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law, Parameter, Term
-from qatplan.laws.nonlinear import Nonlinear
+from qatplan.laws.nonlinear import Held, Nonlinear
 
 # A term may shrink to this share of the typical loss before it counts as gone (the fit then says so).
 VANISHED = 1e-7
@@ -34,10 +34,10 @@ class Bend:
     factor: Nonlinear
     rates: tuple[int, ...]
     """Positions within the block of the rates, which are not scaled."""
-    exponent: int
-    """Position within the block of the exponent."""
+    exponent: int | None
+    """Position within the block of the exponent; None where it is fixed."""
     scale: float
-    """Scaled exponent = scale * exponent."""
+    """Scaled exponent = scale * exponent; the exponent itself where it is fixed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +75,17 @@ class Problem:
     upper: Floats
     products: dict[tuple[int, int], Floats]
     """For a pair of blocks, (rows, q_s * q_t) products of their columns."""
+    whitening: Whitening | None = None
+    """What makes residuals independent that share random effects."""
 
     @property
     def size(self) -> int:
         """Number of free coordinates."""
         return len(self.free)
+
+    def whitened(self, values: Floats) -> Floats:
+        """Values (K, rows) or (K, rows, p) of rows without what random effects make them share."""
+        return values if self.whitening is None else self.whitening(values)
 
     def theta(self, u: Floats) -> Floats:
         """Fitting coordinates (.., all parameters of the law) from scaled ones (.., p)."""
@@ -124,7 +130,7 @@ def build(
 
     for term in law.terms(x):
         present = term.rows.astype(np.float64)
-        offset = np.zeros(len(x))
+        offset = np.zeros(len(x)) if term.known is None else np.where(term.rows, term.known, 0.0)
         centred = term.amplitude in position and term.amplitude != uncentred
         made: dict[str, Floats] = {}
         if term.amplitude is not None and term.amplitude in fixed:
@@ -145,19 +151,22 @@ def build(
             add(made, name, np.where(term.rows, (column - mean) / scale, 0.0), coordinate_bounds(by_name[name]), scale)
             if term.amplitude in position:
                 to_u[position[term.amplitude], position[name]] += mean
+        if centred and term.rows.any():
+            # The bounds are about the term; what is fixed of it is not in the amplitude's own coordinate.
+            i, fixed_part = position[term.amplitude or ""], float(offset[term.rows].mean())
+            lower[i], upper[i] = lower[i] - fixed_part, upper[i] - fixed_part
         bend, s = None, term.nonlinear
-        if s is not None and s.exponent is not None and any(rate in position for rate in s.rates):
-            if not {s.exponent, *s.rates} <= {*position}:
-                raise UsageError(f"fix all of {', '.join((s.exponent, *s.rates))} or none of them")
+        if s is not None and (exponent := s.exponent) is not None and any(rate in position for rate in s.rates):
+            s = Held.of(s, fixed)
             # The rates' columns are filled at every evaluation.
             for rate in s.rates:
                 add(made, rate, np.zeros_like(present), coordinate_bounds(by_name[rate]))
-            names, at = list(made), position[s.exponent]
+            names, at = list(made), position.get(exponent)
             bend = Bend(
                 factor=s,
                 rates=tuple(names.index(rate) for rate in s.rates),
-                exponent=names.index(s.exponent),
-                scale=float(to_u[at, at]),
+                exponent=None if at is None else names.index(exponent),
+                scale=fixed[exponent] if at is None else float(to_u[at, at]),
             )
         blocks.append(
             Block(

@@ -128,7 +128,8 @@ def _restricted(task: Weighted, rows: Any) -> Weighted:
         for b in problem.blocks
     )
     products = {key: value[rows] for key, value in problem.products.items()}
-    small = replace(problem, blocks=blocks, products=products, log_y=problem.log_y[rows])
+    white = None if problem.whitening is None else problem.whitening.take(rows)
+    small = replace(problem, blocks=blocks, products=products, log_y=problem.log_y[rows], whitening=white)
     return Weighted(problem=small, weights=task.weights[rows], log_y=small.log_y)
 
 
@@ -152,7 +153,7 @@ def _describe(task: Weighted, found: Minima, tried: int, agreeing: int) -> Solut
     problem, u, objective = task.problem, found.u[best], float(found.value[best])
     at_bound = (u <= problem.lower + 1e-9) | (u >= problem.upper - 1e-9)
     at_bound |= _vanished(problem, u)
-    slopes = jacobian(problem, u)
+    slopes = problem.whitened(jacobian(problem, u)[None])[0]
     information = (slopes * task.weights[:, None]).T @ slopes
     inside = np.flatnonzero(~at_bound)
     spectrum = np.linalg.eigvalsh(information[np.ix_(inside, inside)]) if inside.size else np.ones(1)

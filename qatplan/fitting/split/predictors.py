@@ -133,7 +133,8 @@ def _options_of(law: type[Law], options: FitOptions) -> FitOptions:
         "law": law.name, "rows": options.rows, "n": options.n, "seed": options.seed, "bootstrap": options.bootstrap,
     }  # fmt: skip
     if law.quantity != "fraction":
-        shared |= {"huber": options.huber, "keep_tuning": options.keep_tuning, "restrict": True}
+        shared |= {"huber": options.huber, "keep_tuning": options.keep_tuning, "effects": options.effects}
+        shared |= {"restrict": True}
     return FitOptions(**shared)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from qatplan import runs
 from qatplan.errors import DataError, QatplanError, UsageError
 from qatplan.fitting.curves import Minimum
-from qatplan.fitting.options import FitOptions
+from qatplan.fitting.options import Choice, FitOptions
 from qatplan.fitting.split.folds import Fold, Places, by_cell, cells, everything, rolling
 from qatplan.fitting.split.predictors import Predictor, Split, predictors
 from qatplan.fitting.split.regret import measured_curves, regret
@@ -40,7 +40,7 @@ class SplitComparison:
 
 def compare_splits(
     table: Any, *, laws: Sequence[str] | None = None, folds: int = 6, bootstrap: int = 0, rows: str | None = None,
-    n: str = "total", huber: float = 1e-3, keep_tuning: bool = False, seed: int = 0,
+    n: str = "total", huber: float = 1e-3, keep_tuning: bool = False, effects: Choice = "none", seed: int = 0,
 ) -> SplitComparison:  # fmt: skip
     """Score every law that has an opinion on the fraction (or `laws`), and the rules, on the curves of an Arrow table.
 
@@ -49,7 +49,9 @@ def compare_splits(
     """
     if folds < 2:
         raise UsageError(f"folds is {folds}; allowed is 2 or more")
-    options = FitOptions(rows=rows, n=n, huber=huber, keep_tuning=keep_tuning, seed=seed, bootstrap=bootstrap)
+    options = FitOptions(
+        rows=rows, n=n, huber=huber, keep_tuning=keep_tuning, effects=effects, seed=seed, bootstrap=bootstrap
+    )
     judged = predictors(laws, options)
     if rows is not None:
         table = runs.select(table, rows)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import check_grad
-from support.law_examples import slopes
+from support.law_examples import EFFECTIVE_TOKENS, slopes
 from support.simulated import TRUE_CHINCHILLA, TRUE_QAT, observed, qat_points
 
 from qatplan.fitting.solver.objective import Weighted, derivatives, jacobian, residuals, value
 from qatplan.fitting.solver.problem import build
+from qatplan.fitting.solver.whitening import Whitening
 from qatplan.laws import Chen2025, ChinchillaPerBits, Effective, Inputs, Law, Ouyang, Precision
 
 ONE = np.array([0])
@@ -32,6 +35,9 @@ def cases() -> list[tuple[Law, Inputs]]:
         {f"{k}_{b}": v for k, v in TRUE_CHINCHILLA.params().items() for b in ("1", "2", "4", "6", "fp")}
     )
     grouped = Inputs.of(n=x.n, d_fp=x.d_fp, d_qat=x.d_qat, bits=np.where(x.quantized, 4.0, np.nan), group_size=GROUPS)
+    small = qat_points(80)
+    widths = np.where(small.bits == 1, 16.0, small.bits)
+    controls = Inputs.of(n=small.n / 1e4, d_fp=small.d_fp / 1e4, d_qat=small.d_qat / 1e4, bits=widths)
     return [
         (TRUE_QAT, x),
         (Chen2025.published(), grouped),
@@ -39,13 +45,18 @@ def cases() -> list[tuple[Law, Inputs]]:
         (Precision.published(), mixed),
         (Ouyang.published(TRUE_CHINCHILLA), ends),
         (per_bits, x),
+        (replace(EFFECTIVE_TOKENS, eD=0.1), controls),
     ]
 
 
+@pytest.mark.parametrize("effects", [False, True], ids=["", "with effects"])
 @pytest.mark.parametrize(("law", "x"), cases(), ids=lambda c: getattr(c, "name", ""))
-def test_gradient_and_hessian(law: Law, x: Inputs) -> None:
+def test_gradient_and_hessian(law: Law, x: Inputs, effects: bool) -> None:
     y = observed(law, x, 0.02)
     problem = build(law, x, y)
+    if effects:
+        groups = np.arange(len(x)) % 5, np.arange(len(x)) % 20
+        problem = replace(problem, whitening=Whitening(groups=groups, ratios=(0.8, 1.3)))
     weights = np.random.default_rng(0).integers(1, 4, len(x)).astype(float)
     task = Weighted(problem=problem, weights=weights, log_y=problem.log_y)
     u, delta = problem.scaled(law.coordinates()) + 0.01, 0.02
@@ -72,6 +83,17 @@ def test_residuals_are_the_laws_own_prediction(law: Law, x: Inputs) -> None:
     np.testing.assert_allclose(residuals(problem, u[None, :])[0], np.log(law.predict(x) / y), atol=1e-12)
     np.testing.assert_allclose(problem.theta(u), law.coordinates(), atol=1e-9)
     np.testing.assert_allclose(jacobian(problem, u), slopes(law, x) @ problem.to_theta, atol=1e-7)
+
+
+def test_an_exponent_may_be_fixed_while_its_rates_are_free() -> None:
+    x = cases()[-1][1]
+    free = build(EFFECTIVE_TOKENS, x, observed(EFFECTIVE_TOKENS, x))
+    fixed = build(EFFECTIVE_TOKENS, x, np.exp(free.log_y), fixed={"omega": EFFECTIVE_TOKENS.omega, "eD": 0.0})
+    at = [p.scaled(EFFECTIVE_TOKENS.coordinates()) for p in (free, fixed)]
+    np.testing.assert_allclose(residuals(fixed, at[1][None]), residuals(free, at[0][None]), atol=1e-12)
+    theta = [jacobian(p, u) @ p.to_u for p, u in zip((free, fixed), at, strict=True)]
+    kept = [i for i, p in enumerate(free.free) if p.name not in ("omega", "eD")]
+    np.testing.assert_allclose(theta[1], theta[0][:, kept], atol=1e-12)
 
 
 def test_rows_in_slices_give_the_same_sums(monkeypatch: pytest.MonkeyPatch) -> None:

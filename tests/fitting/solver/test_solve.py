@@ -116,3 +116,19 @@ def test_hundred_thousand_rows() -> None:
     assert spent < 30
     assert peak < 250e6
     assert TRUE_CHINCHILLA.from_coordinates(found.theta()).params()["alpha"] == pytest.approx(0.3478, abs=0.01)
+
+
+def test_a_hair_inside_a_bound_is_at_the_bound() -> None:
+    """A step that the bound cuts off must not be promised, else it is refused until nothing moves any more."""
+    x = chinchilla_points(60)
+    law = TRUE_CHINCHILLA.replace({"beta": 1e-9})
+    problem = build(TRUE_CHINCHILLA, x, law.predict(x) * np.exp(0.01 * np.log(x.d_total / 1e10)))
+    task = Weighted(problem=problem, weights=np.ones(60), log_y=problem.log_y)
+    begin = problem.scaled(TRUE_CHINCHILLA.replace({"beta": 0.3}).coordinates())
+    at = [p.name for p in problem.free].index("beta")
+    best = minimise(task, begin[None], deltas=[1e-3]).u
+    assert best[0, at] == 0
+    best[0, at] = 5e-20
+    again = minimise(task, best, deltas=[1e-3])
+    assert again.decrement[0] < 1e-12
+    assert again.u[0, at] == 0

@@ -97,7 +97,8 @@ def test_schemes_count_what_they_scored(when_unified: SplitComparison) -> None:
     assert when_unified.in_sample.scored == 27
     assert (size.folds, size.scored) == (1, 9)
     for scheme in (cell, tokens, size):
-        assert {e.name for e in scheme.entries} == {"qat-loss", "qat-fraction", *(r.name for r in RULES)}
+        rules = {r.name for r in RULES}
+        assert {e.name for e in scheme.entries} == {"qat-loss", "effective-tokens", "qat-fraction", *rules}
         for e in scheme.entries:
             assert e.overall is not None
             assert len(e.scores) == e.overall.curves == scheme.scored
@@ -227,14 +228,15 @@ def test_laws_are_chosen_by_what_they_say_they_know(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(registry._BY_NAME, "newcomer", Newcomer)
     monkeypatch.setattr(interface, "NAMES", (*registry.NAMES, "newcomer"))
     names = [p.name for p in predictors(None, FitOptions())]
-    assert names == ["qat-loss", "qat-fraction", "newcomer", "always 10 %", "published a = 6.7297"]
+    laws = ["qat-loss", "effective-tokens", "qat-fraction", "newcomer"]
+    assert names == [*laws, "always 10 %", "published a = 6.7297"]
     assert [p.kind for p in predictors(["newcomer"], FitOptions())] == ["law", "rule", "rule"]
 
 
 @pytest.mark.parametrize(
     ("laws", "sentence"),
     [
-        (["effective"], "law effective does not depend on the QAT fraction; those that do are qat-loss, qat-fraction"),
+        (["effective"], "law effective does not depend on the QAT fraction; those that do are qat-loss, "),
         (["qat-loss", "qat-loss"], "named twice"),
         (["qat-los"], "no law is called 'qat-los'"),
     ],

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from qatplan import runs
-from qatplan.importing.mapping import Formula, Plan, plan
+from qatplan.importing.format_columns import format_column
+from qatplan.importing.formats import widths
+from qatplan.importing.mapping import Formula, Plan, column_formula, in_units, plan
 from qatplan.importing.recognise import FRACTION, Recognised, recognise
-from qatplan.importing.source import read_source
-from qatplan.importing.suspicious_rows import Objection, Row, all_objections, configuration
+from qatplan.importing.row import Objection, Row, configuration
+from qatplan.importing.source import Source, read_source
+from qatplan.importing.suspicious_rows import all_objections
 from qatplan.importing.values import BIT_FIELDS, CellError, convert, fraction, number_or_none
 from qatplan.runs.schema import ALIASES, BY_NAME, DIVERGED
 
@@ -56,6 +60,8 @@ def import_runs(
     read = read_source(source)
     seen = recognise(read.columns)
     planned = plan(read.columns, seen, mapping or {}, constants or {})
+    planned, remarks = in_units(planned, read.rows)
+    planned, read_as = _with_formats(planned, read)
     formulas = planned.formulas
     rejected = [Objection(row, "", why) for row, why in read.broken.items()]
     rows: list[Row] = []
@@ -66,9 +72,14 @@ def import_runs(
             if not objections:
                 rows.append(row)
     columns_of = {field: formula.columns for field, formula in formulas.items()}
+    used = {column for columns in columns_of.values() for column in columns}
     objections = all_objections(rows, read.columns, columns_of)
+
     # The same run_id twice cannot be stored, so no wish to keep suspects extends to it.
-    hard = [o for o in objections if not keep_suspect or ("run_id" in formulas and o.field == "run_id")]
+    def is_hard(objection: Objection) -> bool:
+        return not keep_suspect or ("run_id" in formulas and objection.field == "run_id")
+
+    hard = [o for o in objections if is_hard(o)]
     rejected += hard
     refused = {objection.row for objection in hard}
     kept = [row for row in rows if row.number not in refused]
@@ -79,16 +90,26 @@ def import_runs(
     return Imported(
         table=table,
         rejected=tuple(sorted(rejected, key=lambda o: o.row)),
-        suspect=tuple(o for o in objections if o not in hard),
-        notes=tuple(_notes(seen, formulas, written, mapping or {})),
+        suspect=tuple(o for o in objections if not is_hard(o)),
+        notes=(*_notes(seen, formulas, written, mapping or {}, read_as), *remarks),
         origin=seen.origin,
         mapping={
             **{f: formula.text for f, formula in formulas.items()},
             **{ALIASES.get(f, f): str(v) for f, v in (constants or {}).items()},
         },
-        unused_columns=tuple(c for c in read.columns if all(c not in f.columns for f in formulas.values())),
+        unused_columns=tuple(c for c in read.columns if c not in used),
         rows_read=len(read.rows),
     )
+
+
+def _with_formats(planned: Plan, read: Source) -> tuple[Plan, str | None]:
+    """The plan with bits from the column that names formats, where nothing else gives bits; and that column."""
+    if "bits" in planned.formulas or "bits" in planned.constants:
+        return planned, None
+    column = format_column(read.columns, read.rows)
+    if column is None:
+        return planned, None
+    return replace(planned, formulas={**planned.formulas, "bits": column_formula(column)}), column
 
 
 def _convert_row(index: int, cells: Mapping[str, Any], planned: Plan, diverged: bool) -> tuple[Row, list[Objection]]:
@@ -102,11 +123,17 @@ def _convert_row(index: int, cells: Mapping[str, Any], planned: Plan, diverged: 
             values[field] = fraction(cell) if field == FRACTION else convert(cell, BY_NAME[field], rounded=computed)
         except CellError as error:
             objections.append(Objection(index, field, f"{field} {error}"))
+    named = widths(cell) if isinstance(cell := given.get("bits"), str) else None
+    if named is not None and "activation_bits" not in values:
+        values["activation_bits"] = named.activations
     logged = number_or_none(given.get("loss"))
     if values.get("status") == DIVERGED or (diverged and logged is not None and logged - logged != 0):
         # Whatever was logged as the loss of a diverged run, NaN or infinity among it, is none.
         values["loss"], values["status"] = None, DIVERGED
         objections = [o for o in objections if o.field != "loss"]
+    elif logged is not None and logged - logged != 0:
+        hint = "; --diverged records such a run as diverged"
+        objections = [replace(o, reason=o.reason + hint) if o.field == "loss" else o for o in objections]
     elif values.get("loss") is None and not any(o.field in ("loss", "status") for o in objections):
         objections.append(Objection(index, "loss", "loss is missing"))
     _derive(values)
@@ -127,7 +154,7 @@ def _derive(values: dict[str, Any]) -> None:
 
 def _store(rows: Sequence[Row]) -> tuple[pa.Table, list[Objection]]:
     """The rows as a completed table of SCHEMA, without those that its checks refuse."""
-    table = runs.complete(pa.Table.from_pylist([dict(row.values) for row in rows], schema=runs.SCHEMA))
+    table = runs.complete(pa.Table.from_pylist(_named_apart(rows), schema=runs.SCHEMA))
     problems = runs.validate(table)
     objections = []
     for problem in problems:
@@ -147,14 +174,35 @@ def _store(rows: Sequence[Row]) -> tuple[pa.Table, list[Objection]]:
     return table.take(pa.array([i for i in range(len(rows)) if i not in bad], pa.int64())), unique
 
 
+def _named_apart(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The values of each row; runs that only what is not mapped tells apart get names from all their cells."""
+    made = [dict(row.values) for row in rows]
+    keys = [repr(sorted((name, value) for name, value in values.items() if value is not None)) for values in made]
+    seen: set[str] = set()
+    for row, values, key in zip(rows, made, keys, strict=True):
+        if key in seen and values.get("run_id") is None:
+            cells = repr(sorted((name, str(cell)) for name, cell in row.cells.items()))
+            values["run_id"] = hashlib.sha256(cells.encode()).hexdigest()[:16]
+        seen.add(key)
+    return made
+
+
 def _notes(
-    seen: Recognised, formulas: Mapping[str, Formula], rows: Sequence[Row], mapping: Mapping[str, str]
+    seen: Recognised,
+    formulas: Mapping[str, Formula],
+    rows: Sequence[Row],
+    mapping: Mapping[str, str],
+    read_as: str | None,
 ) -> list[str]:
     notes = []
     if seen.origin != "table":
         notes.append(f"recognised as a run table of {'W&B' if seen.origin == 'wandb' else 'MLflow'}")
     mapped = {ALIASES.get(field, field) for field in mapping}
-    taken = [f"{field}={formula.text}" for field, formula in formulas.items() if field not in mapped]
+    taken = [
+        f"{f}={formula.text}"
+        for f, formula in formulas.items()
+        if f not in mapped and f"{f}={read_as}" != f"bits={formula.text}"
+    ]
     if taken:
         notes.append("taken by their names: " + ", ".join(taken))
     looks = [f"--map {f}={c}" for f, c in seen.proposed.items() if f not in formulas]
@@ -163,11 +211,36 @@ def _notes(
     for field, rivals in seen.rivals.items():
         if field not in formulas:
             notes.append(f"{field} is not taken, since it could be any of {', '.join(rivals)}")
+    if read_as is not None:
+        notes.append(f"bits are read from {read_as}: {_formats(rows)}")
+    rounded = [f for f in formulas if f in BY_NAME and any(_rounded(row, f) for row in rows)]
+    if rounded:
+        count = sum(any(_rounded(row, field) for field in rounded) for row in rows)
+        notes.append(f"{', '.join(rounded)} of {count} rows are not whole and were rounded")
     for field in sorted(BIT_FIELDS & set(formulas)):
         count = sum(row.values.get(field) is None and row.given.get(field) not in (None, "") for row in rows)
         if count:
             notes.append(f"{field} of 16 or more, or named so, is full precision and stored as null: {count} rows")
     return notes + _repeats(rows)
+
+
+def _formats(rows: Sequence[Row]) -> str:
+    """Each text that was read as a format, with the bits that it stands for."""
+    found: dict[str, str] = {}
+    for row in rows:
+        said = str(row.given.get("bits") or "")
+        bits, activations = (row.values.get(field) for field in ("bits", "activation_bits"))
+        found[said] = (
+            "full precision" if bits is None else f"{bits:g}" + (f" and {activations:g}" if activations else "")
+        )
+    shown = [f"{text or 'nothing'} is {bits}" for text, bits in sorted(found.items())]
+    return ", ".join(shown[:12]) + (", ..." if len(shown) > 12 else "")
+
+
+def _rounded(row: Row, field: str) -> bool:
+    cell = row.given.get(field)
+    found = number_or_none(cell) if pa.types.is_integer(BY_NAME[field].type) else None
+    return isinstance(found, float) and not found.is_integer()
 
 
 def _repeats(rows: Sequence[Row]) -> list[str]:

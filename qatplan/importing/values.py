@@ -9,15 +9,16 @@ from typing import Any
 import pyarrow as pa
 
 from qatplan.errors import UsageError
+from qatplan.importing.formats import widths
 from qatplan.runs.schema import DIVERGED, FINISHED, Field
 from qatplan.units import parse_count
 
 MISSING = frozenset({"", "null", "none", "na", "n/a", "<na>"})
 """Texts that stand for no value, in any case."""
 BIT_FIELDS = frozenset({"bits", "activation_bits", "embedding_bits"})
-_FINISHED = frozenset({"finished", "completed", "complete", "done", "success", "succeeded"})
-_FULL_PRECISION = frozenset({"bf16", "fp16", "fp32", "bfloat16", "float16", "float32", "full-precision", "fp", "none"})
-_FORMAT = re.compile(r"(?:mx|nv)?(?:fp|int|nf|uint|w)?(\d+(?:\.\d+)?)(?:a\d+)?(?:[-_ ]?bits?)?", re.IGNORECASE)
+_FINISHED = frozenset({"finished", "completed", "complete", "done", "success", "succeeded", "ok", "passed"})
+_ROUND_FROM = 1e4
+"""Counts above this are rounded to a whole number."""
 
 
 class CellError(Exception):
@@ -86,7 +87,8 @@ def _whole(found: int | float, field: Field, rounded: bool) -> int | None:
             return None
         if math.isinf(found):
             raise CellError(f"is {found}; it must be finite")
-        if not found.is_integer() and not rounded:
+        # A count read off a figure is no whole number; a fraction of a small one is a mistake.
+        if not found.is_integer() and not rounded and not (field.type == pa.int64() and found > _ROUND_FROM):
             raise CellError(f"is {found!r}; it must be a whole number")
         found = round(found)
     limit = 2 ** (field.type.bit_width - 1)
@@ -109,15 +111,16 @@ def _real(found: int | float, field: Field) -> float | None:
 
 def _bits(value: Any) -> float | None:
     """Bits per weight; 16 and more, and the names of 16- and 32-bit formats, are full precision, which is null."""
-    text = "" if value is None else str(value).strip().lower()
-    if text in MISSING or text in _FULL_PRECISION or text == "nan":
+    text = "" if value is None else str(value).strip()
+    if text.lower() in MISSING or text.lower() == "nan":
         return None
-    if text == "ternary":
-        return 1.58
-    match = _FORMAT.fullmatch(text)
-    if match is None:
-        raise CellError(f"is '{value}', which names no number of bits")
-    bits = float(match.group(1))
+    try:
+        bits = float(text)
+    except ValueError:
+        named = widths(text)
+        if named is None:
+            raise CellError(f"is '{value}', which names no number of bits") from None
+        return named.weights
     return None if bits >= 16 else bits
 
 

@@ -11,7 +11,7 @@ from qatplan.wording.sections import Section, bullets, section
 
 if TYPE_CHECKING:
     from qatplan.importing.importer import Imported
-    from qatplan.importing.suspicious_rows import Objection
+    from qatplan.importing.row import Objection
 
 SHOWN = 50
 """Rows that are listed; --json has all of them."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from qatplan.importing.recognise import RUN_NAMES, find, normalised
-from qatplan.importing.row import Objection, Row, configuration
+from qatplan.importing.row import Objection, Row
 from qatplan.importing.values import number_or_none
 
 _UNITS = {
@@ -97,8 +97,9 @@ def _overtaken(rows: Sequence[Row], columns: Sequence[str], progress: Sequence[_
         name = row.values.get("run_id")
         label = row.cells.get(name_column) if name_column else None
         kind = "mapped" if name is not None else "nameless" if label in (None, "") else "named"
-        batch = tuple(str(row.cells.get(c)) for c in batches)
-        key = (kind, str(name if name is not None else label), configuration(row, leave_out=_TOKENS), batch)
+        batch = tuple([str(row.cells.get(c)) for c in batches])
+        settings = tuple([pair for pair in row.configuration if pair[0] not in _TOKENS])
+        key = (kind, str(name if name is not None else label), settings, batch)
         done = _known(row.cells.get(steps)) if steps else None
         if done is None and kind != "nameless":
             done = _known(row.values.get("d_total"))

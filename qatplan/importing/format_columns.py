@@ -66,7 +66,9 @@ def false_full_precision(
         formats = [c for c, name in of_field.items() if c not in widths and _FORMAT_COLUMN.search(name)]
         methods = [c for c in formats if _METHOD_COLUMN.fullmatch(of_field[c])]
         others = [c for c in of_field if c not in widths and c not in formats]
-        others = [c for c in others if any(map(is_low_format, _texts(c, (row.cells for row in rows))))]
+        others = [c for c in others if any(map(is_low_format, _texts(c, [row.cells for row in rows])))]
+        if not (widths or formats or others or labels or field == "bits"):
+            continue
         for row in rows:
             bits, logged = row.values.get(field), row.given.get(field)
             if bits not in (None, CONTROL_BITS):

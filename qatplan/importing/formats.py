@@ -36,6 +36,10 @@ _WORDS = (
 )  # fmt: skip
 
 
+_HINT = re.compile(r"bit|int|fp|nf|[wqm]\d|tern|binar|1\.58", re.IGNORECASE)
+"""Something of this every name of a low-bit format has."""
+
+
 class Widths(NamedTuple):
     """Bits per weight and per activation; None is full precision, or for activations not said."""
 
@@ -57,6 +61,8 @@ def widths(text: str) -> Widths | None:
     """
     if is_full(text):
         return Widths(None)
+    if not _HINT.search(text):
+        return None
     pairs = {(float(w), float(a)) for w, a in _PAIR.findall(text)}
     if pairs:
         (weights, activations), *rest = pairs

@@ -15,10 +15,10 @@ from qatplan.importing.format_columns import format_column
 from qatplan.importing.formats import widths
 from qatplan.importing.mapping import Formula, Plan, column_formula, in_units, plan
 from qatplan.importing.recognise import FRACTION, Recognised, recognise
-from qatplan.importing.row import Objection, Row, configuration
+from qatplan.importing.row import Objection, Row
 from qatplan.importing.source import Source, read_source
 from qatplan.importing.suspicious_rows import all_objections
-from qatplan.importing.values import BIT_FIELDS, CellError, convert, fraction, number_or_none
+from qatplan.importing.values import BIT_FIELDS, WHOLE, CellError, convert, fraction, number_or_none
 from qatplan.runs.schema import ALIASES, BY_NAME, DIVERGED
 
 
@@ -177,8 +177,8 @@ def _store(rows: Sequence[Row]) -> tuple[pa.Table, list[Objection]]:
 def _named_apart(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The values of each row; runs that only what is not mapped tells apart get names from all their cells."""
     made = [dict(row.values) for row in rows]
-    keys = [repr(sorted((name, value) for name, value in values.items() if value is not None)) for values in made]
-    seen: set[str] = set()
+    keys = [frozenset([pair for pair in values.items() if pair[1] is not None]) for values in made]
+    seen: set[frozenset[tuple[str, Any]]] = set()
     for row, values, key in zip(rows, made, keys, strict=True):
         if key in seen and values.get("run_id") is None:
             cells = repr(sorted((name, str(cell)) for name, cell in row.cells.items()))
@@ -213,7 +213,7 @@ def _notes(
             notes.append(f"{field} is not taken, since it could be any of {', '.join(rivals)}")
     if read_as is not None:
         notes.append(f"bits are read from {read_as}: {_formats(rows)}")
-    rounded = [f for f in formulas if f in BY_NAME and any(_rounded(row, f) for row in rows)]
+    rounded = [field for field in formulas if field in WHOLE and any(_rounded(row, field) for row in rows)]
     if rounded:
         count = sum(any(_rounded(row, field) for field in rounded) for row in rows)
         notes.append(f"{', '.join(rounded)} of {count} rows are not whole and were rounded")
@@ -239,7 +239,9 @@ def _formats(rows: Sequence[Row]) -> str:
 
 def _rounded(row: Row, field: str) -> bool:
     cell = row.given.get(field)
-    found = number_or_none(cell) if pa.types.is_integer(BY_NAME[field].type) else None
+    if cell is None or isinstance(cell, int) or (isinstance(cell, str) and cell.isdecimal()):
+        return False
+    found = number_or_none(cell) if field in WHOLE else None
     return isinstance(found, float) and not found.is_integer()
 
 
@@ -247,12 +249,16 @@ def _repeats(rows: Sequence[Row]) -> list[str]:
     """Runs that nothing but their loss tells apart: repeats, or a column that should have been mapped."""
     groups: dict[Any, list[int]] = {}
     for row in rows:
-        groups.setdefault(configuration(row), []).append(row.number)
+        groups.setdefault(row.configuration, []).append(row.number)
     repeated = [numbers for numbers in groups.values() if len(numbers) > 1]
     if not repeated:
         return []
-    shown = "; ".join(", ".join(map(str, numbers)) for numbers in repeated[:5]) + ("; ..." if len(repeated) > 5 else "")
+    shown = "; ".join(_some(numbers) for numbers in repeated[:5]) + ("; ..." if len(repeated) > 5 else "")
     return [
         f"{len(repeated)} groups of rows differ in nothing mapped but their results (rows {shown}): "
         "if a seed or setting sets them apart, map it"
     ]
+
+
+def _some(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")

@@ -46,12 +46,17 @@ class Formula:
         """The columns it reads."""
         return tuple(dict.fromkeys(v for leaf in self.expression.leaves() if isinstance(v := leaf.value, str)))
 
+    @cached_property
+    def column(self) -> str | None:
+        """The column that stands for itself; None where something is computed."""
+        return None if self.computed else self.columns[0]
+
     @property
     def text(self) -> str:
         """As it was written."""
         return self.expression.text
 
-    @property
+    @cached_property
     def computed(self) -> bool:
         """Whether this is more than a column as it stands."""
         return isinstance(self.expression.tree, Operation)
@@ -61,8 +66,8 @@ class Formula:
 
         Raises CellError where an operand is no number or a divisor is 0.
         """
-        if not self.computed:
-            return row.get(self.columns[0])
+        if self.column is not None:
+            return row.get(self.column)
 
         def operand(leaf: Leaf) -> int | float | None:
             if not isinstance(leaf.value, str):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+_RESULTS = frozenset({"run_id", "loss", "loss_se", "bits_per_byte", "seconds", "tokens_per_second", "finished_at"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +22,11 @@ class Row:
     given: Mapping[str, Any]
     """The cell or number each mapped field was made from, before conversion."""
 
+    @cached_property
+    def configuration(self) -> tuple[tuple[str, Any], ...]:
+        """What was mapped about a run except its name and results: equal for repeats of one run."""
+        return tuple(sorted((k, v) for k, v in self.values.items() if v is not None and k not in _RESULTS))
+
 
 @dataclass(frozen=True)
 class Objection:
@@ -27,12 +35,3 @@ class Objection:
     row: int
     field: str
     reason: str
-
-
-_RESULTS = frozenset({"run_id", "loss", "loss_se", "bits_per_byte", "seconds", "tokens_per_second", "finished_at"})
-
-
-def configuration(row: Row, leave_out: Sequence[str] = ()) -> tuple[tuple[str, Any], ...]:
-    """What was mapped about a run except its name and results: equal for repeats of one run."""
-    known = ((k, v) for k, v in row.values.items() if v is not None and k not in _RESULTS and k not in leave_out)
-    return tuple(sorted(known))

@@ -11,8 +11,10 @@ import csv
 import gzip
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from qatplan.errors import DataError, UsageError
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 _GZIP = b"\x1f\x8b"
 _DEEPEST = 20
+_PACKED = frozenset({"config", "summary"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +59,8 @@ def read_source(path: str | Path) -> Source:
     except (OSError, EOFError, ValueError, RecursionError, csv.Error) as error:
         why = (str(error) or repr(error)).splitlines()[0]
         raise DataError(f"{file} cannot be read as {kind[1:]}: {why}.") from error
-    flat = tuple(dict(_leaves(row)) for row in rows)
-    columns = tuple(dict.fromkeys(name for row in flat for name in row))
+    flat = tuple(row if _is_flat(row) else dict(_leaves(row)) for row in rows)
+    columns = tuple(dict.fromkeys(chain.from_iterable(flat)))
     if not flat or not columns:
         raise DataError(f"{file} has no rows.")
     return Source(path=file, columns=columns, rows=flat, broken=broken)
@@ -77,8 +80,8 @@ def _read_csv(text: str, broken: dict[int, str]) -> list[Mapping[str, Any]]:
     header = next(reader, [])
     # pandas writes its index as a column without a name.
     names = [name.strip() or ("index" if i == 0 else f"column {i + 1}") for i, name in enumerate(header)]
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(names).items():
+        if count > 1:
             raise ValueError(f"the column '{name}' appears more than once")
     rows: list[Mapping[str, Any]] = []
     for cells in reader:
@@ -142,6 +145,10 @@ def _read_parquet(file: Path) -> list[Mapping[str, Any]]:
         raise ValueError(str(error)) from error
 
 
+def _is_flat(row: Mapping[str, Any]) -> bool:
+    return not (row.keys() & _PACKED or any(isinstance(value, (dict, list)) for value in row.values()))
+
+
 def _leaves(row: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterable[tuple[str, Any]]:
     for key, value in row.items():
         name = f"{prefix}{key}"
@@ -158,7 +165,7 @@ def _leaves(row: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterabl
 
 def _unpacked(name: str, value: Any) -> Any:
     """W&B's own export script writes `config` and `summary` as the text of Python dictionaries into a CSV."""
-    if name not in ("config", "summary") or not isinstance(value, str) or not value.lstrip().startswith("{"):
+    if name not in _PACKED or not isinstance(value, str) or not value.lstrip().startswith("{"):
         return value
     try:
         return json.loads(value)

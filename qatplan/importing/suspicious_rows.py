@@ -15,7 +15,7 @@ from typing import Any
 from qatplan.importing.checkpoints import intermediate_checkpoints
 from qatplan.importing.format_columns import false_full_precision
 from qatplan.importing.recognise import normalised
-from qatplan.importing.row import Objection, Row, configuration
+from qatplan.importing.row import Objection, Row
 
 SMALLEST_COUNT = 1000
 """Fewer parameters or tokens than this are a count in thousands, millions or billions, not a language model."""
@@ -60,7 +60,7 @@ def repeated_runs(rows: Sequence[Row], columns: Sequence[str]) -> Iterator[Objec
             reason = f"the run '{name}' is already in row {earlier.number}" + ("" if same else ", with another loss")
             yield Objection(row.number, "run_id", reason)
             continue
-        key = (configuration(row), row.values.get("loss"), tuple(str(row.cells.get(c)) for c in compared))
+        key = (row.configuration, row.values.get("loss"), tuple([str(row.cells.get(c)) for c in compared]))
         twin = by_values.get(key)
         if twin is not None and row.values.get("loss") is not None:
             reason = f"every mapped value is that of row {twin.number}: the same run twice"
@@ -113,7 +113,7 @@ def _losses_in_bits(rows: Sequence[Row]) -> Iterator[Objection]:
     groups: dict[Any, list[Row]] = {}
     for row in rows:
         if (row.values.get("loss") or 0) > 0:
-            groups.setdefault(configuration(row, leave_out=("seed",)), []).append(row)
+            groups.setdefault(tuple([pair for pair in row.configuration if pair[0] != "seed"]), []).append(row)
     for members in groups.values():
         least = min(members, key=lambda row: row.values["loss"])
         for row in members:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from qatplan.errors import UsageError
 from qatplan.importing.formats import widths
-from qatplan.runs.schema import DIVERGED, FINISHED, Field
+from qatplan.runs.schema import DIVERGED, FIELDS, FINISHED, Field
 from qatplan.units import parse_count
 
 MISSING = frozenset({"", "null", "none", "na", "n/a", "<na>"})
@@ -19,6 +19,13 @@ BIT_FIELDS = frozenset({"bits", "activation_bits", "embedding_bits"})
 _FINISHED = frozenset({"finished", "completed", "complete", "done", "success", "succeeded", "ok", "passed"})
 _ROUND_FROM = 1e4
 """Counts above this are rounded to a whole number."""
+
+
+_TEXTS = frozenset(field.name for field in FIELDS if pa.types.is_string(field.type))
+WHOLE = frozenset(field.name for field in FIELDS if pa.types.is_integer(field.type))
+"""Fields that are whole numbers."""
+_SURELY_FITS = 2**31
+_WHOLE = re.compile(r"[+-]\d{1,400}")
 
 
 class CellError(Exception):
@@ -35,14 +42,17 @@ def number(value: Any) -> int | float | None:
     if value is None or isinstance(value, (int, float)):
         return value
     text = str(value).strip()
-    if text.lower() in MISSING:
-        return None
-    if re.fullmatch(r"[+-]?\d{1,400}", text):
+    # Python's own readers first: a large table has millions of cells.
+    if text.isdecimal() and text.isascii() and len(text) <= 400:
         return int(text)
     try:
-        return float(text)
+        found = float(text)
     except ValueError:
         pass
+    else:
+        return int(text) if _WHOLE.fullmatch(text) else found
+    if text.lower() in MISSING:
+        return None
     try:
         count = parse_count(text)
     except UsageError:
@@ -71,17 +81,19 @@ def convert(value: Any, field: Field, *, rounded: bool = False) -> Any:
 
     Raises CellError with the reason.
     """
-    if pa.types.is_string(field.type):
+    if field.name in _TEXTS:
         return _status(value) if field.name == "status" else _text(value)
     if field.name in BIT_FIELDS:
         return _bits(value)
     found = number(value)
     if found is None:
         return None
-    return _whole(found, field, rounded) if pa.types.is_integer(field.type) else _real(found, field)
+    return _whole(found, field, rounded) if field.name in WHOLE else _real(found, field)
 
 
 def _whole(found: int | float, field: Field, rounded: bool) -> int | None:
+    if isinstance(found, int) and -_SURELY_FITS < found < _SURELY_FITS:
+        return found
     if isinstance(found, float):
         if math.isnan(found):
             return None
@@ -102,11 +114,11 @@ def _real(found: int | float, field: Field) -> float | None:
         value = float(found)
     except OverflowError:
         raise CellError(f"is {found}, beyond the range of numbers") from None
+    if math.isfinite(value):
+        return value
     if math.isnan(value) and field.name != "loss":
         return None
-    if not math.isfinite(value):
-        raise CellError(f"is {'NaN' if math.isnan(value) else value}; it must be finite")
-    return value
+    raise CellError(f"is {'NaN' if math.isnan(value) else value}; it must be finite")
 
 
 def _bits(value: Any) -> float | None:

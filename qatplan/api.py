@@ -53,14 +53,19 @@ def read(source: RunsLike, *more: Location, rows: str | None = None) -> Runs:
 def import_runs(
     source: str | os.PathLike[str], mapping: Mapping[str, str] | None = None,
     constants: Mapping[str, str] | None = None, *, diverged: bool = False, keep_suspect: bool = False,
+    limit: int | str | None = None,
 ) -> Imported:  # fmt: skip
-    """Anybody's table of runs (CSV, JSON, JSON Lines, Parquet) in our columns.
+    """Anybody's table of runs (CSV, JSON, JSON Lines, Parquet, Excel, or a folder of them) in our columns.
 
     `mapping` gives a column or formula for a field, `constants` a value. Every row is used or listed with the reason.
+    `limit` is the memory that the rows may take, by default 4 GiB.
     """
+    from qatplan.importing.content import DEFAULT_LIMIT
     from qatplan.importing.importer import import_runs as convert
 
-    return Imported(convert(str(source), mapping or {}, constants or {}, diverged=diverged, keep_suspect=keep_suspect))
+    most = DEFAULT_LIMIT if limit is None else parse_bytes(limit)
+    keep = {"diverged": diverged, "keep_suspect": keep_suspect}
+    return Imported(convert(str(source), mapping or {}, constants or {}, limit=most, **keep))
 
 
 def load(path: str | os.PathLike[str]) -> Fit:

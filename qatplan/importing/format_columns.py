@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from qatplan.importing.formats import is_full, is_low_format, names_low_bits
+from qatplan.importing.formats import is_full, is_low_format, names_low_bits, widths
 from qatplan.importing.recognise import RUN_NAMES, normalised
 from qatplan.importing.row import Objection, Row
 from qatplan.importing.values import BIT_FIELDS, MISSING, number_or_none
@@ -35,8 +35,12 @@ _MOST_FORMATS = 1000
 
 
 def format_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """The column whose texts name the format of the weights, some of them of few bits; None without one, or with
-    several that do not say the same. `rows` are the cells."""
+    """The column whose texts name the format of the weights, some of them of few bits.
+
+    None without one, with several, and beside a column of widths in numbers. `rows` are the cells.
+    """
+    if width_columns(columns, rows):
+        return None
     found: list[str] = []
     for column in columns:
         name = normalised(column)
@@ -44,9 +48,17 @@ def format_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> 
             texts = _texts(column, rows)
             # In a column of any other name, only a text that is a format and nothing else counts.
             low = names_low_bits if _FORMAT_COLUMN.search(name) else is_low_format
-            if any(map(low, texts)):
+            known = sum(widths(text) is not None for text in texts)
+            if any(map(low, texts)) and 2 * known >= len(texts):
                 found.append(column)
     return found[0] if len(found) == 1 else None
+
+
+def width_columns(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns that give bits per weight as numbers, some of them few."""
+    named = [c for c in columns if _WIDTH_COLUMN.search(name := normalised(c)) and not _ELSEWHERE.search(name)]
+    named = [c for c in named if not _OF_ACTIVATIONS.search(normalised(c))]
+    return [c for c in named if any(0 < (number_or_none(row.get(c)) or 0) < CONTROL_BITS for row in rows)]
 
 
 def false_full_precision(
@@ -62,18 +74,18 @@ def false_full_precision(
     names = {c: name for c, name in names.items() if c not in labels}
     for field in ("bits", "activation_bits") if "activation_bits" in read else ("bits",):
         of_field = {c: n for c, n in names.items() if bool(_OF_ACTIVATIONS.search(n)) == (field == "activation_bits")}
-        widths = [c for c, name in of_field.items() if _WIDTH_COLUMN.search(name)]
-        formats = [c for c, name in of_field.items() if c not in widths and _FORMAT_COLUMN.search(name)]
+        in_numbers = [c for c, name in of_field.items() if _WIDTH_COLUMN.search(name)]
+        formats = [c for c, name in of_field.items() if c not in in_numbers and _FORMAT_COLUMN.search(name)]
         methods = [c for c in formats if _METHOD_COLUMN.fullmatch(of_field[c])]
-        others = [c for c in of_field if c not in widths and c not in formats]
+        others = [c for c in of_field if c not in in_numbers and c not in formats]
         others = [c for c in others if any(map(is_low_format, _texts(c, [row.cells for row in rows])))]
-        if not (widths or formats or others or labels or field == "bits"):
+        if not (in_numbers or formats or others or labels or field == "bits"):
             continue
         for row in rows:
             bits, logged = row.values.get(field), row.given.get(field)
             if bits not in (None, CONTROL_BITS):
                 continue
-            signs = [f"{c} says {row.cells[c]}" for c in widths if _low_width(row.cells.get(c))]
+            signs = [f"{c} says {row.cells[c]}" for c in in_numbers if _low_width(row.cells.get(c))]
             signs += [f"{c} is {row.cells[c]}" for c in formats if _names_low_bits(names[c], row.cells.get(c))]
             signs += [f"{c} is {row.cells[c]}" for c in others if _is_text(row.cells.get(c), is_low_format)]
             if field == "bits" and bits is None:

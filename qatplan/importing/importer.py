@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from qatplan import runs
+from qatplan.importing.content import DEFAULT_LIMIT
 from qatplan.importing.format_columns import format_column
 from qatplan.importing.formats import widths
 from qatplan.importing.mapping import Formula, Plan, column_formula, in_units, plan
@@ -43,21 +44,22 @@ class Imported:
 
 
 def import_runs(
-    source: str | Path,
+    source: str | Path | Source,
     mapping: Mapping[str, str] | None = None,
     constants: Mapping[str, str] | None = None,
     *,
     diverged: bool = False,
     keep_suspect: bool = False,
+    limit: int = DEFAULT_LIMIT,
 ) -> Imported:
     """Read `source` and turn its rows into runs.
 
     `mapping` gives a column or formula for a field, `constants` a value; columns that carry our names need neither.
     `diverged` records rows whose loss is NaN or infinite as diverged runs instead of rejecting them; `keep_suspect`
-    writes rows that can be stored but look wrong. Raises UsageError for a mapping that cannot be, DataError for a file
-    that cannot be read.
+    writes rows that can be stored but look wrong; `limit` is the memory that the rows may take. Raises UsageError for a
+    mapping that cannot be, DataError for a file that cannot be read.
     """
-    read = read_source(source)
+    read = source if isinstance(source, Source) else read_source(source, limit)
     seen = recognise(read.columns)
     planned = plan(read.columns, seen, mapping or {}, constants or {})
     planned, remarks = in_units(planned, read.rows)

@@ -163,6 +163,10 @@ def plan(columns: Sequence[str], seen: Recognised, mapping: Mapping[str, str], c
     formulas = {name: parse_formula(text, columns) for name, text in mapped.items()}
     suggested = {name: column_formula(column) for name, column in seen.used.items() if name not in fixed}
     result = Plan(formulas={**formulas, **{n: f for n, f in suggested.items() if n not in formulas}}, constants=fixed)
+    for name, formula in result.formulas.items():
+        twice = next((column for column in formula.columns if f"{column} (2)" in columns), None)
+        if twice is not None:
+            raise UsageError(f"The column '{twice}', of which {name} is made, appears more than once; rename one.")
     needs = [
         (shown, sources[0][0]) for shown, sources in _NEEDED if not any({*fields} <= result.given for fields in sources)
     ]

@@ -25,6 +25,8 @@ _TEXTS = frozenset(field.name for field in FIELDS if pa.types.is_string(field.ty
 WHOLE = frozenset(field.name for field in FIELDS if pa.types.is_integer(field.type))
 """Fields that are whole numbers."""
 _SURELY_FITS = 2**31
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
+_CLOCK = re.compile(r"(?:(\d+) days? )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 _WHOLE = re.compile(r"[+-]\d{1,400}")
 
 
@@ -53,6 +55,10 @@ def number(value: Any) -> int | float | None:
         return int(text) if _WHOLE.fullmatch(text) else found
     if text.lower() in MISSING:
         return None
+    if _THOUSANDS.fullmatch(text):
+        return number(text.replace(",", ""))
+    if text.endswith("%") and (share := number_or_none(text[:-1])) is not None:
+        return share / 100
     try:
         count = parse_count(text)
     except UsageError:
@@ -85,6 +91,9 @@ def convert(value: Any, field: Field, *, rounded: bool = False) -> Any:
         return _status(value) if field.name == "status" else _text(value)
     if field.name in BIT_FIELDS:
         return _bits(value)
+    if field.name == "seconds" and isinstance(value, str) and (clock := _CLOCK.fullmatch(value.strip())):
+        days, hours, minutes, seconds = (float(part or 0) for part in clock.groups())
+        return 86400 * days + 3600 * hours + 60 * minutes + seconds
     found = number(value)
     if found is None:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,6 @@ from qatplan.cli.output import note, show
 from qatplan.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from qatplan.importing.source import Source
     from qatplan.wording.sections import Section
 
 
@@ -55,23 +54,21 @@ def import_runs(
     if out.exists() and not force and not dry_run:
         raise UsageError(f"{out} exists; choose another --out, or add --force to overwrite it.")
     maps, fixed = opt.pairs(mapping, "--map", "FIELD=COLUMN"), opt.pairs(constants, "--const", "FIELD=VALUE")
-    from qatplan.importing.content import DEFAULT_LIMIT
-    from qatplan.importing.importer import import_runs as convert
-    from qatplan.importing.source import read_source
-    from qatplan.results import Imported
+    from qatplan import api
 
-    read = read_source(source, limit or DEFAULT_LIMIT)
-    evidence: tuple[str, ...] = ()
-    if not maps and not fixed:
-        maps, evidence = _proposed(read, source, out, as_json)
-    made = Imported(convert(read, maps, fixed, diverged=diverged, keep_suspect=keep_suspect))
-    if (
-        evidence
-        and 2 * len({o.row for o in made.imported.rejected if "checkpoint" not in o.reason}) > made.imported.rows_read
-    ):
-        show({"source": source, "out": None, "evidence": evidence, **made.as_dict()}, lambda: made.sections(), as_json)
+    asked: dict[str, Any] = {"diverged": diverged, "keep_suspect": keep_suspect, "limit": limit}
+    try:
+        made = api.import_runs(source, maps, fixed, propose=not maps and not fixed, **asked)
+    except UsageError as error:
+        if error.evidence is not None:
+            _show_proposal(error.evidence, source, out, as_json)
+        raise
+    evidence = made.imported.evidence
+    bad = {refused.row for refused in made.imported.rejected if "checkpoint" not in refused.reason}
+    if evidence and 2 * len(bad) > made.imported.rows_read:
+        show({"source": source, "out": None, **made.as_dict()}, made.sections, as_json)
         raise DataError(
-            f"Most rows of {source} cannot be used as its columns suggest; nothing was written: give --map."
+            f"Most rows of {source} cannot be used as its columns suggest, and nothing was written; give --map."
         )
     written = len(made.runs) > 0 and not dry_run
     if written:
@@ -81,10 +78,10 @@ def import_runs(
     def sections() -> list[Section]:
         from qatplan.wording.imported import first_rows_section, import_sections
 
-        head = import_sections(made.imported, None if dry_run else out, evidence)
+        head = import_sections(made.imported, None if dry_run else out)
         return [first_rows_section(made.imported.table.slice(0, _FIRST)), *head] if dry_run else head
 
-    shown = {"source": source, "out": out if written else None, "evidence": evidence, **made.as_dict()}
+    shown = {"source": source, "out": out if written else None, **made.as_dict()}
     show(shown, sections, as_json)
     if not len(made.runs):
         reasons = [f"row {refused.row}: {refused.reason}" for refused in made.imported.rejected]
@@ -92,13 +89,8 @@ def import_runs(
         raise DataError(f"No row of {source} can be used, and nothing was written{first}.")
 
 
-def _proposed(read: Source, source: Path, out: Path, as_json: bool) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The map that the columns suggest; UsageError with the command to confirm where they leave something open."""
-    from qatplan.importing.proposal import propose
-
-    proposal = propose(read)
-    if not proposal.questions:
-        return proposal.mapping, proposal.evidence
+def _show_proposal(proposal: Any, source: Path, out: Path, as_json: bool) -> None:
+    """What the columns suggest and leave open, with the command that confirms it."""
     command = proposal.command(str(source), str(out))
 
     def sections() -> list[Section]:
@@ -107,5 +99,3 @@ def _proposed(read: Source, source: Path, out: Path, as_json: bool) -> tuple[dic
         return proposal_sections(proposal, command)
 
     show({"source": source, "out": None, "proposal": proposal, "command": command}, sections, as_json)
-    things = "1 thing" if len(proposal.questions) == 1 else f"{len(proposal.questions)} things"
-    raise UsageError(f"{source} leaves {things} open; nothing was written: confirm or change the command above.")

@@ -11,10 +11,12 @@ from typing import Any
 import pyarrow as pa
 
 from qatplan import runs
+from qatplan.errors import UsageError
 from qatplan.importing.content import DEFAULT_LIMIT
 from qatplan.importing.format_columns import format_column
 from qatplan.importing.formats import widths
 from qatplan.importing.mapping import Formula, Plan, column_formula, in_units, plan
+from qatplan.importing.proposal import propose
 from qatplan.importing.recognise import FRACTION, Recognised, recognise
 from qatplan.importing.row import Objection, Row
 from qatplan.importing.source import Source, read_source
@@ -41,6 +43,22 @@ class Imported:
     """Field -> column, formula or constant it was made from."""
     unused_columns: tuple[str, ...]
     rows_read: int
+    evidence: tuple[str, ...] = ()
+    """Why the map is so, where the columns suggested all of it."""
+
+
+def import_proposed(source: str | Path, *, limit: int = DEFAULT_LIMIT, **asked: Any) -> Imported:
+    """`import_runs` with the map that the columns suggest.
+
+    Raises UsageError where they leave something open; its evidence is the Proposal.
+    """
+    read = read_source(source, limit)
+    proposal = propose(read)
+    if proposal.questions:
+        things = "1 thing" if len(proposal.questions) == 1 else f"{len(proposal.questions)} things"
+        what = f"{source} leaves {things} open, and nothing was written; confirm or change the map that is proposed."
+        raise UsageError(what, evidence=proposal)
+    return replace(import_runs(read, proposal.mapping, **asked), evidence=proposal.evidence)
 
 
 def import_runs(

@@ -108,11 +108,12 @@ def _arithmetic(sign: str, values: list[int | float]) -> int | float:
     if sign == "**":
         if left < 0 and not float(right).is_integer():
             raise ValueError(f"takes a root of {left:g}")
-        whole = isinstance(left, int) and isinstance(right, int) and right >= 0
+        if not isinstance(left, int) or not isinstance(right, int) or right < 0:
+            return float(left) ** right
         # A whole power is as long as the exponent says: find out before it is computed.
-        if whole and left.bit_length() * right > _LARGEST:
+        if left.bit_length() * right > _LARGEST:
             raise OverflowError
-        return left**right if whole else float(left) ** right
+        return int(left**right)
     if sign == "*":
         return _bounded(left * right)
     # Whole quotients stay exact beyond the 53 bits of a float.

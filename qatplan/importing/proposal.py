@@ -163,9 +163,7 @@ def _sizes(read: Source, mapping: dict[str, str], questions: list[str]) -> None:
         if all(n is None or part is None or n * factor >= part for n, part in pairs):
             return
         mapping["n_total"] = rest
-        questions.append(
-            f"n_params: {total} is less than {rest}, so it is a nominal size; is {rest} all there is to count?"
-        )
+        questions.append(f"n_params: {total} is less than {rest}, a nominal size; is {rest} all there is to count?")
         return
     mapping["n_total"] = rest
     questions.append(f"n_params: no column counts embeddings; is {rest} all there is to count?")

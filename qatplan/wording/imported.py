@@ -40,8 +40,8 @@ def _cell(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def import_sections(imported: Imported, out: Path | None = None, evidence: Sequence[str] = ()) -> list[Section]:
-    """What was used, assumed and left out; `out` is the file it was written to, `evidence` why the map is so."""
+def import_sections(imported: Imported, out: Path | None = None) -> list[Section]:
+    """What was used, assumed and left out; `out` is the file it was written to."""
     usable = imported.table.num_rows
     done = f"written to {out}" if out else "can be used"
     head = f"{usable} of {imported.rows_read} rows {done}."
@@ -49,7 +49,7 @@ def import_sections(imported: Imported, out: Path | None = None, evidence: Seque
         head = f"None of {imported.rows_read} rows can be used; nothing was written."
     unused = f"columns not used: {', '.join(imported.unused_columns)}" if imported.unused_columns else None
     return [
-        section("Imported", head, bullets(*evidence, *imported.notes, unused)),
+        section("Imported", head, bullets(*imported.evidence, *imported.notes, unused)),
         _rows("not written", imported.rejected),
         _rows("written although they look wrong", imported.suspect),
     ]

@@ -45,7 +45,7 @@ def test_an_isoflop_table_is_confirmed_by_the_command_that_is_printed(
     printed = capsys.readouterr()
     shown = json.loads(printed.out)
     assert shown["proposal"]["questions"] == ["d_total: no column has tokens; does flops count 6 N D?"]
-    assert "qatplan: iso.csv leaves 1 thing open; nothing was written" in printed.err
+    assert "qatplan: iso.csv leaves 1 thing open, and nothing was written" in printed.err
     assert [path.name for path in here.iterdir()] == ["iso.csv"]
     assert main(shlex.split(shown["command"])[1:]) == 0
     table = runs.read(here / "iso.runs.parquet")

@@ -102,7 +102,7 @@ def compare(
     unsuited = [] if asked_for else _unsuited(widest, laws)
     laws = [name for name in laws if name not in {entry.law for entry in unsuited}]
     common = _common_rows(widest, laws)
-    _refuse_full_precision(common, widest)
+    _refuse_full_precision(common, widest, asked_for)
     mask = diagnostics.held_out(common, holdout)
     asked = FitOptions(huber=huber, seed=seed, restrict=True)
     entries = [_entry(common, mask, holdout, replace(asked, law=name)) for name in laws]
@@ -119,10 +119,11 @@ def compare(
     )
 
 
-def _refuse_full_precision(common: Rows, chosen: Rows) -> None:
-    if common.x.quantized.any():
-        return
+def _refuse_full_precision(common: Rows, chosen: Rows, asked_for: bool) -> None:
+    """Laws named for rows of full precision are compared there, and come out equal."""
     lost = int(chosen.x.quantized.sum())
+    if common.x.quantized.any() or (asked_for and not lost):
+        return
     why = f"{lost} quantized rows are left out: {common.left_out[-1].reason}" if lost else "fit chinchilla to them"
     what = f"none of the {len(common)} rows that these laws share is quantized, and in full precision the laws are one"
     raise DataError(f"{what}; {why}", evidence=list(common.left_out))

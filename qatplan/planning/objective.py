@@ -32,7 +32,9 @@ class Objective:
             raise UsageError(f"law {law.name} gives a fraction and no loss; losses need a sweep and a fit of qat-loss.")
         low, high = (float(law.predict(Inputs.of(n=1e8, d_total=1e10, fraction=0.5, bits=b))[0]) for b in (2.0, 4.0))
         if low == high:
-            raise UsageError(f"law {law.name} knows no bit width, so it cannot plan quantization; fit qat-loss.")
+            raise UsageError(
+                f"this fit of {law.name} knows no bit width, so it cannot plan quantization; that takes quantized runs."
+            )
         return Objective(law=law, nonembedding=fit.n_convention == "nonembedding", split=split)
 
     @property

@@ -102,3 +102,28 @@ def test_a_table_too_large_says_how_to_allow_more(here: Path, capsys: pytest.Cap
     (here / "a.csv").write_text("N,tokens,val_loss\n" + "1000000,100000000,3.25\n" * 2000)
     assert main(["import", "a.csv", "--limit", "1MiB"]) == 3
     assert "--limit 2MiB." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.jsonl.gz", "x.csv.gz", "x.xlsx"])
+def test_a_foreign_table_given_as_runs_names_the_import(
+    here: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (here / name).write_text("[]")
+    assert main(["runs", name]) == 3
+    assert f"{name} is no runs table; `qatplan import {name}` makes one of it." in capsys.readouterr().err
+
+
+def test_missing_fields_come_at_once_with_the_columns(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "a.csv").write_text("foo,bar/x,seed\n1,2,0\n")
+    assert main(["import", "a.csv", "--map", "seed=seed"]) == 2
+    error = capsys.readouterr().err
+    for part in ("n_params", "d_total", "loss", "its columns are foo, bar/x, seed"):
+        assert part in error
+    assert main(["import", "a.csv", "--map", "loss=bar/x*2"]) == 2
+    assert "no column 'bar'; quote one whose name has signs: `bar/x`" in capsys.readouterr().err
+
+
+def test_a_finished_status_may_be_ok(here: Path) -> None:
+    (here / "a.csv").write_text("N,tokens,val_loss,status\n1000000,100000000,3.25,ok\n")
+    assert main(["import", "a.csv"]) == 0
+    assert runs.read(here / "a.runs.parquet").column("status").to_pylist() == ["finished"]

@@ -55,14 +55,23 @@ def read(source: RunsLike, *more: Location, rows: str | None = None) -> Runs:
 def import_runs(
     source: str | os.PathLike[str], mapping: Mapping[str, str] | None = None,
     constants: Mapping[str, str] | None = None, *, diverged: bool = False, keep_suspect: bool = False,
+    limit: int | str | None = None, propose: bool = False,
 ) -> Imported:  # fmt: skip
-    """Anybody's table of runs (CSV, JSON, JSON Lines, Parquet) in our columns.
+    """Anybody's table of runs (CSV, JSON, JSON Lines, Parquet, Excel, or a folder of them) in our columns.
 
     `mapping` gives a column or formula for a field, `constants` a value. Every row is used or listed with the reason.
+    `limit` is the memory that the rows may take, by default 4 GiB. With `propose` the columns are matched to fields by
+    name, range and arithmetic instead; what that leaves open raises UsageError, whose evidence is the proposal.
     """
+    from qatplan.importing.content import DEFAULT_LIMIT
+    from qatplan.importing.importer import import_proposed
     from qatplan.importing.importer import import_runs as convert
 
-    return Imported(convert(str(source), mapping or {}, constants or {}, diverged=diverged, keep_suspect=keep_suspect))
+    asked: Any = {"diverged": diverged, "keep_suspect": keep_suspect}
+    asked["limit"] = DEFAULT_LIMIT if limit is None else parse_bytes(limit)
+    if propose:
+        return Imported(import_proposed(str(source), **asked))
+    return Imported(convert(str(source), mapping or {}, constants or {}, **asked))
 
 
 def load(path: str | os.PathLike[str]) -> Fit:

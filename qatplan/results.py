@@ -133,6 +133,7 @@ class Imported(Result):
         return {
             "origin": made.origin, "rows_read": made.rows_read, "rows_written": made.table.num_rows,
             "rejected": made.rejected, "suspect": made.suspect, "notes": made.notes, "mapping": made.mapping,
+            "evidence": made.evidence,
             "unused_columns": made.unused_columns, "digest": runs.digest(made.table),
         }  # fmt: skip
 

@@ -26,7 +26,7 @@ SURFACE = {
     "design": "fit budget gpu_hours runs target params tokens bits trunks device mfu level extrapolation_limit",
     "fit": "runs law rows bootstrap interval level holdout leave_one_size_out n huber fix restrict keep_tuning effects "
     "seed starts resample workers command",
-    "import_runs": "source mapping constants diverged keep_suspect",
+    "import_runs": "source mapping constants diverged keep_suspect limit propose",
     "load": "path",
     "memory": "model format context batch kv_format params layers width heads kv_heads head_size feed_forward "
     "vocabulary tied experts experts_active",

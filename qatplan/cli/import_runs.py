@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,27 +15,30 @@ if TYPE_CHECKING:
     from qatplan.wording.sections import Section
 
 
-_SOURCE = "CSV, JSON, JSON Lines (each also .gz) or Parquet, one row per run."
-_MAP = (
-    "Where a field comes from: a column, or a product or quotient of columns and numbers such as "
-    '"d_total=flops/(6*n)"; repeatable.'
-)
+_SOURCE = "CSV, JSON, JSON Lines (each also .gz, .zst), Parquet or .xlsx, one row per run, or a folder of them."
+_MAP = "Where a field comes from: a column, or arithmetic such as d_total=flops/(6*n), loss=log(ppl); repeatable."
 _CONST = "A value for a field in every row; repeatable."
+_FIRST = 5
+"""Rows that --dry-run shows."""
 
 
 def import_runs(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help=_SOURCE)],
-    out: Annotated[Path, opt.ask("The runs table to write.", "RUNS.parquet")],
+    out: Annotated[Path | None, opt.ask("The runs table to write; default SOURCE's name.", "RUNS.parquet")] = None,
     mapping: Annotated[list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help=_MAP)] = None,
     constants: Annotated[list[str] | None, typer.Option("--const", metavar="FIELD=VALUE", help=_CONST)] = None,
     diverged: Annotated[bool, opt.flag("--diverged", "Record a loss that is NaN or infinite as diverged.")] = False,
     keep_suspect: Annotated[bool, opt.flag("--keep-suspect", "Also write sound rows that look wrong.")] = False,
+    dry_run: Annotated[bool, opt.flag("--dry-run", "Show the first rows as they would be, and write nothing.")] = False,
+    limit: Annotated[int | None, opt.ask("Memory the rows may take.", "BYTES", parser=opt.bytes_parser)] = None,
     force: opt.Force = False,
     as_json: opt.Json = False,
 ) -> None:
     """Turn anybody's table of runs into ours.
 
-    Every row is written, or listed with the reason why not.
+    Every row is written, or listed with the reason why not. With SOURCE alone, the columns are matched to fields by
+    their names, ranges and arithmetic: the table is written where that leaves nothing open, else the command that
+    confirms the map is printed.
 
     FIELD is n_params, n_embedding, n_nonembedding, d_fp, d_qat, d_total, fraction, bits, loss, seed, run_id or any
     other column that `qatplan runs RUNS --fields` describes. Run tables of W&B and MLflow are recognised.
@@ -44,26 +47,55 @@ def import_runs(
     Example: qatplan import theirs.csv --out runs.parquet --map n_params=N \\
                  --map d_total="flops/(6*N)" --map loss=val_loss
     """
+    if out is None:
+        out = Path(f"{source.name.split('.', 1)[0]}.runs.parquet")
     if out.suffix != ".parquet":
         raise UsageError(f"--out is {out}; a runs table is a .parquet file.")
-    if out.exists() and not force:
+    if out.exists() and not force and not dry_run:
         raise UsageError(f"{out} exists; choose another --out, or add --force to overwrite it.")
     maps, fixed = opt.pairs(mapping, "--map", "FIELD=COLUMN"), opt.pairs(constants, "--const", "FIELD=VALUE")
     from qatplan import api
 
-    made = api.import_runs(source, maps, fixed, diverged=diverged, keep_suspect=keep_suspect)
-    written = len(made.runs) > 0
+    asked: dict[str, Any] = {"diverged": diverged, "keep_suspect": keep_suspect, "limit": limit}
+    try:
+        made = api.import_runs(source, maps, fixed, propose=not maps and not fixed, **asked)
+    except UsageError as error:
+        if error.evidence is not None:
+            _show_proposal(error.evidence, source, out, as_json)
+        raise
+    evidence = made.imported.evidence
+    bad = {refused.row for refused in made.imported.rejected if "checkpoint" not in refused.reason}
+    if evidence and 2 * len(bad) > made.imported.rows_read:
+        show({"source": source, "out": None, **made.as_dict()}, made.sections, as_json)
+        raise DataError(
+            f"Most rows of {source} cannot be used as its columns suggest, and nothing was written; give --map."
+        )
+    written = len(made.runs) > 0 and not dry_run
     if written:
         made.runs.save(out)
     note(*(f"note: {remark}" for remark in made.imported.notes if as_json))
 
     def sections() -> list[Section]:
-        from qatplan.wording.imported import import_sections
+        from qatplan.wording.imported import first_rows_section, import_sections
 
-        return import_sections(made.imported, out)
+        head = import_sections(made.imported, None if dry_run else out)
+        return [first_rows_section(made.imported.table.slice(0, _FIRST)), *head] if dry_run else head
 
-    show({"source": source, "out": out if written else None, **made.as_dict()}, sections, as_json)
-    if not written:
+    shown = {"source": source, "out": out if written else None, **made.as_dict()}
+    show(shown, sections, as_json)
+    if not len(made.runs):
         reasons = [f"row {refused.row}: {refused.reason}" for refused in made.imported.rejected]
         first = f"; the first: {reasons[0]}" if reasons else ""
         raise DataError(f"No row of {source} can be used, and nothing was written{first}.")
+
+
+def _show_proposal(proposal: Any, source: Path, out: Path, as_json: bool) -> None:
+    """What the columns suggest and leave open, with the command that confirms it."""
+    command = proposal.command(str(source), str(out))
+
+    def sections() -> list[Section]:
+        from qatplan.wording.imported import proposal_sections
+
+        return proposal_sections(proposal, command)
+
+    show({"source": source, "out": None, "proposal": proposal, "command": command}, sections, as_json)

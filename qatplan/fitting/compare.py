@@ -19,6 +19,10 @@ from qatplan.fitting.solver.objective import residuals
 from qatplan.laws.fit_parts import LeftOut
 from qatplan.laws.registry import get
 
+DEFAULT_LAWS = ("qat-loss", "chen2025", "effective", "chinchilla-per-bits", "chinchilla")
+_FEW_LOST = 0.1
+"""Share of the rows that a law may leave out for all and still take part by default."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -65,13 +69,13 @@ class Comparison:
     seed_noise: float | None
     """Standard deviation of log loss between seeds, below which no law can predict; None without repeated seeds."""
     verdict: Verdict | None
-    """None where fewer than two laws could be scored."""
+    """None where fewer than two laws could be scored, or the best two are equal on these rows."""
 
 
 def compare(
     table: Any,
     *,
-    laws: Sequence[str] = ("qat-loss", "chen2025", "effective", "chinchilla-per-bits", "chinchilla"),
+    laws: Sequence[str] | None = None,
     holdout: str = "top-compute:0.2",
     huber: float = 1e-3,
     seed: int = 0,
@@ -82,9 +86,12 @@ def compare(
 ) -> Comparison:
     """Fit every law on the rows that all of them can describe, and score each on the same held-out rows.
 
-    A plain `chinchilla` takes part as the law that ignores bits. Each law leaves out the terms that no row supports.
-    Laws that cannot be fitted are entries with the reason. Raises DataError where no row is common to all laws.
+    Without `laws`, those of DEFAULT_LAWS take part that describe nearly all rows; a plain `chinchilla` among them is
+    the law that ignores bits. Each law leaves out the terms that no row supports. Laws that cannot be fitted, or would
+    cost rows, are entries with the reason. Raises DataError where no row is common to all laws, and where none of the
+    common rows is quantized: there these laws are one.
     """
+    asked_for, laws = laws is not None, DEFAULT_LAWS if laws is None else laws
     if len(set(laws)) != len(laws):
         raise UsageError(f"a law is named twice in {', '.join(laws)}")
     for name in laws:
@@ -93,11 +100,14 @@ def compare(
     if len(laws) < 2:
         raise UsageError("a comparison needs at least two laws, such as --laws qat-loss,effective")
     widest = select(table, "comparison", shape=get("chinchilla"), expression=rows, n=n, keep_tuning=keep_tuning)
+    unsuited = [] if asked_for else _unsuited(widest, laws)
+    laws = [name for name in laws if name not in {entry.law for entry in unsuited}]
     common = _common_rows(widest, laws)
+    _refuse_full_precision(common, widest, asked_for)
     mask = diagnostics.held_out(common, holdout)
     asked = FitOptions(huber=huber, seed=seed, effects=effects, restrict=True)
     entries = [_entry(common, mask, holdout, replace(asked, law=name)) for name in laws]
-    entries.sort(key=_error)
+    entries = [*sorted(entries, key=_error), *unsuited]
     seeds = diagnostics.seed_noise(common)
     return Comparison(
         entries=tuple(entries),
@@ -108,6 +118,28 @@ def compare(
         seed_noise=None if seeds is None else seeds.sd,
         verdict=_verdict(entries),
     )
+
+
+def _refuse_full_precision(common: Rows, chosen: Rows, asked_for: bool) -> None:
+    """Laws named for rows of full precision are compared there, and come out equal."""
+    lost = int(chosen.x.quantized.sum())
+    if common.x.quantized.any() or (asked_for and not lost):
+        return
+    why = f"{lost} quantized rows are left out: {common.left_out[-1].reason}" if lost else "fit chinchilla to them"
+    what = f"none of the {len(common)} rows that these laws share is quantized, and in full precision the laws are one"
+    raise DataError(f"{what}; {why}", evidence=list(common.left_out))
+
+
+def _unsuited(chosen: Rows, laws: Sequence[str]) -> list[Entry]:
+    """Laws that would leave more than a tenth of the rows out for all, each with the commonest reason."""
+    found = []
+    for name in laws:
+        reasons = sorted(by_reason(get(name).for_inputs(chosen.x), chosen.x), key=lambda each: -int(each[1].sum()))
+        lost = sum(int(mask.sum()) for _, mask in reasons)
+        if lost > _FEW_LOST * len(chosen):
+            why = f"it describes {len(chosen) - lost} of the {len(chosen)} rows: {reasons[0][0]}"
+            found.append(Entry(law=name, rows=len(chosen) - lost, error=f"{why}; --laws compares it on those"))
+    return found
 
 
 def _common_rows(chosen: Rows, laws: Sequence[str]) -> Rows:
@@ -159,7 +191,7 @@ def _error(entry: Entry) -> float:
 def _verdict(entries: Sequence[Entry]) -> Verdict | None:
     """Whether the winner's parameters are worth it."""
     known = [e for e in entries if e.mape is not None]
-    if len(known) < 2:
+    if len(known) < 2 or _equal(known[0], known[1]):
         return None
     best = known[0]
     close = [e for e in known if _error(e) <= 1.15 * _error(best) and _size(e) < _size(best)]
@@ -168,6 +200,12 @@ def _verdict(entries: Sequence[Entry]) -> Verdict | None:
         simpler=min(close, key=_size, default=None),
         by_bic=min(known, key=lambda e: math.inf if e.bic is None else e.bic),
     )
+
+
+def _equal(one: Entry, other: Entry) -> bool:
+    """Whether two laws are the same on these rows, so that neither predicts better."""
+    pairs = ((one.mape, other.mape), (one.objective, other.objective))
+    return all(a is not None and b is not None and math.isclose(a, b, rel_tol=1e-6) for a, b in pairs)
 
 
 def _size(entry: Entry) -> int:

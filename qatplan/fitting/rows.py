@@ -18,10 +18,11 @@ from qatplan.runs.schema import CONTROL_BITS
 _NUMERIC = (
     "n_total", "n_nonembedding", "d_total", "d_fp", "d_qat", "bits", "group_size", "activation_bits", "seed", "loss",
     "loss_se", "learning_rate", "qat_learning_rate", "rewarmup_tokens", "cooldown", "qat_decay", "batch_tokens",
+    "sequence", "width", "layers", "scale_learning_rate", "transition_rate",
 )  # fmt: skip
 _WORDS = (
     "run_id", "trunk_id", "status", "schedule", "quantizer", "post_training", "optimizer_state", "corpus_digest",
-    "corpus", "precision",
+    "corpus", "precision", "optimizer", "update",
 )  # fmt: skip
 
 _QAT_SCHEDULES = ("classic", None)
@@ -33,7 +34,11 @@ _DEFAULT_SCHEDULES: Mapping[str, tuple[str | None, ...]] = {
     "precision": (*_QAT_SCHEDULES, _ROUNDED),
     "ouyang": (_ROUNDED, None),
 }
-_TUNED = ("learning_rate", "qat_learning_rate", "rewarmup_tokens", "cooldown", "qat_decay", "optimizer_state")
+# What a run sets that no law has as an axis: of a point's runs the best counts.
+_TUNED = (
+    "learning_rate", "qat_learning_rate", "rewarmup_tokens", "cooldown", "qat_decay", "optimizer_state", "batch_tokens",
+    "sequence", "width", "layers", "optimizer", "update", "transition_rate", "scale_learning_rate",
+)  # fmt: skip
 
 BEATEN = "at the same point another learning rate or tuning did better"
 """Why a run of a worse tuning is left out."""

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from qatplan import runs
-from qatplan.importing.mapping import Formula, Plan, plan
-from qatplan.importing.recognise import FRACTION, Recognised, recognise
-from qatplan.importing.source import read_source
-from qatplan.importing.suspicious_rows import Objection, Row, all_objections, configuration
-from qatplan.importing.values import BIT_FIELDS, CellError, convert, fraction, number_or_none
+from qatplan.errors import UsageError
+from qatplan.importing.content import DEFAULT_LIMIT
+from qatplan.importing.format_columns import format_column
+from qatplan.importing.formats import widths
+from qatplan.importing.mapping import Plan, column_formula, in_units, plan
+from qatplan.importing.notes import remarks_on
+from qatplan.importing.proposal import propose
+from qatplan.importing.recognise import FRACTION, recognise
+from qatplan.importing.row import Objection, Row
+from qatplan.importing.source import Source, read_source
+from qatplan.importing.suspicious_rows import all_objections
+from qatplan.importing.values import CellError, convert, fraction, number_or_none
 from qatplan.runs.schema import ALIASES, BY_NAME, DIVERGED
 
 
@@ -36,26 +44,45 @@ class Imported:
     """Field -> column, formula or constant it was made from."""
     unused_columns: tuple[str, ...]
     rows_read: int
+    evidence: tuple[str, ...] = ()
+    """Why the map is so, where the columns suggested all of it."""
+
+
+def import_proposed(source: str | Path, *, limit: int = DEFAULT_LIMIT, **asked: Any) -> Imported:
+    """`import_runs` with the map that the columns suggest.
+
+    Raises UsageError where they leave something open; its evidence is the Proposal.
+    """
+    read = read_source(source, limit)
+    proposal = propose(read)
+    if proposal.questions:
+        things = "1 thing" if len(proposal.questions) == 1 else f"{len(proposal.questions)} things"
+        what = f"{source} leaves {things} open, and nothing was written; confirm or change the map that is proposed."
+        raise UsageError(what, evidence=proposal)
+    return replace(import_runs(read, proposal.mapping, **asked), evidence=proposal.evidence)
 
 
 def import_runs(
-    source: str | Path,
+    source: str | Path | Source,
     mapping: Mapping[str, str] | None = None,
     constants: Mapping[str, str] | None = None,
     *,
     diverged: bool = False,
     keep_suspect: bool = False,
+    limit: int = DEFAULT_LIMIT,
 ) -> Imported:
     """Read `source` and turn its rows into runs.
 
     `mapping` gives a column or formula for a field, `constants` a value; columns that carry our names need neither.
     `diverged` records rows whose loss is NaN or infinite as diverged runs instead of rejecting them; `keep_suspect`
-    writes rows that can be stored but look wrong. Raises UsageError for a mapping that cannot be, DataError for a file
-    that cannot be read.
+    writes rows that can be stored but look wrong; `limit` is the memory that the rows may take. Raises UsageError for a
+    mapping that cannot be, DataError for a file that cannot be read.
     """
-    read = read_source(source)
+    read = source if isinstance(source, Source) else read_source(source, limit)
     seen = recognise(read.columns)
     planned = plan(read.columns, seen, mapping or {}, constants or {})
+    planned, remarks = in_units(planned, read.rows)
+    planned, read_as = _with_formats(planned, read)
     formulas = planned.formulas
     rejected = [Objection(row, "", why) for row, why in read.broken.items()]
     rows: list[Row] = []
@@ -66,9 +93,14 @@ def import_runs(
             if not objections:
                 rows.append(row)
     columns_of = {field: formula.columns for field, formula in formulas.items()}
+    used = {column for columns in columns_of.values() for column in columns}
     objections = all_objections(rows, read.columns, columns_of)
+
     # The same run_id twice cannot be stored, so no wish to keep suspects extends to it.
-    hard = [o for o in objections if not keep_suspect or ("run_id" in formulas and o.field == "run_id")]
+    def is_hard(objection: Objection) -> bool:
+        return not keep_suspect or ("run_id" in formulas and objection.field == "run_id")
+
+    hard = [o for o in objections if is_hard(o)]
     rejected += hard
     refused = {objection.row for objection in hard}
     kept = [row for row in rows if row.number not in refused]
@@ -79,16 +111,26 @@ def import_runs(
     return Imported(
         table=table,
         rejected=tuple(sorted(rejected, key=lambda o: o.row)),
-        suspect=tuple(o for o in objections if o not in hard),
-        notes=tuple(_notes(seen, formulas, written, mapping or {})),
+        suspect=tuple(o for o in objections if not is_hard(o)),
+        notes=(*remarks_on(seen, formulas, written, mapping or {}, read_as), *remarks),
         origin=seen.origin,
         mapping={
             **{f: formula.text for f, formula in formulas.items()},
             **{ALIASES.get(f, f): str(v) for f, v in (constants or {}).items()},
         },
-        unused_columns=tuple(c for c in read.columns if all(c not in f.columns for f in formulas.values())),
+        unused_columns=tuple(c for c in read.columns if c not in used),
         rows_read=len(read.rows),
     )
+
+
+def _with_formats(planned: Plan, read: Source) -> tuple[Plan, str | None]:
+    """The plan with bits from the column that names formats, where nothing else gives bits; and that column."""
+    if "bits" in planned.formulas or "bits" in planned.constants:
+        return planned, None
+    column = format_column(read.columns, read.rows)
+    if column is None:
+        return planned, None
+    return replace(planned, formulas={**planned.formulas, "bits": column_formula(column)}), column
 
 
 def _convert_row(index: int, cells: Mapping[str, Any], planned: Plan, diverged: bool) -> tuple[Row, list[Objection]]:
@@ -102,11 +144,17 @@ def _convert_row(index: int, cells: Mapping[str, Any], planned: Plan, diverged: 
             values[field] = fraction(cell) if field == FRACTION else convert(cell, BY_NAME[field], rounded=computed)
         except CellError as error:
             objections.append(Objection(index, field, f"{field} {error}"))
+    named = widths(cell) if isinstance(cell := given.get("bits"), str) else None
+    if named is not None and "activation_bits" not in values:
+        values["activation_bits"] = named.activations
     logged = number_or_none(given.get("loss"))
     if values.get("status") == DIVERGED or (diverged and logged is not None and logged - logged != 0):
         # Whatever was logged as the loss of a diverged run, NaN or infinity among it, is none.
         values["loss"], values["status"] = None, DIVERGED
         objections = [o for o in objections if o.field != "loss"]
+    elif logged is not None and logged - logged != 0:
+        hint = "; --diverged records such a run as diverged"
+        objections = [replace(o, reason=o.reason + hint) if o.field == "loss" else o for o in objections]
     elif values.get("loss") is None and not any(o.field in ("loss", "status") for o in objections):
         objections.append(Objection(index, "loss", "loss is missing"))
     _derive(values)
@@ -127,7 +175,7 @@ def _derive(values: dict[str, Any]) -> None:
 
 def _store(rows: Sequence[Row]) -> tuple[pa.Table, list[Objection]]:
     """The rows as a completed table of SCHEMA, without those that its checks refuse."""
-    table = runs.complete(pa.Table.from_pylist([dict(row.values) for row in rows], schema=runs.SCHEMA))
+    table = runs.complete(pa.Table.from_pylist(_named_apart(rows), schema=runs.SCHEMA))
     problems = runs.validate(table)
     objections = []
     for problem in problems:
@@ -147,39 +195,14 @@ def _store(rows: Sequence[Row]) -> tuple[pa.Table, list[Objection]]:
     return table.take(pa.array([i for i in range(len(rows)) if i not in bad], pa.int64())), unique
 
 
-def _notes(
-    seen: Recognised, formulas: Mapping[str, Formula], rows: Sequence[Row], mapping: Mapping[str, str]
-) -> list[str]:
-    notes = []
-    if seen.origin != "table":
-        notes.append(f"recognised as a run table of {'W&B' if seen.origin == 'wandb' else 'MLflow'}")
-    mapped = {ALIASES.get(field, field) for field in mapping}
-    taken = [f"{field}={formula.text}" for field, formula in formulas.items() if field not in mapped]
-    if taken:
-        notes.append("taken by their names: " + ", ".join(taken))
-    looks = [f"--map {f}={c}" for f, c in seen.proposed.items() if f not in formulas]
-    if looks:
-        notes.append("not used, but looks usable: " + " ".join(looks))
-    for field, rivals in seen.rivals.items():
-        if field not in formulas:
-            notes.append(f"{field} is not taken, since it could be any of {', '.join(rivals)}")
-    for field in sorted(BIT_FIELDS & set(formulas)):
-        count = sum(row.values.get(field) is None and row.given.get(field) not in (None, "") for row in rows)
-        if count:
-            notes.append(f"{field} of 16 or more, or named so, is full precision and stored as null: {count} rows")
-    return notes + _repeats(rows)
-
-
-def _repeats(rows: Sequence[Row]) -> list[str]:
-    """Runs that nothing but their loss tells apart: repeats, or a column that should have been mapped."""
-    groups: dict[Any, list[int]] = {}
-    for row in rows:
-        groups.setdefault(configuration(row), []).append(row.number)
-    repeated = [numbers for numbers in groups.values() if len(numbers) > 1]
-    if not repeated:
-        return []
-    shown = "; ".join(", ".join(map(str, numbers)) for numbers in repeated[:5]) + ("; ..." if len(repeated) > 5 else "")
-    return [
-        f"{len(repeated)} groups of rows differ in nothing mapped but their results (rows {shown}): "
-        "if a seed or setting sets them apart, map it"
-    ]
+def _named_apart(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The values of each row; runs that only what is not mapped tells apart get names from all their cells."""
+    made = [dict(row.values) for row in rows]
+    keys = [frozenset([pair for pair in values.items() if pair[1] is not None]) for values in made]
+    seen: set[frozenset[tuple[str, Any]]] = set()
+    for row, values, key in zip(rows, made, keys, strict=True):
+        if key in seen and values.get("run_id") is None:
+            cells = repr(sorted((name, str(cell)) for name, cell in row.cells.items()))
+            values["run_id"] = hashlib.sha256(cells.encode()).hexdigest()[:16]
+        seen.add(key)
+    return made

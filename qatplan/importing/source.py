@@ -1,4 +1,4 @@
-"""Anybody's table of runs as plain Python values: CSV, JSON, JSON Lines (each also gzipped) and Parquet.
+"""Anybody's table of runs as plain Python values: CSV, JSON, JSON Lines (each also compressed), Parquet and Excel.
 
 Values stay exactly what the file says (text in CSV, integers of any size in JSON), so that what is suspicious in them
 can still be seen; nested objects become columns with dotted names.
@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import ast
 import csv
-import gzip
-import io
 import json
-from collections.abc import Iterable, Mapping
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from qatplan.errors import DataError, UsageError
+from qatplan.importing.charts import chart_rows
+from qatplan.importing.content import DEFAULT_LIMIT, Bound, text
+from qatplan.importing.delimited import read_delimited
+from qatplan.importing.layouts import rows_of
+from qatplan.importing.workbook import read_workbook
 
-FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
-_GZIP = b"\x1f\x8b"
+FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx")
 _DEEPEST = 20
+_LONGEST = 100
+"""Objects in a list that become columns of their own, such as results.0.loss."""
+_BATCH = 10_000
+_PACKED = frozenset({"config", "summary"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,65 +45,74 @@ class Source:
     """Row number -> why the row could not be read; its entry in `rows` is empty."""
 
 
-def read_source(path: str | Path) -> Source:
-    """Read a foreign table. Raises UsageError for an unknown type, DataError for a file that is not of its type."""
-    file = Path(path)
-    if not file.is_file():
-        raise DataError(f"{file} does not exist or is a folder; name one file.")
-    suffixes = [suffix.lower() for suffix in file.suffixes]
-    kind = suffixes[-2] if len(suffixes) > 1 and suffixes[-1] == ".gz" else suffixes[-1] if suffixes else ""
-    if kind not in FORMATS:
-        raise UsageError(f"{file} is of an unknown type; allowed are {', '.join(FORMATS)}, text formats also as .gz.")
+def read_source(path: str | Path, limit: int = DEFAULT_LIMIT) -> Source:
+    """Read a foreign table, or a folder of them whose names become the column `file`.
+
+    `limit` is the memory that its rows may take. Raises UsageError for an unknown type, DataError for a file that is
+    not of its type, or too large.
+    """
+    place = Path(path)
+    files = [place]
+    if place.is_dir():
+        files = sorted(file for file in place.rglob("*") if _kind(file) in FORMATS and not file.name.startswith("."))
+        if not files:
+            raise DataError(
+                f"{place} holds no table; read are {', '.join(FORMATS)}, text formats also as .gz and .zst."
+            )
+    elif not place.is_file():
+        raise DataError(f"{place} does not exist.")
+    rows: list[Mapping[str, Any]] = []
     broken: dict[int, str] = {}
+    bound = Bound(place, limit)
+    for file in files:
+        within: dict[int, str] = {}
+        found = _read(file, within, bound)
+        broken |= {len(rows) + row: why for row, why in within.items()}
+        rows += found if len(files) == 1 else [{"file": _stem(file), **row} for row in found]
+    flat = tuple(row if _is_flat(row) else dict(_leaves(row)) for row in rows)
+    columns = tuple(dict.fromkeys(chain.from_iterable(flat)))
+    if not flat or not columns:
+        raise DataError(f"{place} has no rows.")
+    return Source(path=place, columns=columns, rows=flat, broken=broken)
+
+
+def _read(file: Path, broken: dict[int, str], bound: Bound) -> Sequence[Mapping[str, Any]]:
+    kind = _kind(file)
+    if kind not in FORMATS:
+        raise UsageError(
+            f"{file} is of an unknown type; allowed are {', '.join(FORMATS)}, text formats also as .gz and .zst, and a "
+            "folder of them."
+        )
     try:
         if kind == ".parquet":
-            rows = _read_parquet(file)
-        elif kind in (".csv", ".tsv"):
-            rows = _read_csv(_text(file), broken)
-        else:
-            rows = _read_json(_text(file)) if kind == ".json" else _read_lines(_text(file), broken)
-    except (OSError, EOFError, ValueError, RecursionError, csv.Error) as error:
+            return _read_parquet(file, bound)
+        if kind == ".xlsx":
+            return read_workbook(file, bound)
+        content = text(file, bound)
+        if kind in (".csv", ".tsv"):
+            return chart_rows(read_delimited(content, broken, bound))
+        found = rows_of(json.loads(content)) if kind == ".json" else _read_lines(content, broken)
+        bound.add(len(found), sum(map(len, found)))
+        return found
+    except (OSError, EOFError, ValueError, RecursionError, csv.Error, zlib.error, zipfile.BadZipFile) as error:
         why = (str(error) or repr(error)).splitlines()[0]
-        raise DataError(f"{file} cannot be read as {kind[1:]}: {why}.") from error
-    flat = tuple(dict(_leaves(row)) for row in rows)
-    columns = tuple(dict.fromkeys(name for row in flat for name in row))
-    if not flat or not columns:
-        raise DataError(f"{file} has no rows.")
-    return Source(path=file, columns=columns, rows=flat, broken=broken)
+        raise DataError(f"{file} cannot be read as {kind[1:]}: {why.rstrip('.')}.") from error
 
 
-def _text(file: Path) -> str:
-    content = file.read_bytes()
-    if content.startswith(_GZIP):
-        content = gzip.decompress(content)
-    # Spreadsheets and Windows tools begin UTF-8 files with a byte-order mark.
-    return content.decode("utf-8-sig")
+def _kind(file: Path) -> str:
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    if len(suffixes) > 1 and suffixes[-1] in (".gz", ".zst"):
+        return suffixes[-2]
+    return suffixes[-1] if suffixes else ""
 
 
-def _read_csv(text: str, broken: dict[int, str]) -> list[Mapping[str, Any]]:
-    delimiter = max(",;\t", key=text.split("\n", 1)[0].count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    header = next(reader, [])
-    # pandas writes its index as a column without a name.
-    names = [name.strip() or ("index" if i == 0 else f"column {i + 1}") for i, name in enumerate(header)]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"the column '{name}' appears more than once")
+def _stem(file: Path) -> str:
+    return file.name.split(".", 1)[0] if _kind(file) != file.suffix else file.stem
+
+
+def _read_lines(content: str, broken: dict[int, str]) -> list[Mapping[str, Any]]:
     rows: list[Mapping[str, Any]] = []
-    for cells in reader:
-        if not cells:
-            continue
-        if len(cells) != len(names):
-            broken[len(rows) + 1] = f"it has {len(cells)} cells where the header has {len(names)}"
-            rows.append({})
-        else:
-            rows.append(dict(zip(names, cells, strict=True)))
-    return rows
-
-
-def _read_lines(text: str, broken: dict[int, str]) -> list[Mapping[str, Any]]:
-    rows: list[Mapping[str, Any]] = []
-    for line in text.splitlines():
+    for line in content.splitlines():
         if not line.strip():
             continue
         row, why = None, "it is not a JSON object"
@@ -108,38 +126,21 @@ def _read_lines(text: str, broken: dict[int, str]) -> list[Mapping[str, Any]]:
     return rows
 
 
-def _read_json(text: str) -> list[Mapping[str, Any]]:
-    value = json.loads(text)
-    if isinstance(value, dict):
-        lists = [inner for inner in value.values() if isinstance(inner, list)]
-        if value and all(isinstance(inner, dict) for inner in value.values()):
-            value = _from_columns(value)
-        elif len(lists) == len(value) > 0 and not any(isinstance(cell, dict) for inner in lists for cell in inner):
-            value = _from_columns({name: dict(enumerate(cells)) for name, cells in value.items()})
-        elif len(lists) == 1:
-            # {"runs": [...], "count": 3}: the only list holds the rows.
-            value = lists[0]
-    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
-        raise ValueError("a list of objects is expected")
-    return value
-
-
-def _from_columns(columns: Mapping[str, Mapping[Any, Any]]) -> list[dict[str, Any]]:
-    """Rows of what `DataFrame.to_json()` writes: {column: {row label: value}}."""
-    labels = list(dict.fromkeys(label for cells in columns.values() for label in cells))
-    return [{name: cells[label] for name, cells in columns.items() if label in cells} for label in labels]
-
-
-def _read_parquet(file: Path) -> list[Mapping[str, Any]]:
+def _read_parquet(file: Path, bound: Bound) -> list[Mapping[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-            rows: list[Mapping[str, Any]] = parquet.read().to_pylist()
-            return rows
+            # The footer says how many there are before any is read: zeros take no room in a file.
+            bound.add(parquet.metadata.num_rows, parquet.metadata.num_rows * parquet.metadata.num_columns)
+            return [row for batch in parquet.iter_batches(_BATCH) for row in batch.to_pylist()]
     except pa.ArrowException as error:
         raise ValueError(str(error)) from error
+
+
+def _is_flat(row: Mapping[str, Any]) -> bool:
+    return not (row.keys() & _PACKED or any(isinstance(value, (dict, list)) for value in row.values()))
 
 
 def _leaves(row: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterable[tuple[str, Any]]:
@@ -152,13 +153,15 @@ def _leaves(row: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterabl
                 yield name, inner["value"]
             else:
                 yield from _leaves(inner, f"{name}.", depth + 1)
+        elif isinstance(inner, list) and inner and len(inner) <= _LONGEST and all(isinstance(c, dict) for c in inner):
+            yield from _leaves({str(i): cell for i, cell in enumerate(inner)}, f"{name}.", depth + 1)
         else:
             yield name, inner
 
 
 def _unpacked(name: str, value: Any) -> Any:
     """W&B's own export script writes `config` and `summary` as the text of Python dictionaries into a CSV."""
-    if name not in ("config", "summary") or not isinstance(value, str) or not value.lstrip().startswith("{"):
+    if name not in _PACKED or not isinstance(value, str) or not value.lstrip().startswith("{"):
         return value
     try:
         return json.loads(value)

@@ -9,51 +9,23 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from qatplan.importing.recognise import PLANS, RUN_NAMES, STEPS, find, normalised
-from qatplan.importing.values import BIT_FIELDS, number_or_none
-from qatplan.runs.schema import CONTROL_BITS
+from qatplan.importing.checkpoints import intermediate_checkpoints
+from qatplan.importing.format_columns import false_full_precision
+from qatplan.importing.recognise import normalised
+from qatplan.importing.row import Objection, Row
 
 SMALLEST_COUNT = 1000
 """Fewer parameters or tokens than this are a count in thousands, millions or billions, not a language model."""
 LARGEST_LOSS = 13.0
 """Nats per token; guessing uniformly over the largest vocabularies in use (about 400,000) costs 12.9."""
 _TOKENS_PER_PARAMETER = (1e-3, 1e6)
+_CIRCUMSTANCE = re.compile(r"time|date|created|index|^column_\d+$|^_|updated|duration|seconds|host|heartbeat")
+"""Columns that differ between two copies of one run."""
 _JUMP = 300.0
 """Ratio between neighbouring values of d_total / n_total that no design leaves empty, and a wrong unit does."""
-_LOW_BIT_TEXT = re.compile(
-    r"(?:FP|Fp|INT|Int|NF|(?<![A-Za-z])(?:mx|nv)?(?:fp|int|nf|w))([1-8])(?!\d)|(?<!\d)([1-8])-?bit"
-)
-_WIDTH_COLUMN = re.compile(r"(?:^|_)[awn]?bits?(?:$|_)|bit_?width")
-_FORMAT_COLUMN = re.compile(r"quant|format|(?:^|_)fmt|precision|dtype|(?:^|_)w(?:eight)?_?type|scheme|recipe|method")
-_NO_QUANTIZER = frozenset({"", "none", "no", "noquantizer", "identity", "null", "false", "fp", "full", "bf16", "fp16"})
-_OF_ACTIVATIONS = re.compile(r"^a_|^act|activation|^abits")
-_ELSEWHERE = re.compile(r"^bits_per|kv|emb|cache|grad|optim|head")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One usable row on its way in."""
-
-    number: int
-    cells: Mapping[str, Any]
-    """What the file says, by its own column names."""
-    values: Mapping[str, Any]
-    """Our fields, as far as they were mapped."""
-    given: Mapping[str, Any]
-    """The cell or number each mapped field was made from, before conversion."""
-
-
-@dataclass(frozen=True)
-class Objection:
-    """Why one row looks wrong."""
-
-    row: int
-    field: str
-    reason: str
 
 
 def all_objections(rows: Sequence[Row], columns: Sequence[str], read: Mapping[str, Sequence[str]]) -> list[Objection]:
@@ -62,8 +34,8 @@ def all_objections(rows: Sequence[Row], columns: Sequence[str], read: Mapping[st
     # Each check sees only what the ones before it left: of a checkpoint and its final row, the final one must stay.
     checks: tuple[Callable[[Sequence[Row]], Iterable[Objection]], ...] = (
         lambda rest: false_full_precision(rest, columns, read),
-        lambda rest: intermediate_checkpoints(rest, columns),
-        repeated_runs,
+        lambda rest: intermediate_checkpoints(rest, columns, read),
+        lambda rest: repeated_runs(rest, columns),
         mixed_units,
     )
     for check in checks:
@@ -72,77 +44,12 @@ def all_objections(rows: Sequence[Row], columns: Sequence[str], read: Mapping[st
     return objections
 
 
-def false_full_precision(
-    rows: Sequence[Row], columns: Sequence[str], read: Mapping[str, Sequence[str]]
-) -> Iterator[Objection]:
-    """Rows that pass for full precision although another column names a low-bit format."""
-    taken = {c for f in (*BIT_FIELDS, "run_id", "loss", "bits_per_byte") for c in read.get(f, ())}
-    names = {c: normalised(c) for c in columns if c not in taken and not _ELSEWHERE.search(normalised(c))}
-    for field in ("bits", "activation_bits") if "activation_bits" in read else ("bits",):
-        of_field = {c: n for c, n in names.items() if bool(_OF_ACTIVATIONS.search(n)) == (field == "activation_bits")}
-        widths = [c for c, name in of_field.items() if _WIDTH_COLUMN.search(name)]
-        formats = [c for c, name in of_field.items() if c not in widths and _FORMAT_COLUMN.search(name)]
-        for row in rows:
-            bits, logged = row.values.get(field), row.given.get(field)
-            if bits not in (None, CONTROL_BITS):
-                continue
-            signs = [f"{c} says {row.cells[c]}" for c in widths if _low_bits(row.cells.get(c))]
-            signs += [f"{c} is {row.cells[c]}" for c in formats if _names_low_bits(c, row.cells.get(c))]
-            if field == "bits" and bits is None and (row.values.get("d_qat") or 0) > 0:
-                signs.append("d_qat is more than 0")
-            if signs:
-                start = f"no {field} are given" if logged in (None, "") else f"{field} is given as {logged}"
-                why = f"{start}, which is full precision, but {' and '.join(signs)}; map the bits that were really used"
-                yield Objection(row.number, field, why)
+def repeated_runs(rows: Sequence[Row], columns: Sequence[str]) -> Iterator[Objection]:
+    """Rows that give again what an earlier row gave: the same run_id, or the same cells throughout.
 
-
-def _low_bits(cell: Any) -> bool:
-    value = number_or_none(cell)
-    return bool(_LOW_BIT_TEXT.search(str(cell))) if value is None else 0 < value < 16
-
-
-def _names_low_bits(column: str, cell: Any) -> bool:
-    if not isinstance(cell, str):
-        return False
-    # A quantizer of activations alone leaves the weights in full precision.
-    names_quantizer = normalised(column) in ("quantizer", "w_quant", "weight_quantizer")
-    return bool(_LOW_BIT_TEXT.search(cell)) or (names_quantizer and cell.strip().lower() not in _NO_QUANTIZER)
-
-
-def intermediate_checkpoints(rows: Sequence[Row], columns: Sequence[str]) -> Iterator[Objection]:
-    """Rows of a run that goes on in another row, and rows that had not come to their planned end."""
-    step_column, plan_column, name_column = find(columns, STEPS), find(columns, PLANS), find(columns, RUN_NAMES)
-    groups: dict[Any, list[tuple[float, Row]]] = {}
-    for row in rows:
-        step = _known(row.cells.get(step_column)) if step_column else None
-        plan = _known(row.cells.get(plan_column)) if plan_column else None
-        # W&B's own _step counts calls of its log function, not training steps.
-        if step is not None and plan is not None and step_column != "_step" and step < 0.99 * plan:
-            reason = f"an intermediate checkpoint: {step_column} is {step:g} of {plan_column} {plan:g}"
-            yield Objection(row.number, "loss", reason)
-            continue
-        name = row.values.get("run_id")
-        key: Any = name
-        progress = _known(row.values.get("d_total")) if step is None and name is not None else step
-        if name is None:
-            # A name that nobody mapped may be shared by runs of several sizes and budgets, so it takes a step to tell.
-            name = row.cells.get(name_column) if name_column else None
-            size = tuple(row.values.get(field) for field in ("n_total", "bits", "seed"))
-            key = (str(name), *size) if name not in (None, "") else configuration(row)
-        if progress is not None:
-            groups.setdefault(key, []).append((progress, row))
-    measure = step_column or "d_total"
-    for members in groups.values():
-        furthest, last = max(members, key=lambda member: member[0])
-        for progress, row in members:
-            if progress < furthest:
-                on = f"the same run goes on to {furthest:g} in row {last.number}"
-                reason = f"an intermediate checkpoint: {measure} is {progress:g}, and {on}"
-                yield Objection(row.number, "loss", reason)
-
-
-def repeated_runs(rows: Sequence[Row]) -> Iterator[Objection]:
-    """Rows that give again what an earlier row gave: the same run_id, or the same values throughout."""
+    Rows of other names or settings are other runs, however equal their losses.
+    """
+    compared = [c for c in columns if not _CIRCUMSTANCE.search(normalised(c))]
     by_name: dict[str, Row] = {}
     by_values: dict[Any, Row] = {}
     for row in rows:
@@ -153,7 +60,7 @@ def repeated_runs(rows: Sequence[Row]) -> Iterator[Objection]:
             reason = f"the run '{name}' is already in row {earlier.number}" + ("" if same else ", with another loss")
             yield Objection(row.number, "run_id", reason)
             continue
-        key = (configuration(row), row.values.get("loss"))
+        key = (row.configuration, row.values.get("loss"), tuple([str(row.cells.get(c)) for c in compared]))
         twin = by_values.get(key)
         if twin is not None and row.values.get("loss") is not None:
             reason = f"every mapped value is that of row {twin.number}: the same run twice"
@@ -206,7 +113,7 @@ def _losses_in_bits(rows: Sequence[Row]) -> Iterator[Objection]:
     groups: dict[Any, list[Row]] = {}
     for row in rows:
         if (row.values.get("loss") or 0) > 0:
-            groups.setdefault(configuration(row, leave_out=("seed",)), []).append(row)
+            groups.setdefault(tuple([pair for pair in row.configuration if pair[0] != "seed"]), []).append(row)
     for members in groups.values():
         least = min(members, key=lambda row: row.values["loss"])
         for row in members:
@@ -214,17 +121,3 @@ def _losses_in_bits(rows: Sequence[Row]) -> Iterator[Objection]:
                 loss, twin = row.values["loss"], least.number
                 reason = f"loss is {loss:g}, 1.44 times that of its twin in row {twin}: bits among nats?"
                 yield Objection(row.number, "loss", reason)
-
-
-_RESULTS = frozenset({"run_id", "loss", "loss_se", "bits_per_byte", "seconds", "tokens_per_second", "finished_at"})
-
-
-def configuration(row: Row, leave_out: Sequence[str] = ()) -> tuple[tuple[str, Any], ...]:
-    """What was mapped about a run except its name and results: equal for repeats of one run."""
-    known = ((k, v) for k, v in row.values.items() if v is not None and k not in _RESULTS and k not in leave_out)
-    return tuple(sorted(known))
-
-
-def _known(cell: Any) -> float | None:
-    value = number_or_none(cell)
-    return None if value is None or not math.isfinite(value) else float(value)

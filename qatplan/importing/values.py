@@ -9,15 +9,25 @@ from typing import Any
 import pyarrow as pa
 
 from qatplan.errors import UsageError
-from qatplan.runs.schema import DIVERGED, FINISHED, Field
+from qatplan.importing.formats import widths
+from qatplan.runs.schema import DIVERGED, FIELDS, FINISHED, Field
 from qatplan.units import parse_count
 
 MISSING = frozenset({"", "null", "none", "na", "n/a", "<na>"})
 """Texts that stand for no value, in any case."""
 BIT_FIELDS = frozenset({"bits", "activation_bits", "embedding_bits"})
-_FINISHED = frozenset({"finished", "completed", "complete", "done", "success", "succeeded"})
-_FULL_PRECISION = frozenset({"bf16", "fp16", "fp32", "bfloat16", "float16", "float32", "full-precision", "fp", "none"})
-_FORMAT = re.compile(r"(?:mx|nv)?(?:fp|int|nf|uint|w)?(\d+(?:\.\d+)?)(?:a\d+)?(?:[-_ ]?bits?)?", re.IGNORECASE)
+_FINISHED = frozenset({"finished", "completed", "complete", "done", "success", "succeeded", "ok", "passed"})
+_ROUND_FROM = 1e4
+"""Counts above this are rounded to a whole number."""
+
+
+_TEXTS = frozenset(field.name for field in FIELDS if pa.types.is_string(field.type))
+WHOLE = frozenset(field.name for field in FIELDS if pa.types.is_integer(field.type))
+"""Fields that are whole numbers."""
+_SURELY_FITS = 2**31
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
+_CLOCK = re.compile(r"(?:(\d+) days? )?(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+_WHOLE = re.compile(r"[+-]\d{1,400}")
 
 
 class CellError(Exception):
@@ -34,14 +44,21 @@ def number(value: Any) -> int | float | None:
     if value is None or isinstance(value, (int, float)):
         return value
     text = str(value).strip()
-    if text.lower() in MISSING:
-        return None
-    if re.fullmatch(r"[+-]?\d{1,400}", text):
+    # Python's own readers first: a large table has millions of cells.
+    if text.isdecimal() and text.isascii() and len(text) <= 400:
         return int(text)
     try:
-        return float(text)
+        found = float(text)
     except ValueError:
         pass
+    else:
+        return int(text) if _WHOLE.fullmatch(text) else found
+    if text.lower() in MISSING:
+        return None
+    if _THOUSANDS.fullmatch(text):
+        return number(text.replace(",", ""))
+    if text.endswith("%") and (share := number_or_none(text[:-1])) is not None:
+        return share / 100
     try:
         count = parse_count(text)
     except UsageError:
@@ -70,23 +87,29 @@ def convert(value: Any, field: Field, *, rounded: bool = False) -> Any:
 
     Raises CellError with the reason.
     """
-    if pa.types.is_string(field.type):
+    if field.name in _TEXTS:
         return _status(value) if field.name == "status" else _text(value)
     if field.name in BIT_FIELDS:
         return _bits(value)
+    if field.name == "seconds" and isinstance(value, str) and (clock := _CLOCK.fullmatch(value.strip())):
+        days, hours, minutes, seconds = (float(part or 0) for part in clock.groups())
+        return 86400 * days + 3600 * hours + 60 * minutes + seconds
     found = number(value)
     if found is None:
         return None
-    return _whole(found, field, rounded) if pa.types.is_integer(field.type) else _real(found, field)
+    return _whole(found, field, rounded) if field.name in WHOLE else _real(found, field)
 
 
 def _whole(found: int | float, field: Field, rounded: bool) -> int | None:
+    if isinstance(found, int) and -_SURELY_FITS < found < _SURELY_FITS:
+        return found
     if isinstance(found, float):
         if math.isnan(found):
             return None
         if math.isinf(found):
             raise CellError(f"is {found}; it must be finite")
-        if not found.is_integer() and not rounded:
+        # A count read off a figure is no whole number; a fraction of a small one is a mistake.
+        if not found.is_integer() and not rounded and not (field.type == pa.int64() and found > _ROUND_FROM):
             raise CellError(f"is {found!r}; it must be a whole number")
         found = round(found)
     limit = 2 ** (field.type.bit_width - 1)
@@ -100,24 +123,25 @@ def _real(found: int | float, field: Field) -> float | None:
         value = float(found)
     except OverflowError:
         raise CellError(f"is {found}, beyond the range of numbers") from None
+    if math.isfinite(value):
+        return value
     if math.isnan(value) and field.name != "loss":
         return None
-    if not math.isfinite(value):
-        raise CellError(f"is {'NaN' if math.isnan(value) else value}; it must be finite")
-    return value
+    raise CellError(f"is {'NaN' if math.isnan(value) else value}; it must be finite")
 
 
 def _bits(value: Any) -> float | None:
     """Bits per weight; 16 and more, and the names of 16- and 32-bit formats, are full precision, which is null."""
-    text = "" if value is None else str(value).strip().lower()
-    if text in MISSING or text in _FULL_PRECISION or text == "nan":
+    text = "" if value is None else str(value).strip()
+    if text.lower() in MISSING or text.lower() == "nan":
         return None
-    if text == "ternary":
-        return 1.58
-    match = _FORMAT.fullmatch(text)
-    if match is None:
-        raise CellError(f"is '{value}', which names no number of bits")
-    bits = float(match.group(1))
+    try:
+        bits = float(text)
+    except ValueError:
+        named = widths(text)
+        if named is None:
+            raise CellError(f"is '{value}', which names no number of bits") from None
+        return named.weights
     return None if bits >= 16 else bits
 
 

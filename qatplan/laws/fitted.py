@@ -44,9 +44,9 @@ class Worded(StrEnum):
 class Status(Worded):
     """How a fit ended; everything but GOOD fails the certificate."""
 
-    GOOD = "good", "the best optimum was reached from several starts and its gradient vanishes"
+    GOOD = "good", "the best optimum was reached from several starts, and one more step would gain nothing"
     STARTS_DISAGREE = "starts-disagree", "too few starts reached the best objective, so it may not be the global one"
-    NOT_CONVERGED = "not-converged", "the gradient at the best point is not small, so it is not an optimum"
+    NOT_CONVERGED = "not-converged", "one more step from the best point would still gain, so it is not an optimum"
     UNDETERMINED = "undetermined", "the rows do not determine all parameters"
 
 

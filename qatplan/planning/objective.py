@@ -34,7 +34,9 @@ class Objective:
             raise UsageError(f"law {law.name} gives a fraction and no loss; losses need a sweep and a fit of qat-loss.")
         low, high = (float(law.predict(Inputs.of(n=1e8, d_total=1e10, fraction=0.5, bits=b))[0]) for b in (2.0, 4.0))
         if low == high:
-            raise UsageError(f"law {law.name} knows no bit width, so it cannot plan quantization; fit qat-loss.")
+            raise UsageError(
+                f"this fit of {law.name} knows no bit width, so it cannot plan quantization; that takes quantized runs."
+            )
         least = fit.ranges.get("fraction", (1e-3, 1.0))[0]
         return Objective(
             law=law, nonembedding=fit.n_convention == "nonembedding", split=split, least_fraction=least or 1e-3

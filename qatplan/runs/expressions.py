@@ -35,7 +35,7 @@ _LEAVES = ("name", "number", "text")
 _VALUE_ENDS = frozenset({*_LEAVES, ")"})
 _TEST_ENDS = frozenset({"is null", "is not null", "]"})
 """After these a condition is complete, and nothing but another may follow; ] ends a list."""
-_INFIX = frozenset({"==", "!=", "<", "<=", ">", ">=", "+", "-", "*", "/", *_TESTS})
+_INFIX = frozenset({"==", "!=", "<", "<=", ">", ">=", "+", "-", "*", "/", "**", *_TESTS})
 Kind = Literal["name", "number", "text"]
 T = TypeVar("T")
 
@@ -49,7 +49,9 @@ class Language:
     operand: str
     """What may stand between signs, as errors name it."""
     signs: tuple[str, ...]
-    """Of or, and, not, ==, !=, <, <=, >, >=, in, not in, is null, is not null, +, -, *, /, (, ) and the comma."""
+    """Of or, and, not, ==, !=, <, <=, >, >=, in, not in, is null, is not null, +, -, *, /, **, (, ) and the comma."""
+    functions: tuple[str, ...] = ()
+    """Names that are functions of one value where a bracket follows."""
 
     def error(self, text: str, what: str, position: int) -> UsageError:
         """An error of one sentence about a character of `text`."""
@@ -67,7 +69,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Operation:
-    """A sign and what it works on: one part for a sign before a value, else the values left and right of it.
+    """A sign or function and what it works on: one part for a function or a sign before a value, else two.
 
     `in` has the value and then those of the list, `is null` the value alone; `not in` and `is not null` are the `not`
     of these. A chain such as 2 <= bits <= 4 is the `and` of its comparisons.
@@ -136,7 +138,7 @@ class _Parser:
         self._text, self._language = text, language
         self._tokens = [*self._scan(), _Token("end", "the end", len(text))]
         self._check_order()
-        words = ["_" if t.kind in _LEAVES else _IN_PYTHON.get(t.text, t.text) for t in self._tokens[:-1]]
+        words = ["_" if t.kind in (*_LEAVES, "function") else _IN_PYTHON.get(t.text, t.text) for t in self._tokens[:-1]]
         self._source = " ".join(words)
         self._starts = [0, *accumulate(len(word) + 1 for word in words)]
 
@@ -161,8 +163,10 @@ class _Parser:
                 kind, token = "sign", " ".join(token.split())
                 if token not in signs:
                     raise self._unknown(token, start)
-            yield _Token("name", token[1:-1], start) if kind == "quoted" else _Token(kind, token, start)
             position = match.end()
+            if kind == "name" and token in self._language.functions and self._text[position:].lstrip()[:1] == "(":
+                kind = "function"
+            yield _Token("name", token[1:-1], start) if kind == "quoted" else _Token(kind, token, start)
 
     def _check_order(self) -> None:
         """Refuse the first token that cannot stand where it does: Python's words for it differ between its versions."""
@@ -178,10 +182,11 @@ class _Parser:
                 fits = sign in ("and", "or") or (sign == "," and brackets[-1:] == [True])
                 fits = fits or (before in _VALUE_ENDS and sign in _INFIX) or (sign == "end" and not brackets)
                 problem = f"')' is expected instead of {what}" if brackets else f"{what} is not expected here"
-            elif before in ("in", "not in"):
+            elif before in ("in", "not in", "function"):
                 fits, problem = sign == "(", f"'(' is expected instead of {what}"
             else:
-                fits = sign in (*_LEAVES, "(", "+", "-") or (sign == "not" and before in ("(", "and", "or", "not"))
+                fits = sign in (*_LEAVES, "function", "(", "+", "-")
+                fits = fits or (sign == "not" and before in ("(", "and", "or", "not"))
                 problem = f"{self._language.operand} is expected instead of {what}"
             if not fits:
                 raise self._error(problem, token.position)
@@ -202,6 +207,8 @@ class _Parser:
                 sign, parts = self._tokens[self._at(tree)], [tree.operand]
             case ast.BinOp():
                 sign, parts = self._sign_before(tree.right), [tree.left, tree.right]
+            case ast.Call():
+                sign, parts = self._tokens[self._at(tree)], tree.args
             case ast.BoolOp():
                 sign, parts = self._sign_before(tree.values[1]), tree.values
             case ast.Compare():
@@ -253,7 +260,8 @@ class _Parser:
     def _unknown(self, sign: str, position: int) -> UsageError:
         signs = self._language.signs
         hint = "the quotation mark is never closed" if sign in "'\"`" else _HINTS.get(sign) if "and" in signs else None
-        hint = hint or f"allowed are {', '.join(other for other in signs if other not in '(),')}"
+        allowed = [*(other for other in signs if other not in "(),"), *self._language.functions]
+        hint = hint or f"allowed are {', '.join(allowed)}"
         return self._error(f"'{sign}' is not understood ({hint})", position)
 
     def _too_deep(self, position: int) -> UsageError:

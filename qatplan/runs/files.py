@@ -21,6 +21,8 @@ from qatplan.storage.open import open_storage
 
 _FEW = 1000
 """Rows below which threads cost more than they save, and a column's dictionary more than it removes."""
+_FOREIGN = ("json", "jsonl", "ndjson", "tsv", "xlsx")
+"""Endings of tables that are only imported."""
 _DIGEST_KEY = "qatplan.content_sha256"
 
 
@@ -67,6 +69,9 @@ def load(location: Location) -> pa.Table:
     Absent columns become nulls. Raises DataError naming the file for damage, an unknown column or a value of the
     wrong type.
     """
+    kinds = str(location).partition("?")[0].lower().split(".")[-2:]
+    if kinds[-1] in _FOREIGN or (kinds[-1] in ("gz", "zst") and kinds[0] in (*_FOREIGN, "csv")):
+        raise DataError(f"{location} is no runs table; `qatplan import {location}` makes one of it.")
     folder: Location
     if is_remote(location):
         address, mark, options = str(location).partition("?")

@@ -8,7 +8,11 @@ from qatplan.fitting.compare import Comparison, Entry
 from qatplan.laws.fit_parts import plain
 from qatplan.wording.fit import left_out
 from qatplan.wording.numbers import TEXT, Numbers
+from qatplan.wording.runs import more
 from qatplan.wording.sections import More, Section, Table, bullets, section
+
+_SHOWN = 3
+"""Reasons why rows are out that lead; --details has all of them."""
 
 
 def compare_sections(compared: Comparison, *, details: bool = False, numbers: Numbers = TEXT) -> list[Section]:
@@ -16,7 +20,9 @@ def compare_sections(compared: Comparison, *, details: bool = False, numbers: Nu
     title = f"{compared.rows} runs that every law describes; {compared.held_out} held out ({compared.holdout})"
     scatter = None if compared.seed_noise is None else numbers.percent(compared.seed_noise)
     noise = f"Runs that differ in the seed alone differ by {scatter}; no law can do better" if scatter else None
+    out = sorted(compared.left_out, key=lambda each: -each.rows)
     parts = [
+        section(f"{sum(e.rows for e in out)} rows left out", left_out(out[:_SHOWN]), more(len(out), _SHOWN, "reasons")),
         section(title, _table(compared, numbers, details=details)),
         section("Verdict", bullets(*verdict(compared, numbers), noise)),
         section("Laws not fitted", bullets(*(f"{e.law}: {e.error}" for e in compared.entries if e.error is not None))),

@@ -7,14 +7,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qatplan.wording.runs import more
-from qatplan.wording.sections import Section, bullets, section
+from qatplan.wording.sections import Section, Table, bullets, section
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from qatplan.importing.importer import Imported
-    from qatplan.importing.suspicious_rows import Objection
+    from qatplan.importing.proposal import Proposal
+    from qatplan.importing.row import Objection
 
 SHOWN = 50
 """Rows that are listed; --json has all of them."""
+
+
+def proposal_sections(proposal: Proposal, command: str) -> list[Section]:
+    """What the columns suggest, what they leave open, and the command that confirms it."""
+    return [
+        section("Proposed", bullets(*proposal.evidence)),
+        section("Open", bullets(*proposal.questions), warning=True),
+        section("To confirm", command),
+    ]
+
+
+def first_rows_section(rows: pa.Table) -> Section:
+    """The first rows as they would be written, without columns that are empty in them."""
+    used = tuple(name for name in rows.column_names if rows.column(name).null_count < rows.num_rows)
+    cells = tuple(tuple(None if v is None else _cell(v) for v in row.values()) for row in rows.select(used).to_pylist())
+    return section("First rows", Table(headers=used, rows=cells))
+
+
+def _cell(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def import_sections(imported: Imported, out: Path | None = None) -> list[Section]:
@@ -26,7 +49,7 @@ def import_sections(imported: Imported, out: Path | None = None) -> list[Section
         head = f"None of {imported.rows_read} rows can be used; nothing was written."
     unused = f"columns not used: {', '.join(imported.unused_columns)}" if imported.unused_columns else None
     return [
-        section("Imported", head, bullets(*imported.notes, unused)),
+        section("Imported", head, bullets(*imported.evidence, *imported.notes, unused)),
         _rows("not written", imported.rejected),
         _rows("written although they look wrong", imported.suspect),
     ]

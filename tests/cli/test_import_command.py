@@ -104,7 +104,6 @@ def test_nothing_usable_ends_with_3_and_writes_nothing(
         (["--out", "r.parquet", "--const", "d_fp="], "--const 'd_fp=' is not of the form FIELD=VALUE"),
         (["--out", "r.parquet", "--map", "loss=val", "--map", "loss=seed"], "--map gives loss twice"),
         (["--out", "r.parquet", "--map", "los=val"], "'los' is no field of a run (did you mean 'loss'?)"),
-        ([], "Missing option '--out'"),
     ],
 )
 def test_usage_errors(

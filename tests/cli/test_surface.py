@@ -49,7 +49,10 @@ CONTRACT = {
 
 EXACT = {
     "runs": {"--rows", "--fields", "--compact", "--force", "--json", "--help"},
-    "import": {"--out", "--map", "--const", "--diverged", "--keep-suspect", "--force", "--json", "--help"},
+    "import": {
+        *("--out", "--map", "--const", "--diverged", "--keep-suspect", "--dry-run", "--limit", "--force", "--json"),
+        "--help",
+    },
     "report": {
         *("--out", "--runs", "--params", "--tokens", "--flops", "--memory", "--bits", "--context", "--vocabulary"),
         *("--sequence", "--force", "--json", "--help"),

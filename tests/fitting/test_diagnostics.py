@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -9,7 +11,7 @@ from support.simulated import TRUE_CHINCHILLA, TRUE_QAT, chinchilla_points, obse
 
 from qatplan.errors import DataError, UsageError
 from qatplan.fitting.api import fit
-from qatplan.fitting.compare import compare
+from qatplan.fitting.compare import _verdict, compare
 from qatplan.fitting.diagnostics import held_out, information_criteria, residual_tables, score
 from qatplan.fitting.options import FitOptions
 from qatplan.laws import ChinchillaPerBits, Inputs
@@ -108,6 +110,43 @@ def test_laws_that_cannot_be_compared_are_refused() -> None:
         compare(COLUMNS, laws=("qat-loss", "qat-fraction"))
     with pytest.raises(UsageError, match="named twice"):
         compare(COLUMNS, laws=("qat-loss", "qat-loss"))
+
+
+def scratch() -> Inputs:
+    """36 rows of three sizes and four budgets, in full precision and quantized from the start at 4 and 2 bits."""
+    n, d = np.tile([1e7, 3e7, 9e7], 12), np.repeat([2e8, 4e8, 8e8, 1.6e9], 9)
+    bits = np.tile(np.repeat([np.nan, 4.0, 2.0], 3), 4)
+    d_qat = np.where(np.isnan(bits), 0.0, d)
+    return Inputs.of(n=n, d_fp=d - d_qat, d_qat=d_qat, bits=bits)
+
+
+def test_default_laws_are_those_of_the_rows() -> None:
+    x = scratch()
+    result = compare(table(x, observed(TRUE_CHINCHILLA, x, 0.003) + np.nan_to_num(0.5 / x.bits)))
+    assert result.rows == 36
+    left = result.entries[-1]
+    assert left.law == "qat-loss"
+    assert str(left.error).startswith("it describes 12 of the 36 rows: ")
+    assert result.verdict is not None
+    assert result.verdict.best.law != "qat-loss"
+
+
+def test_laws_that_would_leave_full_precision_alone_are_not_ranked() -> None:
+    x = scratch()
+    y = observed(TRUE_CHINCHILLA, x, 0.003)
+    with pytest.raises(DataError, match=r"none of the 12 rows .* 24 quantized rows are left out: .*law qat-loss"):
+        compare(table(x, y), laws=("qat-loss", "effective"))
+    full = ~x.quantized
+    with pytest.raises(DataError, match=r"none of the 12 rows .* the laws are one; fit chinchilla to them"):
+        compare(table(x.take(full), y[full]))
+
+
+def test_laws_that_are_equal_on_the_rows_have_no_winner() -> None:
+    x = scratch()
+    made = compare(table(x, observed(TRUE_CHINCHILLA, x, 0.003)), laws=("effective", "chinchilla"))
+    assert made.verdict is not None
+    twin = replace(made.entries[0], law="twin")
+    assert _verdict([made.entries[0], twin, made.entries[1]]) is None
 
 
 def test_a_law_that_cannot_be_fitted_is_ranked_last_with_the_reason() -> None:

@@ -69,6 +69,27 @@ def test_tuning_runs_are_kept_when_asked() -> None:
     assert "r2" in select(sweep_table(), "qat-loss", shape=QatLoss, keep_tuning=True).run_id
 
 
+@pytest.mark.parametrize("setting", ["batch_tokens", "sequence", "layers", "optimizer"])
+def test_the_best_of_any_setting_counts_and_the_rest_is_listed(setting: str) -> None:
+    """Twelve points, each at two learning rates with two batches: one row a point is fitted."""
+    rows = [
+        {
+            "run_id": f"{n}-{d}-{rate}-{other}", "status": "finished", "n_total": n, "d_total": d, "d_fp": d,
+            "d_qat": 0, "learning_rate": rate, setting: f"o{other}" if setting == "optimizer" else other,
+            "loss": 3.0 + 1e6 / n + 1e8 / d + rate + other / 1e4,
+        }
+        for n in (10**6, 2 * 10**6, 4 * 10**6)
+        for d in (10**8, 2 * 10**8, 4 * 10**8, 8 * 10**8)
+        for rate in (0.001, 0.002)
+        for other in (16, 32)
+    ]  # fmt: skip
+    chosen = select(runs.table(rows), "chinchilla", shape=Chinchilla)
+    assert len(chosen) == 12
+    assert all(name.endswith("-0.001-16") for name in chosen.run_id)
+    assert reasons(chosen.left_out) == {"at the same point another learning rate or tuning did better": 36}
+    assert len(select(runs.table(rows), "chinchilla", shape=Chinchilla, keep_tuning=True)) == 48
+
+
 def test_chinchilla_takes_full_precision_and_precision_takes_rounded_models() -> None:
     assert select(sweep_table(), "chinchilla", shape=Chinchilla).run_id == ["r0"]
     assert "r4" in select(sweep_table(), "precision", shape=QatLoss, keep_tuning=True, fix={"phi": 0, "lam": 0}).run_id

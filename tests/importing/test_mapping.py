@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 from typing import Any
@@ -35,6 +36,14 @@ ROW = {"flops": "6e20", "n": 10**6, "train/loss": 3.5, "val loss": "2.5", "d.x":
         ("`train/loss` / 'val loss'", 1.4, True),
         ("(((n)))", 10**6, False),
         ("n / 1.5M", 2 / 3, True),
+        ("n + 1", 10**6 + 1, True),
+        ("-n + 2 * n", 10**6, True),
+        ("2 ** 10 * n / n", 1024, True),
+        ("n ** 0.5", 1000.0, True),
+        ("n ** -1", 1e-6, True),
+        ("log(exp(`train/loss`))", 3.5, True),
+        ("log (n) / log(10)", math.log(10**6) / math.log(10), True),
+        ("exp(-(n - n))", 1.0, True),
     ],
 )
 def test_formulas(text: str, expected: Any, computed: bool) -> None:
@@ -60,6 +69,10 @@ def test_unusable_operands_are_named() -> None:
         formula.value({"flops": 1, "n": "many"})
     with pytest.raises(CellError, match="beyond the range"):
         formula.value({"flops": 10**400, "n": 3.5})
+    for text, why in (("log(n - 5)", "takes the logarithm of 0"), ("(n - 9) ** 0.5", "takes a root of -4"),
+                      ("exp(n * 1000)", "beyond the range"), ("n ** n ** n ** n", "beyond the range")):  # fmt: skip
+        with pytest.raises(CellError, match=why):
+            parse_formula(text, COLUMNS).value({"n": 5})
     with pytest.raises(CellError, match="beyond the range"):
         parse_formula("flops*n", COLUMNS).value({"flops": 10**4000, "n": 10**4000})
 
@@ -69,9 +82,10 @@ def test_unusable_operands_are_named() -> None:
     [
         ("flop", r"no column 'flop' \(did you mean 'flops'\?\), at character 1\."),
         ("n*xyz", "no column 'xyz'; its columns are flops, n, train/loss, .*, at character 3."),
-        ("n+1", r"'\+' is not understood \(allowed are \*, /\), at character 2\."),
-        ("n%2", r"'%' is not understood \(allowed are \*, /\), at character 2\."),
-        ("-n", r"'-' is not understood \(allowed are \*, /\), at character 1\."),
+        ("n%2", r"'%' is not understood \(allowed are \+, -, \*, /, \*\*, log, exp\), at character 2\."),
+        ("sin(n)", r"'\(' is not expected here, at character 4\."),
+        ("log n", "'n' is not expected here, at character 5."),
+        ("train/loss*2", r"no column 'train'; quote one whose name has signs: `train/loss`, at character 1\."),
         ("flops/", "a column or number is expected instead of the end, at character 7."),
         ("flops/(6*n", r"'\)' is expected instead of the end, at character 11\."),
         ("flops/)", r"a column or number is expected instead of '\)', at character 7\."),

@@ -20,6 +20,7 @@ from qatplan.training.corpus.corpus import Source
 
 COMMANDS: dict[str, Any] = cast(Any, typer.main.get_command(app)).commands
 EXPECTED = [
+    ("docs/explanation/fitting.md", "it fits the unified law twelve times"),
     ("docs/explanation/intervals.md", "a thousand replications take hours"),
     ("docs/explanation/methods.md", "it trains for hours"),
     ("docs/explanation/plans.md", "it needs a fit of large models"),
@@ -30,6 +31,7 @@ EXPECTED = [
     ("docs/explanation/shipped-sweep.md", "a thousand bootstrap draws take too long for a test"),
     ("docs/explanation/shipped-sweep.md", "a thousand bootstrap draws take too long for a test"),
     ("docs/explanation/shipped-sweep.md", "the tutorial runs the same command"),
+    ("docs/explanation/shipped-sweep.md", "it fits two laws twelve times, and with random effects again"),
     ("docs/explanation/speed.md", "it trains for many minutes"),
     ("docs/explanation/speed.md", "its peers have to be installed first"),
     ("docs/explanation/sweeps.md", "it needs an object store"),

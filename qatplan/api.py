@@ -301,13 +301,18 @@ def plot(
 
 def draw_files(
     kind: str, sources: Sequence[Location], runs: Sequence[Location] = (), *, out: Path, rows: str | None = None,
-    **request: Any,
+    force: bool = False, **request: Any,
 ) -> tuple[Path, Made]:  # fmt: skip
-    """A figure from files, written to `out`: among `sources` a JSON file is the fit; everything else are runs."""
+    """A figure from files, written to `out`: among `sources` a JSON file is the fit; everything else are runs.
+
+    A file that exists is replaced only with `force`.
+    """
     from qatplan.figures.make import Request, check_sources, draw
     from qatplan.figures.style import out_path, save
 
     target = out_path(out)
+    if target.exists() and not force:
+        raise UsageError(f"{out} exists; --force overwrites it.")
     fits = [place for place in sources if _is_json(place)]
     tables = [*(place for place in sources if not _is_json(place)), *runs]
     check_sources(kind, fit=bool(fits), runs=True)

@@ -44,8 +44,8 @@ class Storage(Protocol):
     def rename(self, key: str, new: str) -> None:
         """Give a file another name, replacing what has it; nothing happens if there is no such file."""
 
-    def remove_temporary(self) -> None:
-        """Delete what killed writers left half-written; only the holder of the folder may."""
+    def remove_temporary(self, *folders: str) -> None:
+        """Delete what killed writers left half-written here and in `folders`; only the holder of the folder may."""
 
     def free_bytes(self) -> int | None:
         """Space left, or None where there is no such limit."""

@@ -7,7 +7,7 @@ DIR/merged.parquet (a copy of many of them, quick to read). DIR may be a folder 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -60,20 +60,28 @@ class SweepFolder:
         names = self.storage.names("segments")
         return {name.removesuffix(END) for name in names if name.endswith(END) and not name.endswith(PARTIAL)}
 
-    def remove_states(self) -> None:
-        """Delete every checkpoint; what was set aside as damaged stays to be looked at."""
-        for name in self.storage.names("segments"):
-            if name.endswith(END):
-                self.storage.remove(f"segments/{name}")
+    def remove_states(self, segments: Iterable[str]) -> None:
+        """Delete the states of these segments; whatever else lies there is not ours to delete."""
+        there = self.storage.names("segments")
+        for segment in segments:
+            for state in (self.checkpoint(segment), self.partial(segment)):
+                if state.name in there:
+                    state.remove()
+
+    def remove_temporary(self) -> None:
+        """Delete what killed commands left half-written; only the holder of the folder may."""
+        self.storage.remove_temporary("runs", "segments", "corpus")
 
     def belongs_to(self, specification: Specification) -> None:
         """Raise unless the folder is new or belongs to this very specification; writes nothing."""
         self.storage.check()
         recorded = self._recorded()
         if not recorded:
-            if any(name != "corpus" and not name.startswith("lock") for name in self.storage.names()):
+            if any(not name.startswith("lock") for name in self.storage.names()):
                 raise UsageError(f"--out {self.location} is not empty and holds no sweep; name a new or empty folder.")
             return
+        if recorded.get("corpus", "") is None:
+            return  # an earlier command ended before it had the text
         own = _numerics(specification)
         if recorded.get("numerics") != own:
             raise UsageError(
@@ -115,8 +123,8 @@ class SweepFolder:
             run_folder.merge(self.storage, checked)
         return checked
 
-    def claim(self, specification: Specification, backends: Mapping[str, str], corpus: str) -> None:
-        """Record whose folder this is; `corpus` is the digest of its tokens."""
+    def claim(self, specification: Specification, backends: Mapping[str, str], corpus: str | None) -> None:
+        """Record whose folder this is; `corpus` is the digest of its tokens, None where they are still to be made."""
         identity = {
             "specification": describe(specification),
             "numerics": _numerics(specification),
@@ -129,6 +137,10 @@ class SweepFolder:
     def backends(self) -> dict[int, str]:
         """The backend of each width as recorded when the sweep began; empty for a new folder."""
         return {int(width): backend for width, backend in self._recorded().get("backends", {}).items()}
+
+    def is_new(self) -> bool:
+        """Whether no sweep has begun here."""
+        return not self._recorded()
 
     def corpus_digest(self) -> str | None:
         """The digest of the tokens as recorded when the sweep began; None for a new folder."""

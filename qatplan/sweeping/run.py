@@ -95,7 +95,7 @@ def sweep(
                 return replace(done, folder=out)
         finally:
             with suppress(DataError):  # a disk that cannot be changed now is cleared by the next command
-                folder.storage.remove_temporary()
+                folder.remove_temporary()
 
 
 def _sweep(
@@ -103,8 +103,10 @@ def _sweep(
     watchers: Callable[[set[str]], Iterable[Watcher]], still_held: Callable[[], None],
 ) -> Outcome:  # fmt: skip
     folder.belongs_to(specification)
-    folder.storage.remove_temporary()
+    folder.remove_temporary()
     machine = engine.machine(device)
+    if folder.is_new():
+        folder.claim(specification, {}, None)  # before anything else of ours lies there
     info = prepare_tokens(specification.corpus, folder)
     graph = build(specification, info, machine, folder.backends())
     check_space(folder, graph)
@@ -140,7 +142,7 @@ def _sweep(
         what = f"{len(failed)} segments were given up (the first, {name}: {reason})"
         raise SweepIncomplete(f"{what}; repeat the command to try them again.", evidence=failed)
     if not plan.keep:
-        folder.remove_states()
+        folder.remove_states(graph.segments)
     statuses = folder.merge_runs().table.column("status").to_pylist()
     return Outcome(
         folder=folder.location,

@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from qatplan.errors import DataError
+from qatplan.errors import DataError, UsageError
 from qatplan.storage.local import LocalStorage
 from qatplan.sweeping.folder import SweepFolder
 from qatplan.training.corpus.corpus import TOKEN_FILES, CorpusInfo, Source, is_sound, prepare, read_info
@@ -75,6 +75,19 @@ def local_tokens(folder: SweepFolder, digest: str) -> Path:
     if not is_sound(place) or read_info(place).digest != digest:
         raise DataError(f"the corpus of {folder.location} is damaged: its digest is not the recorded one.")
     return place
+
+
+def recorded_tokens(folder: SweepFolder) -> tuple[Path, CorpusInfo]:
+    """The tokens of a sweep that was made, only looked at; UsageError where there is no sweep, DataError if damaged."""
+    digest = folder.corpus_digest()
+    if folder.is_new():
+        raise UsageError(f"{folder.location} holds no sweep; name the folder given to --out.")
+    if digest is None and isinstance(folder.storage, LocalStorage):
+        digest = read_info(folder.storage.path / "corpus").digest  # of a version that did not record it
+    place = local_tokens(folder, str(digest))
+    if not is_sound(place) or read_info(place).digest != digest:
+        raise DataError(f"the corpus of {folder.location} is damaged; repeat the sweep command, which makes it again.")
+    return place, read_info(place)
 
 
 def cache() -> Path:

@@ -173,9 +173,9 @@ def test_what_a_disk_refuses_is_one_sentence(tmp_path: Path) -> None:
 
 def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
-    for name in ("a", "runs/.b.parquet.1.tmp", "runs/b.tmp", ".hidden"):
+    for name in ("a", "runs/.b.parquet.1.0123abcd.tmp", "runs/b.tmp", ".hidden"):
         storage.write(name, b"x")
-    storage.remove_temporary()
+    storage.remove_temporary("runs")
     assert (storage.names(), storage.names("runs")) == ({"a": 1, "runs": None, ".hidden": 1}, {"b.tmp": 1})
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias, overload
 
 from qatplan.errors import UsageError
 from qatplan.results import Comparison, Design, Fit, Imported, Memory, Plan, Prediction, Runs, SplitComparison
+from qatplan.shown import without_secrets
 from qatplan.units import parse_bytes, parse_count
 
 if TYPE_CHECKING:
@@ -436,7 +437,7 @@ def _runs(source: RunsLike, *more: Location) -> Runs:
         raise UsageError(
             f"runs are a {type(source).__name__}; allowed are paths, a pandas or Arrow table, and what qp.read returns."
         )
-    return Runs(runs.read(paths), tuple(str(path) for path in paths))
+    return Runs(runs.read(paths), tuple(without_secrets(str(path)) for path in paths))
 
 
 def _is_json(place: Location) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from qatplan import runs
 from qatplan.errors import DataError, MissingExtra, SweepIncomplete
+from qatplan.shown import shown
 from qatplan.storage.base import Location, absolute
 from qatplan.sweeping.engines.engine import Engine, Event, Job, run
 from qatplan.sweeping.engines.interrupts import one_interrupt
@@ -78,7 +79,7 @@ def sweep(
     made = make_engine(workers)
 
     def notify(message: str) -> None:
-        console.print(message, highlight=False, markup=False, soft_wrap=True)
+        console.print(shown(message), highlight=False, markup=False, soft_wrap=True)
 
     def watchers(finished: set[str]) -> Iterator[Watcher]:
         yield view_for(console)
@@ -129,7 +130,7 @@ def _sweep(
 
         def report(event: Event) -> None:
             still_held()
-            progress(event)
+            progress(replace(event, message=shown(event.message)))
 
         try:
             failed = run(plan, engine, report)

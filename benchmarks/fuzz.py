@@ -82,7 +82,8 @@ COMMANDS = {
     ),
     "damaged.parquet": ("runs {file}", "runs . --json", "import {file} --out out.parquet"),
     "config.json": (
-        "memory {file}", "memory {file} --format Q4_K_M --json", "recommend --law qat-fraction --tokens 1B --model {file}",
+        "memory {file}", "memory {file} --format Q4_K_M --json",
+        "recommend --law qat-fraction --tokens 1B --model {file}",
     ),
     "sweep/sweep.json": (
         "sweep --status sweep --json", "sweep --status sweep", "runs sweep",
@@ -324,7 +325,9 @@ def campaign(cases: int, *, seconds: float = float("inf"), number: int = 0, only
 def hypothesis_campaign(examples: int, number: int = 0) -> Tally:
     """Values of Hypothesis in place of one of a fit, a configuration or the record of a sweep."""
     leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
-    values = st.recursive(leaves, lambda part: st.lists(part, max_size=4) | st.dictionaries(st.text(), part, max_size=4))
+    values = st.recursive(
+        leaves, lambda part: st.lists(part, max_size=4) | st.dictionaries(st.text(), part, max_size=4)
+    )
     start = seeds()
     with workplace() as place:
 
@@ -363,7 +366,7 @@ def main() -> None:
         for which, what in tally.problems:
             told[which] += 1
             if told[which] <= asked.show:
-                print(f"{which}: {ascii(what)}", file=sys.stderr)
+                print(f"{which}: {what!a}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -103,6 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
         return 0
+    except OSError as error:
+        # What the system refuses (a name too long, no permission, a broken disk) is no fault of ours.
+        name = "" if error.filename is None else f"{error.filename}: "
+        return _fail(f"{name}{error.strerror or error}.", 3)
     except Exception as error:
         if os.environ.get("QATPLAN_TRACEBACK"):
             traceback.print_exc()

@@ -65,6 +65,10 @@ def _parsed(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list | tuple) or len(value) != len(each):
             raise _wrong(where, value, "a list" if inner[-1] is ... else f"a list of {len(inner)}")
         return tuple(_parsed(part, v, f"{where}[{i}]") for i, (part, v) in enumerate(zip(each, value, strict=True)))
+    if origin is typing.Literal:
+        if value not in inner:
+            raise _wrong(where, value, f"one of {', '.join(map(str, inner))}")
+        return value
     if dataclasses.is_dataclass(hint):
         part = typing.cast(type[Any], hint)
         return value if isinstance(value, part) else parse(part, value, where)

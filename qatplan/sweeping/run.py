@@ -25,6 +25,7 @@ from qatplan.sweeping.progress.progress import Progress, Watcher
 from qatplan.sweeping.progress.status_file import StatusFile
 from qatplan.sweeping.progress.tensorboard import TensorBoardLog
 from qatplan.sweeping.progress.terminal import view_for
+from qatplan.sweeping.rebuild import rebuild
 from qatplan.sweeping.specification import Specification
 from qatplan.sweeping.tokens import prepare_tokens
 
@@ -106,6 +107,9 @@ def _sweep(
     folder.belongs_to(specification)
     folder.remove_temporary()
     machine = engine.machine(device)
+    remark = rebuild(specification, folder, machine)
+    if remark is not None:
+        notify(remark)
     if folder.is_new():
         folder.claim(specification, {}, None)  # before anything else of ours lies there
     info = prepare_tokens(specification.corpus, folder)

@@ -12,7 +12,7 @@ import io
 import pickletools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -120,7 +120,7 @@ def _refuse_bomb(file: Path, size: int) -> None:
 
 def _unpacked(file: Path) -> IO[bytes]:
     if file.name.endswith(".gz"):
-        return gzip.open(file, "rb")
+        return cast("IO[bytes]", gzip.open(file, "rb"))
     if not file.name.endswith(".zst"):
         return open(file, "rb")
     try:

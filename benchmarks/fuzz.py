@@ -274,6 +274,7 @@ LIBRARIES = (
     "reporting.build",
     "importing.importer",
     "sweeping.estimate",
+    "sweeping.export",
 )
 """Of qatplan: loaded before anything is timed."""
 

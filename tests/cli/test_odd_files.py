@@ -60,7 +60,7 @@ def test_a_fit(
         ("tokens_per_parameter = [nan]", "tokens_per_parameter nan"),
         ("group_sizes = 1e300", "group_sizes 1e+300 is not"),
         ("qat_learning_rates = {nan = 1}", "is not a bit width"),
-        (f"seeds = {list(range(2000))}\ntrunk_learning_rates = {[1 + i / 1e3 for i in range(1000)]}", "points, more than"),
+        (f"seeds = {list(range(2000))}\ntransition_rates = {[i / 1e3 for i in range(1000)]}", "points, more than"),
     ],
 )  # fmt: skip
 def test_a_specification(line: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,38 @@
-"""`python -m qatplan` is `qatplan`."""
+"""`python -m qatplan` is `qatplan`; what is sent to it while it loads its libraries ends it as documented."""
 
 import os
+import signal
 import sys
+from types import FrameType
 
 # Python puts the current folder before all others. A `queue.py` that lies there is no part of ours.
 if not sys.flags.safe_path and sys.path and os.path.realpath(sys.path[0]) == os.getcwd():
     sys.path.append(sys.path.pop(0))
 
-from qatplan.cli.app import main
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
-sys.exit(main())
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End at once: an exception inside the import of a library may be swallowed there, or shown in pages."""
+    trains = sys.argv[1:2] == ["sweep"]
+    why = " before any segment began; repeat the command to go on" if trains else ""
+    os.write(2, f"qatplan: interrupted{why}.\n".encode())
+    os._exit(5 if trains else 130)
+
+
+def run() -> None:
+    """The command, as a process of its own."""
+    # nohup and background shells have some of them ignored already, and so it stays.
+    ours = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in ours:
+        signal.signal(number, _end)
+    from qatplan.cli.app import main
+
+    if sys.argv[1:2] != ["sweep"]:  # which has handlers of its own, once its libraries are there
+        for number in ours:
+            signal.signal(number, signal.default_int_handler)
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias, overload
 
 from qatplan.errors import UsageError
 from qatplan.results import Comparison, Design, Fit, Imported, Memory, Plan, Prediction, Runs, SplitComparison
+from qatplan.shown import without_secrets
 from qatplan.units import parse_bytes, parse_count
 
 if TYPE_CHECKING:
@@ -314,13 +315,18 @@ def plot(
 
 def draw_files(
     kind: str, sources: Sequence[Location], runs: Sequence[Location] = (), *, out: Path, rows: str | None = None,
-    **request: Any,
+    force: bool = False, **request: Any,
 ) -> tuple[Path, Made]:  # fmt: skip
-    """A figure from files, written to `out`: among `sources` a JSON file is the fit; everything else are runs."""
+    """A figure from files, written to `out`: among `sources` a JSON file is the fit; everything else are runs.
+
+    A file that exists is replaced only with `force`.
+    """
     from qatplan.figures.make import Request, check_sources, draw
     from qatplan.figures.style import out_path, save
 
     target = out_path(out)
+    if target.exists() and not force:
+        raise UsageError(f"{out} exists; --force overwrites it.")
     fits = [place for place in sources if _is_json(place)]
     tables = [*(place for place in sources if not _is_json(place)), *runs]
     check_sources(kind, fit=bool(fits), runs=True)
@@ -444,7 +450,7 @@ def _runs(source: RunsLike, *more: Location) -> Runs:
         raise UsageError(
             f"runs are a {type(source).__name__}; allowed are paths, a pandas or Arrow table, and what qp.read returns."
         )
-    return Runs(runs.read(paths), tuple(str(path) for path in paths))
+    return Runs(runs.read(paths), tuple(without_secrets(str(path)) for path in paths))
 
 
 def _is_json(place: Location) -> bool:

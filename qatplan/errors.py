@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from qatplan.shown import without_secrets
+
 
 class QatplanError(Exception):
     """A problem that is the user's to solve; `exit_code` is what the command line ends with.
 
     `evidence` holds whatever was already computed (a partial result, the offending rows), so that nothing is lost.
+    The message has no credentials: they are cut from the addresses in it.
     """
 
     exit_code: int = 1
 
     def __init__(self, message: str, *, evidence: Any = None) -> None:
-        super().__init__(message)
+        super().__init__(without_secrets(message))
         self.evidence = evidence
 
 
@@ -51,6 +54,9 @@ class SweepIncomplete(QatplanError):
 
 class QatplanWarning(UserWarning):
     """What a person should know about the data although it can be used; the command line shows it on stderr."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(without_secrets(str(message)))
 
 
 def closest(name: str, allowed: Iterable[str]) -> str:

@@ -37,7 +37,7 @@ def parse_count(value: str | int | float) -> float:
     Raises UsageError for a byte unit (`4GB`), a bit rate, a negative or a non-finite number.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return _finite(float(value), str(value), "a count")
+        return _finite(_real(value), shorten(f"{_real(value):g}"), "a count")
     text = str(value)
     number, suffix = _split(_COUNT_NOUNS.sub("", text), text, "a count such as 300M, 1.5B or 2e9")
     scale = _COUNT_SCALES.get(suffix.lower())
@@ -56,7 +56,7 @@ def parse_bytes(value: str | int | float) -> int:
     Raises UsageError for a count (`1.5B`), for bits (`4Gb`), a negative number or a fraction of a byte.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        _finite(float(value), str(value), "a number of bytes")
+        _finite(_real(value), f"{_real(value):g}", "a number of bytes")
         number, suffix, text = Fraction(value), "", str(value)
     else:
         text = str(value)
@@ -121,7 +121,7 @@ def _split(text: str, shown: str, expected: str) -> tuple[Fraction, str]:
     return Fraction(digits), match.group(2) or ""
 
 
-def _real(number: Fraction) -> float:
+def _real(number: Fraction | float) -> float:
     try:
         return float(number)
     except OverflowError:

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from qatplan import __version__
 from qatplan.errors import QatplanError, QatplanWarning
+from qatplan.shown import shown
 
 # In the order of the work: each a function of its name in a module of its name. Such a module may import typer,
 # qatplan.units, qatplan.errors and qatplan.cli at its top, and everything else inside the function.
@@ -102,6 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
         return 0
+    except OSError as error:
+        # What the system refuses (a name too long, no permission, a broken disk) is no fault of ours.
+        name = "" if error.filename is None else f"{error.filename}: "
+        return _fail(f"{name}{error.strerror or error}.", 3)
     except Exception as error:
         if os.environ.get("QATPLAN_TRACEBACK"):
             traceback.print_exc()
@@ -127,11 +132,13 @@ def _usage(error: Any) -> int:
 def _show_warning(message: Any, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
     """Notes of ours as one line, others as Python shows them."""
     ours = issubclass(category, QatplanWarning)
-    sys.stderr.write(f"note: {message}\n" if ours else warnings.formatwarning(message, category, filename, lineno))
+    sys.stderr.write(
+        f"note: {shown(str(message))}\n" if ours else warnings.formatwarning(message, category, filename, lineno)
+    )
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"qatplan: {message}\n")
+    sys.stderr.write(f"qatplan: {shown(message)}\n")
     sys.stderr.flush()
     return code
 

@@ -65,7 +65,7 @@ def demo(
         ("Fit the loss law", f"fit {q(sweep)} --law qat-loss --bootstrap 200 --out {q(fit)} --force"),
         ("Fit the fraction law", f"fit {q(sweep)} --law qat-fraction --bootstrap 200 --out {q(fraction)} --force"),
         ("Recommend a plan", f"recommend {q(fit)} --params 30K --tokens 900K --bits 2,3,4 {AT_THIS_SIZE}"),
-        *(("Draw", f"plot {kind} {q(fit)} --runs {q(sweep)} --out {q(out / kind)}.svg") for kind in FIGURES),
+        *(("Draw", f"plot {kind} {q(fit)} --runs {q(sweep)} --out {q(out / kind)}.svg --force") for kind in FIGURES),
         ("Write it up", f"report {q(fit)} --runs {q(sweep)} --out {q(page)} {AT_THIS_SIZE}"),
     ]
     steps: list[Step] = []
@@ -88,9 +88,12 @@ def demo(
 
 def _place(path: Path, text: str) -> None:
     """Write the specification, but never over one that says something else."""
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    from qatplan.storage import atomic, incoming
+
+    if not path.exists():
+        atomic.write_bytes(path, text.encode())
+    elif incoming.read_bytes(path) != text.encode():
         raise UsageError(f"{path} exists with other content; name another folder with --out.")
-    path.write_text(text, encoding="utf-8")
 
 
 def _run(purpose: str, arguments: str, *, quiet: bool) -> Step:

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from qatplan.shown import shown, shown_json
+
 if TYPE_CHECKING:
     from qatplan.wording.sections import Section
 
@@ -21,8 +23,14 @@ def emit(obj: Any, text: str, as_json: bool) -> None:
 
     In JSON, NaN and infinities become null, floats keep their full repr.
     """
-    shown = json.dumps(plain(obj), indent=2, ensure_ascii=False, allow_nan=False) if as_json else text.rstrip("\n")
-    sys.stdout.write(shown + "\n")
+    if as_json:
+        _print(shown_json(json.dumps(plain(obj), indent=2, ensure_ascii=False, allow_nan=False)))
+    else:
+        _print(shown(text))
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text.rstrip("\n") + "\n")
     sys.stdout.flush()
 
 
@@ -42,13 +50,15 @@ def show(obj: Any, sections: Callable[[], Iterable[Section]], as_json: bool) -> 
 
         width = max(40, min(shutil.get_terminal_size((WIDTH, 24)).columns, 120))
     coloured = terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-    bold = (lambda text: f"\x1b[1m{text}\x1b[0m") if coloured else str
-    emit(obj, to_text(sections(), width, title=bold, strong=bold), False)
+    bold = (lambda text: f"\0[{text}\0]") if coloured else str
+    text = shown(to_text(sections(), width, title=bold, strong=bold))
+    # Whatever steers a terminal is escaped by now, marks included: those for bold alone are put back.
+    _print(text.replace(r"\x00[", "\x1b[1m").replace(r"\x00]", "\x1b[0m") if coloured else text)
 
 
 def note(*messages: str) -> None:
     """Remarks for the person at the terminal, on stderr, each on its line."""
-    sys.stderr.write("".join(f"{message}\n" for message in messages))
+    sys.stderr.write("".join(f"{shown(message)}\n" for message in messages))
     sys.stderr.flush()
 
 

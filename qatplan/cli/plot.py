@@ -20,7 +20,7 @@ _TRAINING = "loss-curves: loss along training, for one size and budget."
 def plot(
     kind: Annotated[str, typer.Argument(metavar="KIND", help=_KINDS)],
     sources: Annotated[list[Any], typer.Argument(parser=opt.location_parser, metavar="(FIT | RUNS...)", help=_SOURCES)],
-    out: Annotated[Path, opt.ask("Figure to write: .svg, .pdf or .png; replaced if it exists.", "FILE")],
+    out: Annotated[Path, opt.ask("Figure to write: .svg, .pdf or .png.", "FILE")],
     runs: Annotated[list[Any] | None, opt.location("Runs to show with a fit; default: those it names.", "RUNS")] = None,
     rows: opt.Rows = None,
     params: opt.Params = None,
@@ -29,6 +29,7 @@ def plot(
     layout: Annotated[Literal["grid", "bits"], opt.ask(_LAYOUT)] = "grid",
     relative: Annotated[bool, opt.flag("--relative", _RELATIVE)] = False,
     training: Annotated[bool, opt.flag("--training", _TRAINING)] = False,
+    force: opt.Force = False,
     as_json: opt.Json = False,
 ) -> None:
     """Draw one figure: vector (SVG, PDF) or PNG, readable in grey.
@@ -40,7 +41,7 @@ def plot(
 
     written, made = draw_files(
         kind, sources, runs or [], out=out, rows=rows, params=params, tokens=tokens, bits=bits, layout=layout,
-        relative=relative, training=training,
+        relative=relative, training=training, force=force,
     )  # fmt: skip
     note(*made.remarks)
     shown = {"kind": kind, "out": str(written), "title": made.title, "notes": made.notes, "series": made.series}

@@ -42,6 +42,8 @@ def runs(
             raise DataError(f"{compact} was not written, for a row cannot be used: {problems[0]}")
         if compact.exists() and not force:
             raise UsageError(f"{compact} exists; --force overwrites it.")
+        if any(_is_same(path, compact) for path in paths):
+            raise UsageError(f"--compact {compact} is among the tables that are read; name another file.")
         # In the order of their ids, so that the same runs give the same file.
         write(found.sort_by("run_id"), compact)
     summary = summarise(found)
@@ -59,3 +61,7 @@ def runs(
     if problems:
         bad = len({(p.file, p.row) for p in problems})
         raise DataError(f"{bad} {'row' if bad == 1 else 'rows'} cannot be used; the first: {problems[0]}")
+
+
+def _is_same(path: Any, target: Path) -> bool:
+    return isinstance(path, Path) and path.exists() and target.exists() and path.samefile(target)

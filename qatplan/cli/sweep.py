@@ -100,8 +100,13 @@ def _status(folder: Location, as_json: bool) -> None:
 
 @contextmanager
 def _ended_in_order() -> Iterator[None]:
-    """Treat SIGTERM, which batch systems send when time is up, as Ctrl-C, and both as a sweep to be gone on with."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Treat SIGTERM, which batch systems send when time is up, as Ctrl-C, and both as a sweep to be gone on with.
+
+    A process of its own has a handler for both already, which does the same (`qatplan.__main__`).
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    if before is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:

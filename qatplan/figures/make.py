@@ -23,8 +23,7 @@ from qatplan.figures import (
 )
 from qatplan.figures.measured import Run, about, runs_of
 from qatplan.fitting.curves import MeasuredOptimum, measured_optima, recorded_optima
-from qatplan.fitting.provenance import recorded_runs, rows_of_fit
-from qatplan.runs import read as read_runs
+from qatplan.fitting.provenance import read_recorded, rows_of_fit
 from qatplan.runs import select as select_runs
 from qatplan.runs.schema import CONTROL_BITS
 from qatplan.units import format_count
@@ -108,10 +107,10 @@ def draw(
     check_sources(kind, fit=fitted is not None, runs=True)
     wish, remarks = request or Request(), []
     if table is None and fitted is not None and path is not None and kind not in ("parameters", "split"):
-        found = recorded_runs(fitted, path)
-        if found:
-            table = read_runs(found)
-            remarks.append(f"runs: {', '.join(map(str, found))} (named by the fit; choose others with --runs)")
+        table, remark = read_recorded(fitted, path)
+        remarks += [remark] if remark else []
+    if table is None and remarks and kind in NEEDS_RUNS:
+        raise UsageError(f"{kind} is drawn from measured runs: {remarks[0]}.")
     check_sources(kind, fit=fitted is not None, runs=table is not None)
     if table is not None:
         table = table if rows is None else select_runs(table, rows)

@@ -20,8 +20,9 @@ from qatplan.fitting.rows import Rows, select
 from qatplan.laws.fit_parts import Pair, Provenance
 from qatplan.laws.fitted import FittedLaw
 from qatplan.laws.inputs import Floats
+from qatplan.runs import read
 from qatplan.runs.schema import CONTROL_BITS
-from qatplan.storage.base import Location, seen_from
+from qatplan.storage.base import Location, is_remote, seen_from
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,12 +51,31 @@ def provenance(chosen: Rows, *, seed: int, sources: Sequence[str], command: str 
         sources=tuple(sources),
         seed=seed,
         command=command,
-    )
+    ).public()
 
 
 def recorded_runs(fitted: FittedLaw, path: Path) -> list[Location]:
-    """The runs that a fit says it was made from, seen from here or from the fit's folder; none unless all are there."""
+    """The runs that a fit says it was made from, seen from here or from the fit's folder; none unless all are there.
+
+    Only local ones: whoever made the fit does not choose which store a reader contacts.
+    """
     return seen_from((Path(), path.parent, path.parent.parent), fitted.sources)
+
+
+def read_recorded(fitted: FittedLaw, path: Path) -> tuple[pa.Table | None, str]:
+    """(the runs that a fit names, None where they are not at hand or of no use; what a reader should know of that)."""
+    stores = [name for name in fitted.sources if is_remote(name)]
+    if stores:
+        return None, f"the fit names runs at {', '.join(stores)}, which are only opened where --runs asks for it"
+    found = recorded_runs(fitted, path)
+    if not found:
+        return None, ""
+    names = ", ".join(map(str, found))
+    try:
+        return read(found), f"runs: {names} (named by the fit; choose others with --runs)"
+    except (DataError, OSError) as error:
+        why = str(error).rstrip(".")
+        return None, f"the runs that the fit names ({names}) cannot be used: {why}; choose others with --runs"
 
 
 def rows_of_fit(fitted: FittedLaw, table: pa.Table) -> tuple[pa.Table | None, bool | None]:

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from qatplan.laws.qat_fraction import PUBLISHED_A, PUBLISHED_MAE
+from qatplan.shown import without_secrets
+from qatplan.storage.typed import ABSENT
 
 Pair = tuple[float, float]
-_Part = TypeVar("_Part")
-_ABSENT = {"absent": True}
-"""Of a field that a file has only where it is known; any other field without a value is null there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +51,9 @@ class Effects:
     trunk: float
     """Of what the runs of one trunk at one budget share."""
     trunks: int
-    curve: float | None = field(default=None, metadata=_ABSENT)
+    curve: float | None = field(default=None, metadata=ABSENT)
     """Of what the runs of one curve share."""
-    curves: int | None = field(default=None, metadata=_ABSENT)
+    curves: int | None = field(default=None, metadata=ABSENT)
     settled: bool = True
     """Whether fit and variances came to rest."""
 
@@ -68,27 +64,27 @@ class Certificate:
 
     starts: int = 0
     starts_agreeing: int = 0
-    agreement: str | None = field(default=None, metadata=_ABSENT)
+    agreement: str | None = field(default=None, metadata=ABSENT)
     """What counts as agreeing."""
-    share_agreeing: float | None = field(default=None, metadata=_ABSENT)
-    scaled_gradient: float | None = field(default=None, metadata=_ABSENT)
+    share_agreeing: float | None = field(default=None, metadata=ABSENT)
+    scaled_gradient: float | None = field(default=None, metadata=ABSENT)
     """Largest projected gradient in scaled coordinates, relative to the objective."""
-    newton_decrement: float | None = field(default=None, metadata=_ABSENT)
+    newton_decrement: float | None = field(default=None, metadata=ABSENT)
     """Relative decrease of the objective that one more Newton step would promise."""
-    condition_number: float | None = field(default=None, metadata=_ABSENT)
+    condition_number: float | None = field(default=None, metadata=ABSENT)
     """Of the information matrix in scaled coordinates; not a number where it is infinite."""
-    parameters_at_bounds: tuple[str, ...] | None = field(default=None, metadata=_ABSENT)
-    bootstrap: Resampling | None = field(default=None, metadata=_ABSENT)
-    objective: str | None = field(default=None, metadata=_ABSENT)
+    parameters_at_bounds: tuple[str, ...] | None = field(default=None, metadata=ABSENT)
+    bootstrap: Resampling | None = field(default=None, metadata=ABSENT)
+    objective: str | None = field(default=None, metadata=ABSENT)
     """What was minimised, where it is no sum of Huber terms."""
-    effects: Effects | None = field(default=None, metadata=_ABSENT)
+    effects: Effects | None = field(default=None, metadata=ABSENT)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """How well a law predicts rows that it was fitted without. Errors are shares of the loss."""
 
-    n: float | None = field(default=None, metadata=_ABSENT)
+    n: float | None = field(default=None, metadata=ABSENT)
     """Size that was left out, for a score by size."""
     kind: str = ""
     """What was held out: largest-n, largest-d, top-compute:SHARE, leave-one-size-out."""
@@ -100,9 +96,9 @@ class Score:
     mape: float | None = None
     """Mean absolute error; None where no row can be predicted."""
     max_ape: float | None = None
-    bias: float | None = field(default=None, metadata=_ABSENT)
+    bias: float | None = field(default=None, metadata=ABSENT)
     """Mean signed error."""
-    worst_run: str | None = field(default=None, metadata=_ABSENT)
+    worst_run: str | None = field(default=None, metadata=ABSENT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +121,7 @@ class Residuals:
 
     bits: tuple[ResidualGroup, ...]
     n: tuple[ResidualGroup, ...]
-    fraction: tuple[ResidualGroup, ...] | None = field(default=None, metadata=_ABSENT)
+    fraction: tuple[ResidualGroup, ...] | None = field(default=None, metadata=ABSENT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +129,7 @@ class LossDiagnostics:
     """Where the residuals of a loss law show structure, and what its size costs."""
 
     residuals: Residuals
-    leave_one_size_out: tuple[Score, ...] | None = field(default=None, metadata=_ABSENT)
+    leave_one_size_out: tuple[Score, ...] | None = field(default=None, metadata=ABSENT)
     """One score for each model size, where asked for."""
     aic: float
     bic: float
@@ -157,9 +153,9 @@ class CurveRecord:
     refitted_law: float | None
     published_law: float | None
     note: str | None
-    fractions: tuple[float, ...] | None = field(default=None, metadata=_ABSENT)
+    fractions: tuple[float, ...] | None = field(default=None, metadata=ABSENT)
     """What was measured between 0 and 1, ascending."""
-    losses: tuple[float, ...] | None = field(default=None, metadata=_ABSENT)
+    losses: tuple[float, ...] | None = field(default=None, metadata=ABSENT)
     """Nats per token at `fractions`."""
 
 
@@ -231,7 +227,7 @@ class FractionDiagnostics:
     by_bits: tuple[BitsError, ...]
     loss_law: LossLawOptima | None = None
     """None where the loss law could not be fitted."""
-    split: SplitEvidence | None = field(default=None, metadata=_ABSENT)
+    split: SplitEvidence | None = field(default=None, metadata=ABSENT)
     """Of a law whose intervals come from curves that it was fitted without."""
 
 
@@ -253,12 +249,17 @@ class Provenance:
     seed: int
     command: str | None
 
+    def public(self) -> Provenance:
+        """The same without credentials in addresses."""
+        command = None if self.command is None else without_secrets(self.command)
+        return dataclasses.replace(self, sources=tuple(map(without_secrets, self.sources)), command=command)
+
 
 def plain(value: Any) -> Any:
     """The same value in plain JSON types: parts as objects, arrays as lists, numbers that are not finite as null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         known = [(f, getattr(value, f.name)) for f in dataclasses.fields(value)]
-        return {f.name: plain(v) for f, v in known if not (v is None and f.metadata == _ABSENT)}
+        return {f.name: plain(v) for f, v in known if not (v is None and f.metadata == ABSENT)}
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, np.ndarray | np.generic):
@@ -270,54 +271,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return str(value) if isinstance(value, str) else value
-
-
-def parse(kind: type[_Part], value: Mapping[str, Any]) -> _Part:
-    """A part from its JSON object; keys that it does not know are passed over.
-
-    Raises KeyError, TypeError or ValueError for an object that is no such part.
-    """
-    hints: dict[str, Any] = _hints(kind)  # type: ignore[arg-type]
-    made = {name: _parsed(hint, value[name]) for name, hint in hints.items() if name in value}
-    return kind(**made)
-
-
-@cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    # A number that a file has as null, although it has its key, is not finite.
-    absent = {f.name for f in dataclasses.fields(kind) if f.metadata == _ABSENT}
-    return {name: typing.get_args(hint)[0] if name in absent else hint for name, hint in hints.items()}
-
-
-def _parsed(hint: Any, value: Any) -> Any:
-    if hint is float:
-        return math.nan if value is None else float(value)
-    if isinstance(hint, types.UnionType):
-        return None if value is None else _parsed(_member(typing.get_args(hint), value), value)
-    if typing.get_origin(hint) is dict:
-        return {name: _parsed(typing.get_args(hint)[1], v) for name, v in value.items()}
-    if typing.get_origin(hint) is tuple:
-        members = typing.get_args(hint)
-        each = members if members[-1] is not ... else members[:1] * len(value)
-        return tuple(_parsed(member, v) for member, v in zip(each, value, strict=True))
-    if dataclasses.is_dataclass(hint):
-        part = typing.cast(type[Any], hint)
-        return value if isinstance(value, part) else parse(part, value)
-    if issubclass(hint, Enum):
-        return hint(value)
-    if not isinstance(value, hint):
-        raise TypeError(f"{value!r}, which is no {hint.__name__}")
-    return value
-
-
-def _member(members: tuple[Any, ...], value: Any) -> Any:
-    """The type of a union that a JSON value is of."""
-    if isinstance(value, list):
-        return next((m for m in members if typing.get_origin(m) is tuple), members[0])
-    if isinstance(value, str) and str in members:
-        return str
-    if isinstance(value, Mapping):
-        parts = [m for m in members if isinstance(m, type) and dataclasses.is_dataclass(m)]
-        return max(parts, key=lambda part: len(_hints(part).keys() & value.keys()))
-    return next(m for m in members if m is not str)

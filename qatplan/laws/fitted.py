@@ -12,13 +12,15 @@ from typing import Any, Final, Literal, Self
 
 import numpy as np
 
-from qatplan.errors import DataError, NotTrustworthy, UsageError
-from qatplan.laws.fit_parts import Certificate, Diagnostics, LeftOut, Pair, Provenance, Score, parse, plain
+from qatplan.errors import DataError, NotTrustworthy, UsageError, shorten
+from qatplan.laws.fit_parts import Certificate, Diagnostics, LeftOut, Pair, Provenance, Score, plain
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law, coordinates
 from qatplan.laws.predictor import NO_DRAWS, Predictor
 from qatplan.laws.registry import get
 from qatplan.storage.atomic import write_bytes
+from qatplan.storage.incoming import read_json
+from qatplan.storage.typed import parse
 from qatplan.units import format_count
 
 FORMAT = "qatplan-fit-1"
@@ -28,6 +30,8 @@ _KEYS = (
     "huber", "certificate", "criticism", "derived", "provenance", "status_message", "draws",
 )  # fmt: skip
 """Of a fit's file, in its order."""
+_LARGEST = 1e300
+"""Parameters beyond are no result of a fit, and their products no numbers."""
 
 
 class Worded(StrEnum):
@@ -212,46 +216,80 @@ class FittedLaw:
     def from_json(value: Mapping[str, Any], origin: str = "fit") -> FittedLaw:
         """Build from the JSON object; raises DataError naming `origin` for an object that is no fit."""
         if value.get("format") != FORMAT:
-            raise DataError(f"{origin} is not a qatplan fit (its format is {value.get('format')!r}, not {FORMAT!r})")
+            raise DataError(
+                f"{origin} is not a qatplan fit (its format is {shorten(repr(value.get('format')))}, not {FORMAT!r})"
+            )
         try:
             starts = {k: value[k] for k in ("starts", "starts_agreeing") if k in value}
             read = {
                 **value,
-                "law": get(value["law"]).from_params(_params(value["params"])),
-                "intervals": value["intervals"],
-                "status": value["status"],
-                "certificate": starts | dict(value.get("certificate", {})),
+                "law": get(_word(value, "law")).from_params(_params(_object(value, "params"))),
+                "certificate": starts | _object(value, "certificate"),
                 # A file that knows nothing of these has empty objects.
                 "diagnostics": value.get("criticism") or None,
                 "provenance": value.get("provenance") or None,
             }
+            for name in ("intervals", "status"):
+                if name not in read:
+                    raise ValueError(f"{name} is missing")
             draws = read.pop("draws", None)
             made = parse(FittedLaw, read)
-            return (
-                made if draws is None else replace(made, draws=np.array([list(row) for row in draws], dtype=np.float64))
-            )
-        except UsageError as error:
-            raise DataError(f"{origin} is a damaged fit: {error}") from error
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise DataError(f"{origin} is a damaged fit: a field is missing or has another type ({error}).") from error
+            _check(made)
+            if draws is not None:
+                made = replace(made, draws=_draws(draws, len(made.params)))
+        except (UsageError, ValueError) as error:
+            raise DataError(f"{origin} is a damaged fit: {str(error).rstrip('.')}.") from error
+        return made if made.provenance is None else replace(made, provenance=made.provenance.public())
 
     @staticmethod
     def read(path: str | Path) -> FittedLaw:
         """Read a JSON file; raises DataError for a missing, unreadable or foreign file."""
-        try:
-            value = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DataError(f"{path} cannot be read as a fit: {error.strerror or error}.") from error
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path} cannot be read as a fit: it is no JSON file.") from error
-        if not isinstance(value, dict):
-            raise DataError(f"{path} is not a qatplan fit (it holds no JSON object)")
-        return FittedLaw.from_json(value, str(path))
+        return FittedLaw.from_json(read_json(Path(path), "a fit"), str(path))
+
+
+def _word(value: Mapping[str, Any], name: str) -> str:
+    if not isinstance(value.get(name), str):
+        raise ValueError(f"{name} is missing or no text")
+    return str(value[name])
+
+
+def _object(value: Mapping[str, Any], name: str) -> dict[str, Any]:
+    if not isinstance(value.get(name, {}), dict):
+        raise ValueError(f"{name} is no object")
+    return dict(value.get(name, {}))
 
 
 def _params(values: Mapping[str, Any]) -> dict[str, float]:
     """The parameters of a law, all of them numbers."""
     for name, value in values.items():
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"parameter {name} is {value!r}, which is no finite number")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+            raise ValueError(f"parameter {name} is {shorten(repr(value))}, which is no finite number")
     return {name: float(value) for name, value in values.items()}
+
+
+def _draws(rows: Any, count: int) -> Floats:
+    """(draws, parameters) from a list of lists of numbers."""
+    for number, row in enumerate(rows if isinstance(rows, list) else [None], 1):
+        if not isinstance(row, list) or len(row) != count:
+            raise ValueError(f"draws must be a list of lists of {count} numbers, and row {number} is none")
+        for value in row:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+                raise ValueError(f"row {number} of draws holds {shorten(repr(value))}, which is no finite number")
+    return np.array(rows, dtype=np.float64).reshape(-1, count)
+
+
+def _check(made: FittedLaw) -> None:
+    """Raise ValueError for numbers of the right type that no fit has."""
+    if not 0 < made.level < 1:
+        raise ValueError(f"level is {made.level:g}, which is not between 0 and 1")
+    for name, (low, high) in {**made.intervals, **made.ranges}.items():
+        if low > high:
+            raise ValueError(f"the range of {name} ends at {high:g} before it begins at {low:g}")
+    for name, ends in made.ranges.items():
+        if name not in _MEASURED or not min(ends) >= 0:
+            raise ValueError(f"ranges.{name} is no range of {', '.join(_MEASURED)} from 0 on")
+    if made.n_convention not in ("total", "nonembedding"):
+        raise ValueError(f"n_convention is {shorten(repr(made.n_convention))}, which is not total or nonembedding")
+    for name, value in (("rows", made.rows), ("noise", made.noise), ("seed_noise", made.seed_noise or 0.0)):
+        if value < 0:
+            raise ValueError(f"{name} is {value:g}, which is less than 0")

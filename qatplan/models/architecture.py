@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from qatplan.errors import UsageError
+from qatplan.errors import UsageError, shorten
 
 TensorKind = Literal[
     "embedding", "head", "query", "key", "value", "attention-output", "gate", "up", "down", "router", "norm", "bias"
 ]
+
+LARGEST, MOST_LAYERS = 10**9, 10_000
+"""Of a shape: work grows with the layers, and products of the others must stay numbers."""
 
 MATRIX_KINDS: frozenset[str] = frozenset({"query", "key", "value", "attention-output", "gate", "up", "down"})
 """Kinds that every weight quantizer quantizes; embedding and head follow their own rule, the rest stay as they are."""
@@ -70,8 +73,10 @@ class Architecture:
     def __post_init__(self) -> None:
         for field in ("layers", "width", "heads", "kv_heads", "head_size", "feed_forward", "vocabulary", "experts"):
             value = getattr(self, field)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UsageError(f"{self.name}: {field} is {value!r}, but it must be a whole number of at least 1.")
+            most = MOST_LAYERS if field == "layers" else LARGEST
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+                shown = shorten(repr(value)) if not isinstance(value, int) or abs(value) < 10**60 else "larger"
+                raise UsageError(f"{self.name}: {field} is {shown}, but it must be a whole number from 1 to {most}.")
         if self.heads % self.kv_heads:
             raise UsageError(f"{self.name}: heads is {self.heads}, which kv_heads {self.kv_heads} does not divide.")
         if not 1 <= self.experts_active <= self.experts:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qatplan.errors import UsageError
-from qatplan.models.architecture import Architecture
+from qatplan.errors import UsageError, shorten
+from qatplan.models.architecture import LARGEST, Architecture
 
 # What the configuration does not say because the model's code has it fixed.
 _FAMILY_FACTS: dict[str, dict[str, Any]] = {
@@ -40,11 +40,11 @@ def from_config(config: Mapping[str, Any], *, name: str) -> Architecture:
     Field names are those of `transformers`' configuration classes; a multimodal file's `text_config` is used. Raises
     UsageError that names a missing or unusable field, or a model type whose tensors we do not know.
     """
-    family = str(config.get("model_type", ""))
+    family = shorten(str(config.get("model_type", "")))
     if isinstance(config.get("text_config"), Mapping):
         inner = config["text_config"]
         config = {**inner, "tie_word_embeddings": config.get("tie_word_embeddings", inner.get("tie_word_embeddings"))}
-        family = str(config.get("model_type", family))
+        family = shorten(str(config.get("model_type", family)))
     if family not in _FAMILY_FACTS:
         raise UsageError(
             f"{name}: model_type is {family or 'missing'!r}, but it must be one of {', '.join(sorted(_FAMILY_FACTS))}; "
@@ -87,8 +87,9 @@ def _whole(config: Mapping[str, Any], name: str, *keys: str, default: int | None
     value = config.get(key)
     if value is None and default is not None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UsageError(f"{name}: {key} is {value!r}, but it must be a whole number of at least 1.")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
+        shown = shorten(repr(value)) if not isinstance(value, int) or abs(value) < 10**60 else "larger"
+        raise UsageError(f"{name}: {key} is {shown}, but it must be a whole number from 1 to {LARGEST}.")
     return value
 
 

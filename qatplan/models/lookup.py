@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from qatplan.errors import DataError, UsageError
+from qatplan.errors import UsageError
 from qatplan.models.architecture import Architecture
 from qatplan.models.hf_config import from_config
 from qatplan.models.layout import Layout, infer
 from qatplan.models.presets import preset
+from qatplan.storage.incoming import read_json
 
 
 def architecture(name: str) -> Architecture:
@@ -25,15 +25,10 @@ def architecture(name: str) -> Architecture:
         if path.suffix == ".json" or "/" in name:
             raise UsageError(f"{path} does not exist; give a config.json or the name of a known model.")
         return preset(name)
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read as a config.json: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as a config.json: it is no JSON file.") from error
-    if not isinstance(config, dict):
-        raise DataError(f"{path} is not a config.json: it holds no JSON object.")
-    return from_config(config, name=path.parent.name if path.name == "config.json" and path.parent.name else path.stem)
+    return from_config(
+        read_json(path, "a config.json"),
+        name=path.parent.name if path.name == "config.json" and path.parent.name else path.stem,
+    )
 
 
 def named(

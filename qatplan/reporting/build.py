@@ -62,10 +62,10 @@ class Report:
         if material.exact is False:
             remarks.insert(0, "remark: these runs are not exactly those that the fit was made from.")
         if material.table is None:
-            remarks.insert(0, "the runs were not found; give them with --runs to see the curves against the data.")
+            missing = "the runs were not found; give them with --runs to see the curves against the data"
+            remarks.insert(0, f"{material.remark or missing}.")
         elif material.found:
-            names = ", ".join(material.run_names)
-            remarks.insert(0, f"runs: {names} (named by the fit; choose others with --runs)")
+            remarks.insert(0, material.remark)
         return remarks
 
     def as_dict(self) -> dict[str, Any]:

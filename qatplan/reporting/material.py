@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from qatplan import runs
 from qatplan.errors import DataError
-from qatplan.fitting.provenance import recorded_runs, rows_of_fit
+from qatplan.fitting.provenance import read_recorded, recorded_runs, rows_of_fit
 from qatplan.laws.fitted import FittedLaw, Status
 from qatplan.storage.base import Location
 
@@ -31,6 +31,8 @@ class Material:
     """Files or folders of runs, as they were named."""
     found: bool = False
     """True where the runs were not named but found by what the fit records."""
+    remark: str = ""
+    """What a reader should know of runs that the fit names."""
     table: pa.Table | None = None
     """All runs; None where none are at hand."""
     used: pa.Table | None = None
@@ -70,13 +72,16 @@ def gather(
     `path` is the file of the fit. Raises DataError for runs that cannot be used.
     """
     found = False
-    if table is None and path is not None and (names := recorded_runs(fitted, path)):
-        table, found = runs.read(names), True
+    remark = ""
+    if table is None and path is not None:
+        table, remark = read_recorded(fitted, path)
+        found = table is not None
+        names = recorded_runs(fitted, path) if found else names
     if table is not None and table.num_rows == 0:
         raise DataError(f"{names[0] if names else 'the table'} holds no runs.")
     used, exact = (None, None) if table is None else rows_of_fit(fitted, table)
     return Material(
         fitted=fitted, fit_name="fit.json" if path is None else str(path),
         fit_digest=None if path is None else hashlib.sha256(path.read_bytes()).hexdigest(),
-        run_names=tuple(map(str, names)), found=found, table=table, used=used, exact=exact,
+        run_names=tuple(map(str, names)), found=found, remark=remark, table=table, used=used, exact=exact,
     )  # fmt: skip

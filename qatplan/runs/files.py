@@ -17,12 +17,16 @@ from qatplan.runs.digest import content_digest
 from qatplan.runs.schema import ALIASES, BY_NAME, NAMES, SCHEMA
 from qatplan.storage import atomic
 from qatplan.storage.base import Location, is_remote
+from qatplan.storage.incoming import LARGEST
 from qatplan.storage.open import open_storage
+from qatplan.units import format_bytes
 
 _FEW = 1000
 """Rows below which threads cost more than they save, and a column's dictionary more than it removes."""
 _FOREIGN = ("json", "jsonl", "ndjson", "tsv", "xlsx")
 """Endings of tables that are only imported."""
+_BATCH = 4096
+"""Rows read at once: a small file may hold as many equal ones as it likes."""
 _DIGEST_KEY = "qatplan.content_sha256"
 
 
@@ -93,7 +97,7 @@ def decode(content: bytes, name: str) -> tuple[pa.Table, dict[str, str]]:
     try:
         with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as parquet:
             notes = {key.decode(): value.decode() for key, value in (parquet.metadata.metadata or {}).items()}
-            table = conform(parquet.read(use_threads=parquet.metadata.num_rows > _FEW), name)
+            table = conform(read_batches(parquet), name)
         sound = _DIGEST_KEY not in notes or notes[_DIGEST_KEY] == content_digest(table)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         # A flipped bit in the footer can surface as any of these, a UnicodeDecodeError in a name among them.
@@ -101,6 +105,21 @@ def decode(content: bytes, name: str) -> tuple[pa.Table, dict[str, str]]:
     if not sound:
         raise DataError(f"{name} is damaged: its content does not match the digest written with it.")
     return table, notes
+
+
+def read_batches(parquet: pq.ParquetFile) -> pa.Table:
+    """All rows of an open file, read batch by batch. Raises ValueError where they need more than LARGEST bytes."""
+    about = parquet.metadata
+    most = f"it unpacks to more than {format_bytes(LARGEST)}, the most that is read"
+    if sum(about.row_group(group).total_byte_size for group in range(about.num_row_groups)) > LARGEST:
+        raise ValueError(most)
+    batches, size = [], 0
+    for batch in parquet.iter_batches(_BATCH, use_threads=about.num_rows > _FEW):
+        batches.append(batch)
+        size += batch.nbytes
+        if size > LARGEST:
+            raise ValueError(most)
+    return pa.Table.from_batches(batches, schema=parquet.schema_arrow)
 
 
 def conform(raw: pa.Table, name: str) -> pa.Table:

@@ -44,8 +44,8 @@ class Storage(Protocol):
     def rename(self, key: str, new: str) -> None:
         """Give a file another name, replacing what has it; nothing happens if there is no such file."""
 
-    def remove_temporary(self) -> None:
-        """Delete what killed writers left half-written; only the holder of the folder may."""
+    def remove_temporary(self, *folders: str) -> None:
+        """Delete what killed writers left half-written here and in `folders`; only the holder of the folder may."""
 
     def free_bytes(self) -> int | None:
         """Space left, or None where there is no such limit."""
@@ -114,12 +114,13 @@ def absolute(location: Location) -> str:
 
 
 def seen_from(folders: Iterable[Path], names: Iterable[str]) -> list[Location]:
-    """Places recorded by name, from the first folder where all that are local exist; none if there is no such folder.
+    """Local places recorded by name, from the first folder where all exist; none if there is no such folder.
 
-    URLs mean the same from everywhere and are not looked up.
+    Nor are there any where one is a URL: a record is no request to contact it.
     """
-    for folder in folders:
-        found: list[Location] = [name if is_remote(name) else folder / name for name in names]
-        if all(is_remote(place) or Path(place).exists() for place in found):
-            return found
+    recorded = list(names)
+    for folder in () if any(map(is_remote, recorded)) else folders:
+        found = [folder / name for name in recorded]
+        if all(map(os.path.exists, found)):
+            return list[Location](found)
     return []

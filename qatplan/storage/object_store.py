@@ -100,7 +100,7 @@ class ObjectStorage(Storage):
             with self._reporting(key):
                 system.move(path, self._at(new)[1])
 
-    def remove_temporary(self) -> None:
+    def remove_temporary(self, *folders: str) -> None:
         """Nothing is ever there half-written; a store's own rule for unfinished uploads clears what a kill left."""
 
     def free_bytes(self) -> int | None:

@@ -13,7 +13,7 @@ from qatplan.sweeping.engines.engine import look
 from qatplan.sweeping.folder import SweepFolder
 from qatplan.sweeping.graph import Graph, Segment, build
 from qatplan.sweeping.specification import Specification
-from qatplan.sweeping.tokens import local_tokens, prepare_tokens
+from qatplan.sweeping.tokens import recorded_tokens
 from qatplan.training import checkpoint
 from qatplan.training.corpus.corpus import open_corpus
 from qatplan.training.export import model_file
@@ -50,9 +50,9 @@ def export(specification: Specification, out: Location, run: str, target: Path, 
     exported model's loss is not the recorded one.
     """
     folder = SweepFolder(out)
+    tokens, info = recorded_tokens(folder)
     folder.belongs_to(specification)
     machine = look(device)
-    info = prepare_tokens(specification.corpus, folder)
     segment = _chosen(build(specification, info, machine, folder.backends()), run)
     quantization = segment.config.quantization
     if quantization is None:
@@ -65,7 +65,7 @@ def export(specification: Specification, out: Location, run: str, target: Path, 
             "keeps them."
         ) from None
     recorded = _recorded_loss(folder, segment)
-    runtime = Runtime(open_corpus(local_tokens(folder, info.digest)), segment.config.device)
+    runtime = Runtime(open_corpus(tokens), segment.config.device)
     model = exported(segment.config, state, runtime)
     size = model_file.write(model, target)
     loss = model_file.read(target).evaluate(runtime).loss

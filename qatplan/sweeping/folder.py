@@ -7,15 +7,17 @@ DIR/merged.parquet (a copy of many of them, quick to read). DIR may be a folder 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from qatplan.errors import DataError, UsageError
 from qatplan.runs import folder as run_folder
 from qatplan.runs.folder import Checked
 from qatplan.storage.base import Entry, Location
+from qatplan.storage.incoming import parse_json
 from qatplan.storage.open import open_storage
+from qatplan.storage.typed import parse
 from qatplan.sweeping.graph import Graph
 from qatplan.sweeping.specification import Grid, Specification, Training
 from qatplan.training.corpus.corpus import Source
@@ -26,6 +28,30 @@ STATE_BYTES_PER_PARAMETER = 12
 """Float32 weights and AdamW's two averages."""
 SPARE_BYTES = 64 * 2**20
 END, PARTIAL = ".pt", ".partial.pt"
+
+
+OURS = {"corpus", "runs", "segments", "status.json", "sweep.json.damaged", run_folder.MERGED}
+"""What lies in a sweep's folder beside its record and its locks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Described:
+    """A specification as `describe` wrote it."""
+
+    corpus: dict[str, Any]
+    training: dict[str, Any]
+    grids: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Record:
+    """What sweep.json says."""
+
+    specification: _Described
+    numerics: str
+    backends: dict[str, str]
+    corpus: str | None = ""
+    """None while the text is still to be made, nothing in a folder of a version that did not record it."""
 
 
 class SweepFolder:
@@ -60,27 +86,36 @@ class SweepFolder:
         names = self.storage.names("segments")
         return {name.removesuffix(END) for name in names if name.endswith(END) and not name.endswith(PARTIAL)}
 
-    def remove_states(self) -> None:
-        """Delete every checkpoint; what was set aside as damaged stays to be looked at."""
-        for name in self.storage.names("segments"):
-            if name.endswith(END):
-                self.storage.remove(f"segments/{name}")
+    def remove_states(self, segments: Iterable[str]) -> None:
+        """Delete the states of these segments; whatever else lies there is not ours to delete."""
+        there = self.storage.names("segments")
+        for segment in segments:
+            for state in (self.checkpoint(segment), self.partial(segment)):
+                if state.name in there:
+                    state.remove()
+
+    def remove_temporary(self) -> None:
+        """Delete what killed commands left half-written; only the holder of the folder may."""
+        self.storage.remove_temporary("runs", "segments", "corpus")
 
     def belongs_to(self, specification: Specification) -> None:
-        """Raise unless the folder is new or belongs to this very specification; writes nothing."""
+        """Raise unless the folder is new or belongs to this very specification; writes nothing.
+
+        A folder of runs without its record passes: `qatplan.sweeping.rebuild` looks at its rows.
+        """
         self.storage.check()
-        recorded = self._recorded()
-        if not recorded:
-            if any(name != "corpus" and not name.startswith("lock") for name in self.storage.names()):
-                raise UsageError(f"--out {self.location} is not empty and holds no sweep; name a new or empty folder.")
+        if self.lost_record() is not None:
             return
+        recorded = self._recorded()
+        if recorded is None or recorded.corpus is None:
+            return  # a new folder, or an earlier command ended before it had the text
         own = _numerics(specification)
-        if recorded.get("numerics") != own:
+        if recorded.numerics != own:
             raise UsageError(
                 f"--out {self.location} was made by another version of the training code (numerics "
-                f"{recorded.get('numerics')}, this is {own}); name a new folder."
+                f"{recorded.numerics}, this is {own}); name a new folder."
             )
-        difference = _first_difference(_completed(recorded["specification"]), describe(specification))
+        difference = _first_difference(_completed(recorded.specification), describe(specification))
         if difference is not None:
             raise UsageError(f"--out {self.location} belongs to another specification: {difference} differs.")
 
@@ -115,34 +150,60 @@ class SweepFolder:
             run_folder.merge(self.storage, checked)
         return checked
 
-    def claim(self, specification: Specification, backends: Mapping[str, str], corpus: str) -> None:
-        """Record whose folder this is; `corpus` is the digest of its tokens."""
+    def claim(self, specification: Specification, backends: Mapping[str, str], corpus: str | None) -> None:
+        """Record whose folder this is; `corpus` is the digest of its tokens, None where they are still to be made."""
         identity = {
             "specification": describe(specification),
             "numerics": _numerics(specification),
             "backends": dict(backends),
             "corpus": corpus,
         }
-        if self._recorded() != identity:
-            self.identity.write((json.dumps(identity, indent=2, ensure_ascii=False) + "\n").encode())
+        content = (json.dumps(identity, indent=2, ensure_ascii=False) + "\n").encode()
+        if not self.identity.exists() or self.identity.read() != content:
+            self.identity.write(content)
+
+    def lost_record(self) -> str | None:
+        """What became of the record of a folder that has the files of a sweep: missing or damaged; None if it is there.
+
+        UsageError for a folder with anything else in it, and no record.
+        """
+        names = {name for name in self.storage.names() if name != "lock" and not name.startswith("lock.")}
+        sweeps = names - {self.identity.name} <= OURS and (self.checkpoints() or self.storage.names("runs"))
+        try:
+            if self._recorded() is not None or not names:
+                return None
+        except DataError:
+            if not sweeps:
+                raise
+            return "damaged"
+        if not sweeps:
+            raise UsageError(f"--out {self.location} is not empty and holds no sweep; name a new or empty folder.")
+        return "missing"
 
     def backends(self) -> dict[int, str]:
         """The backend of each width as recorded when the sweep began; empty for a new folder."""
-        return {int(width): backend for width, backend in self._recorded().get("backends", {}).items()}
+        recorded = self._recorded()
+        return {} if recorded is None else {int(width): backend for width, backend in recorded.backends.items()}
+
+    def is_new(self) -> bool:
+        """Whether no sweep has begun here."""
+        return self._recorded() is None
 
     def corpus_digest(self) -> str | None:
         """The digest of the tokens as recorded when the sweep began; None for a new folder."""
-        return self._recorded().get("corpus")
+        recorded = self._recorded()
+        return (recorded.corpus or None) if recorded is not None else None
 
-    def _recorded(self) -> dict[str, Any]:
-        """What `claim` wrote; empty for a new folder."""
+    def _recorded(self) -> _Record | None:
+        """What `claim` wrote; None for a new folder."""
         try:
-            recorded: dict[str, Any] = json.loads(self.identity.read())
-            recorded["specification"], recorded["backends"]
+            recorded = parse(_Record, parse_json(self.identity.read()))
+            if not all(width.isdecimal() for width in recorded.backends):
+                raise ValueError("backends has a key that is no width")
         except FileNotFoundError:
-            return {}
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{self.identity} cannot be read; the folder is damaged or not a sweep.") from error
+            return None
+        except ValueError as error:
+            raise DataError(f"{self.identity} is damaged, or the folder is no sweep: {error}.") from error
         return recorded
 
 
@@ -171,13 +232,13 @@ def describe(specification: Specification) -> dict[str, Any]:
     return plain
 
 
-def _completed(recorded: dict[str, Any]) -> dict[str, Any]:
+def _completed(recorded: _Described) -> dict[str, Any]:
     """A specification as `describe` left it, perhaps before keys were added: those have their defaults."""
     defaults = describe(Specification(corpus=Source(), training=Training(), grids=(Grid(widths=()),)))
     return {
-        **recorded,
-        "training": {**defaults["training"], **recorded["training"]},
-        "grids": [{**defaults["grids"][0], **grid} for grid in recorded["grids"]],
+        "corpus": recorded.corpus,
+        "training": {**defaults["training"], **recorded.training},
+        "grids": [{**defaults["grids"][0], **grid} for grid in recorded.grids],
     }
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from qatplan import runs
 from qatplan.errors import DataError, MissingExtra, SweepIncomplete
+from qatplan.shown import shown
 from qatplan.storage.base import Location, absolute
 from qatplan.sweeping.engines.engine import Engine, Event, Job, run
 from qatplan.sweeping.engines.interrupts import one_interrupt
@@ -24,6 +25,7 @@ from qatplan.sweeping.progress.progress import Progress, Watcher
 from qatplan.sweeping.progress.status_file import StatusFile
 from qatplan.sweeping.progress.tensorboard import TensorBoardLog
 from qatplan.sweeping.progress.terminal import view_for
+from qatplan.sweeping.rebuild import rebuild
 from qatplan.sweeping.specification import Specification
 from qatplan.sweeping.tokens import prepare_tokens
 
@@ -78,7 +80,7 @@ def sweep(
     made = make_engine(workers)
 
     def notify(message: str) -> None:
-        console.print(message, highlight=False, markup=False, soft_wrap=True)
+        console.print(shown(message), highlight=False, markup=False, soft_wrap=True)
 
     def watchers(finished: set[str]) -> Iterator[Watcher]:
         yield view_for(console)
@@ -95,7 +97,7 @@ def sweep(
                 return replace(done, folder=out)
         finally:
             with suppress(DataError):  # a disk that cannot be changed now is cleared by the next command
-                folder.storage.remove_temporary()
+                folder.remove_temporary()
 
 
 def _sweep(
@@ -103,8 +105,13 @@ def _sweep(
     watchers: Callable[[set[str]], Iterable[Watcher]], still_held: Callable[[], None],
 ) -> Outcome:  # fmt: skip
     folder.belongs_to(specification)
-    folder.storage.remove_temporary()
+    folder.remove_temporary()
     machine = engine.machine(device)
+    remark = rebuild(specification, folder, machine)
+    if remark is not None:
+        notify(remark)
+    if folder.is_new():
+        folder.claim(specification, {}, None)  # before anything else of ours lies there
     info = prepare_tokens(specification.corpus, folder)
     graph = build(specification, info, machine, folder.backends())
     check_space(folder, graph)
@@ -127,7 +134,7 @@ def _sweep(
 
         def report(event: Event) -> None:
             still_held()
-            progress(event)
+            progress(replace(event, message=shown(event.message)))
 
         try:
             failed = run(plan, engine, report)
@@ -140,7 +147,7 @@ def _sweep(
         what = f"{len(failed)} segments were given up (the first, {name}: {reason})"
         raise SweepIncomplete(f"{what}; repeat the command to try them again.", evidence=failed)
     if not plan.keep:
-        folder.remove_states()
+        folder.remove_states(graph.segments)
     statuses = folder.merge_runs().table.column("status").to_pylist()
     return Outcome(
         folder=folder.location,

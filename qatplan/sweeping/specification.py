@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -10,10 +12,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from qatplan.errors import DataError, UsageError
+from qatplan.errors import DataError, UsageError, first_line, shorten
 from qatplan.quant import registry
 from qatplan.quant.registry import ActivationGranularity, GroupSize
 from qatplan.runs.schema import CONTROL_BITS, OPTIMIZER_STATES, QAT_SCHEDULES
+from qatplan.storage.incoming import read_bytes
 from qatplan.sweeping import toml_readers as toml
 from qatplan.sweeping.rates import qat_learning_rate
 from qatplan.training.corpus.corpus import Source
@@ -22,6 +25,10 @@ from qatplan.training.recipes import POST_TRAINING
 from qatplan.training.segment import ACTIVATION_GRANULARITIES, OPTIMIZERS, PRECISIONS, UPDATES, OptimizerState
 
 BACKENDS = ("auto", "eager", "compiled")
+LARGEST = 2**20
+"""Bytes of a specification."""
+MOST_POINTS = 10**6
+"""Of a grid."""
 
 
 def _quantizer(value: Any, where: str) -> str:
@@ -138,11 +145,15 @@ class Specification:
 def read(path: Path) -> Specification:
     """The specification in a TOML file; UsageError names the field that is wrong and what is allowed."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(read_bytes(path, LARGEST).decode("utf-8"))
     except OSError as error:
         raise UsageError(f"specification {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"specification {path} is not valid TOML: {error}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"specification {path} is not UTF-8 text at byte {error.start}.") from error
+    except RecursionError as error:
+        raise UsageError(f"specification {path} is nested too deeply.") from error
+    except ValueError as error:  # TOMLDecodeError is one; so is a number of more than 4300 digits
+        raise UsageError(f"specification {path} is not valid TOML: {first_line(error)}.") from error
     return parse(data, folder=path.parent)
 
 
@@ -162,16 +173,16 @@ def parse(data: Mapping[str, Any], folder: Path) -> Specification:
 def _corpus(table: Mapping[str, Any], folder: Path) -> Source:
     toml.refuse_unknown(table, [f.name for f in fields(Source)], "corpus.")
     for key, value in table.items():
-        if not isinstance(value, str):
-            raise UsageError(f"corpus.{key} {value!r} is not a string.")
+        if not isinstance(value, str) or "\0" in value:
+            raise UsageError(f"corpus.{key} {toml.brief(value)} is not a string, or has a zero byte.")
     if ("name" in table) == ("path" in table):
         raise UsageError(f"corpus needs exactly one of name ({', '.join(PACKAGED)}) and path.")
     if "name" in table and table["name"] not in PACKAGED:
-        raise UsageError(f"corpus.name {table['name']!r} is not one of {', '.join(PACKAGED)}.")
+        raise UsageError(f"corpus.name {toml.brief(table['name'])} is not one of {', '.join(PACKAGED)}.")
     paths = {key: str((folder / table[key]).resolve()) for key in ("path", "tokenizer") if key in table}
     for key, name in paths.items():
-        if not Path(name).exists():
-            raise DataError(f"corpus.{key} {name} does not exist.")
+        if not os.path.exists(name):  # which is False for a name that no file can have, where Path raises
+            raise DataError(f"corpus.{key} {shorten(name, 200)} does not exist.")
     return Source(**{**table, **paths})
 
 
@@ -199,6 +210,9 @@ def _grid(table: Mapping[str, Any], where: str) -> Grid:
             f"{where}qat_learning_rates and qat_rate_multiples both say the rate of the QAT phase; give one."
         )
     grid = Grid(**values)
+    points = math.prod(len(value) for value in vars(grid).values() if isinstance(value, tuple) and value)
+    if points > MOST_POINTS:
+        raise UsageError(f"{where}its lists make {points:.3g} points, more than {MOST_POINTS:.0e}; divide the grid.")
     for problem in _problems(grid):
         raise UsageError(f"{where}{problem}")
     return grid

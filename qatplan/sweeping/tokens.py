@@ -12,10 +12,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from qatplan.errors import DataError
+from qatplan.errors import DataError, UsageError
 from qatplan.storage.local import LocalStorage
 from qatplan.sweeping.folder import SweepFolder
-from qatplan.training.corpus.corpus import TOKEN_FILES, CorpusInfo, Source, is_sound, prepare, read_info
+from qatplan.training.corpus.corpus import TOKEN_FILES, CorpusInfo, Source, is_sound, parse_info, prepare, read_info
 
 INFO = "corpus.json"
 FILES = (*(f"{name}.bin" for name in TOKEN_FILES), INFO)
@@ -75,6 +75,26 @@ def local_tokens(folder: SweepFolder, digest: str) -> Path:
     if not is_sound(place) or read_info(place).digest != digest:
         raise DataError(f"the corpus of {folder.location} is damaged: its digest is not the recorded one.")
     return place
+
+
+def found_tokens(folder: SweepFolder, digest: str | None = None) -> tuple[Path, CorpusInfo]:
+    """The tokens of a sweep as they are found, by their digest where it is known; DataError if they are not sound."""
+    if digest is None:
+        if isinstance(folder.storage, LocalStorage):
+            digest = read_info(folder.storage.path / "corpus").digest
+        else:
+            digest = parse_info(folder.storage.read(f"corpus/{INFO}"), folder.location).digest
+    place = local_tokens(folder, digest)
+    if not is_sound(place) or read_info(place).digest != digest:
+        raise DataError(f"the corpus of {folder.location} is damaged; repeat the sweep command, which makes it again.")
+    return place, read_info(place)
+
+
+def recorded_tokens(folder: SweepFolder) -> tuple[Path, CorpusInfo]:
+    """The tokens of a sweep that was made, only looked at; UsageError where there is no sweep."""
+    if folder.is_new():
+        raise UsageError(f"{folder.location} holds no sweep; name the folder given to --out.")
+    return found_tokens(folder, folder.corpus_digest())
 
 
 def cache() -> Path:

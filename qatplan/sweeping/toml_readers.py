@@ -6,11 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from qatplan import units
-from qatplan.errors import UsageError
+from qatplan.errors import UsageError, shorten
 from qatplan.quant.registry import GroupSize
 from qatplan.training.shape import shape_of_width
 
+MOST_TOKENS = 1e18
 Reader = Callable[[Any, str], Any]
+
+
+def brief(value: Any) -> str:
+    """A value in a message."""
+    return shorten(repr(value))
 
 
 def read_table(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -25,7 +31,7 @@ def refuse_unknown(table: Mapping[str, Any], allowed: Any, where: str) -> None:
     """Raise UsageError for a key that is none of `allowed`."""
     for key in table:
         if key not in allowed:
-            raise UsageError(f"{where}{key} is not a known key; allowed are {', '.join(allowed)}.")
+            raise UsageError(f"{where}{shorten(key)} is not a known key; allowed are {', '.join(allowed)}.")
 
 
 def read_list(reader: Reader, value: Any, where: str) -> tuple[Any, ...]:
@@ -41,9 +47,9 @@ def read_number(low: float, high: float, *, whole: bool = False) -> Reader:
     kind = "a whole number" if whole else "a number"
 
     def reader(value: Any, where: str) -> Any:
-        bad = isinstance(value, bool) or not isinstance(value, int | float) or (whole and value != int(value))
-        if bad or not low <= value <= high:
-            raise UsageError(f"{where} {value!r} is not {kind} from {low:g} to {high:g}.")
+        bad = isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high
+        if bad or (whole and value != int(value)):
+            raise UsageError(f"{where} {brief(value)} is not {kind} from {low:g} to {high:g}.")
         return int(value) if whole else float(value)
 
     return reader
@@ -52,11 +58,11 @@ def read_number(low: float, high: float, *, whole: bool = False) -> Reader:
 def read_count(value: Any, where: str) -> float:
     """A number of tokens, at least one: `500K`, `8M`, `2e9`."""
     try:
-        count = units.parse_count(str(value) if not isinstance(value, bool) else "true")
+        count = units.parse_count(str(value) if isinstance(value, str | int | float) else "no number")
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
-    if count < 1:
-        raise UsageError(f"{where} {value!r} is less than one token.")
+    if not 1 <= count <= MOST_TOKENS:
+        raise UsageError(f"{where} {brief(value)} is not between one token and {MOST_TOKENS:g}.")
     return float(count)
 
 
@@ -65,7 +71,7 @@ def read_choice(allowed: tuple[str, ...]) -> Callable[[Any, str], str]:
 
     def reader(value: Any, where: str) -> str:
         if value not in allowed:
-            raise UsageError(f"{where} {value!r} is not one of {', '.join(allowed)}.")
+            raise UsageError(f"{where} {brief(value)} is not one of {', '.join(allowed)}.")
         return str(value)
 
     return reader
@@ -74,7 +80,7 @@ def read_choice(allowed: tuple[str, ...]) -> Callable[[Any, str], str]:
 def read_boolean(value: Any, where: str) -> bool:
     """true or false."""
     if not isinstance(value, bool):
-        raise UsageError(f"{where} {value!r} is not true or false.")
+        raise UsageError(f"{where} {brief(value)} is not true or false.")
     return value
 
 
@@ -94,8 +100,8 @@ def read_group_size(value: Any, where: str) -> GroupSize:
         return None
     if value == "tensor":
         return "tensor"
-    if isinstance(value, bool) or not isinstance(value, int) or value < 2:
-        raise UsageError(f'{where} {value!r} is not "channel", "tensor" or a whole number of inputs from 2 on.')
+    if isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= 2**31:
+        raise UsageError(f'{where} {brief(value)} is not "channel", "tensor" or a whole number of inputs from 2 on.')
     return value
 
 
@@ -112,8 +118,8 @@ def read_by_bits(value: Any, where: str) -> dict[float | None, tuple[float, ...]
     result: dict[float | None, tuple[float, ...]] = {None: (1.0,)}
     for key, ratios in value.items():
         try:
-            bits = None if key == "other" else float(key)
-        except ValueError:
-            raise UsageError(f'{where}: key {key!r} is not a bit width or "other".') from None
+            bits = None if key == "other" else read_number(1, 16)(float(key), where)
+        except (ValueError, UsageError):
+            raise UsageError(f'{where}: key {brief(key)} is not a bit width from 1 to 16 or "other".') from None
         result[bits] = read_list(reader, ratios, f"{where}.{key}")
     return result

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from qatplan import runs
 from qatplan.cli.app import main
+from qatplan.sweeping.folder import SweepFolder
+from qatplan.sweeping.specification import read
 
 SPECIFICATION = """
 [corpus]
@@ -68,3 +71,38 @@ def test_what_cannot_be_exported_is_said_in_a_sentence(folder: Path, capsys: pyt
     assert main([*command, "--run", run_of(folder, "classic")]) == 2
     assert "keep_models = true keeps them" in capsys.readouterr().err
     assert not (folder / "x").exists()
+
+
+def test_a_sweep_without_its_text_is_refused_and_nothing_is_written_there(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["export", str(folder / "kept.toml"), "--run", "a", "--out", str(tmp_path / "x"), "--sweep"]
+    assert main([*command, str(tmp_path / "mistyped")]) == 2
+    assert "mistyped holds no sweep" in capsys.readouterr().err
+    shutil.copytree(folder / "kept", tmp_path / "kept")
+    (tmp_path / "kept" / "corpus" / "train.bin").write_bytes(b"a user's own")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert main([*command, str(tmp_path / "kept")]) == 3
+    assert "repeat the sweep command" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_sweep_deletes_states_of_its_own_alone(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "text.txt").write_text((folder / "text.txt").read_text())
+    (tmp_path / "sweep.toml").write_text(SPECIFICATION.format(keep="false"))
+    (out / "corpus").mkdir(parents=True)
+    (out / "corpus" / "train.bin").write_bytes(b"a user's own")
+    command = ["sweep", str(tmp_path / "sweep.toml"), "--out", str(out), "--workers", "1"]
+    assert main(command) == 2
+    assert [path.name for path in out.rglob("*")] == ["corpus", "train.bin"]
+    shutil.copytree(folder / "kept" / "segments", tmp_path / "mine" / "segments")
+    (tmp_path / "mine" / "segments" / "best.pt").write_bytes(b"a user's own")
+    (tmp_path / "mine" / ".notes.tmp").write_bytes(b"a user's own")
+    shutil.rmtree(out)
+    specification = read(tmp_path / "sweep.toml")
+    SweepFolder(out).claim(specification, {}, None)
+    shutil.copytree(tmp_path / "mine", out, dirs_exist_ok=True)
+    assert main(command) == 0
+    assert [path.name for path in (out / "segments").iterdir()] == ["best.pt"]
+    assert (out / ".notes.tmp").exists()

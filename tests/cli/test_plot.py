@@ -90,7 +90,9 @@ def test_other_runs_than_those_of_the_fit_are_remarked(
     both = [str(folder / "fit.json"), "--runs", str(folder / "runs.parquet"), "--out", out]
     assert main(["plot", "residuals", *both]) == 0
     assert "not exactly those" not in capsys.readouterr().err
-    assert main(["plot", "residuals", *both, "--rows", "n_total > 50000"]) == 0
+    assert main(["plot", "residuals", *both, "--rows", "n_total > 50000"]) == 2
+    assert "--force overwrites it" in capsys.readouterr().err
+    assert main(["plot", "residuals", *both, "--rows", "n_total > 50000", "--force"]) == 0
     assert "not exactly those" in capsys.readouterr().err
 
 

@@ -15,15 +15,16 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 from qatplan import runs
 from qatplan.errors import DataError, UsageError
 from qatplan.storage.base import Entry, Location
+from qatplan.storage.incoming import parse_json
+from qatplan.storage.typed import parse
 from qatplan.sweeping.engines.engine import Event
 from qatplan.sweeping.folder import SweepFolder
 from qatplan.sweeping.progress.progress import Watcher
-from qatplan.sweeping.progress.state import Count, Running, Snapshot, Trouble
+from qatplan.sweeping.progress.state import Snapshot
 
 NAME = "status.json"
 WRITE_SECONDS = 4.0
@@ -75,6 +76,20 @@ class StatusFile(Watcher):
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Driver:
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sign:
+    """The driver's last sign of life."""
+
+    driver: _Driver
+    updated: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Status:
     """A sweep seen from outside."""
 
@@ -101,13 +116,16 @@ def read(location: Location) -> Status:
     status = partial(Status, folder=folder.location, rows=rows, diverged=_diverged(folder) if rows else 0)
     entry = Entry(folder.storage, NAME)
     try:
-        content = json.loads(entry.read())
-        snapshot = _snapshot(content)
-        host, pid, age = content["driver"]["host"], content["driver"]["pid"], time.time() - content["updated"]
+        content = parse_json(entry.read())
+        snapshot, sign = parse(Snapshot, content), parse(_Sign, content)
+        host, pid, age = sign.driver.host, sign.driver.pid, time.time() - sign.updated
     except FileNotFoundError:
         return status(state="unknown", host=None, pid=None, seconds_since=None, snapshot=None)
-    except (DataError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{entry} is damaged or of another version; the next sweep command replaces it.") from error
+    except (DataError, ValueError) as error:
+        why = str(error).rstrip(".")
+        raise DataError(
+            f"{entry} is damaged or of another version ({why}); the next sweep command replaces it."
+        ) from error
     # The sign of a clock that was set back is as old as that of one that ran on.
     silent = snapshot.state == "running" and abs(age) > SILENT_SECONDS
     state = "stopped" if silent else snapshot.state
@@ -120,11 +138,3 @@ def _diverged(folder: SweepFolder) -> int | None:
     except (DataError, OSError):
         return None  # a damaged row is the next command's to report and to make again
     return statuses.count(runs.DIVERGED)
-
-
-def _snapshot(content: dict[str, Any]) -> Snapshot:
-    values = {name: value for name, value in content.items() if name not in ("driver", "updated")}
-    values["kinds"] = {kind: Count(**count) for kind, count in values["kinds"].items()}
-    values["running"] = tuple(Running(**one) for one in values["running"])
-    values["troubles"] = tuple(Trouble(**one) for one in values["troubles"])
-    return Snapshot(**values)

@@ -7,6 +7,7 @@ written and the next one adds what is missing, runs of earlier commands included
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -22,6 +23,8 @@ from qatplan.sweeping.progress.state import Snapshot
 from qatplan.units import format_count
 
 SCALAR_SECONDS = 10.0
+_UNFINISHED = re.compile(r"\.w\d+-\S+-s\d+-[0-9a-z]{8}\.tmp")
+"""The hidden name of a run that is being written, see `name_of`; other files there are the user's."""
 COORDINATES = ("width", "n_total", "d_total", "d_qat", "bits", "quantizer", "schedule", "learning_rate",
                "qat_learning_rate", "seed")  # fmt: skip
 """What a run is, in TensorBoard's table of hyperparameters."""
@@ -37,8 +40,9 @@ class TensorBoardLog(Watcher):
         self._last = 0.0
         try:
             path.mkdir(parents=True, exist_ok=True)
-            for stale in path.glob(".*.tmp"):
-                shutil.rmtree(stale)
+            for stale in path.glob(".w*.tmp"):
+                if _UNFINISHED.fullmatch(stale.name) and not stale.is_symlink():
+                    shutil.rmtree(stale)
             # Each command adds a file of its own to the sweep's folder; TensorBoard joins them by wall time.
             self._sweep: Any = self._writer_type(str(path / "sweep"))
         except OSError as error:

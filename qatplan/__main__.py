@@ -1,13 +1,15 @@
 """`python -m qatplan` is `qatplan`; what is sent to it while it loads its libraries ends it as documented."""
 
 import os
-import signal
 import sys
-from types import FrameType
 
-# Python puts the current folder before all others. A `queue.py` that lies there is no part of ours.
+# Python puts the current folder before all others. A `queue.py` or `signal.py` that lies there is no part of ours, so
+# this comes before any import but of what Python has loaded already.
 if not sys.flags.safe_path and sys.path and os.path.realpath(sys.path[0]) == os.getcwd():
     sys.path.append(sys.path.pop(0))
+
+import signal
+from types import FrameType
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.support.foreign import imported, reasons
+from support.foreign import imported, reasons
 
 MAPPING = {"n_params": "n", "d_total": "tokens", "loss": "val"}
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.foreign import imported, reasons
 
 from qatplan.importing.formats import Widths, is_low_format, widths
-from tests.support.foreign import imported, reasons
 
 MAPPING = {"n_params": "n", "d_total": "tokens", "loss": "val"}
 

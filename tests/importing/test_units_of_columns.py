@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.foreign import imported
 
 from qatplan.errors import UsageError
 from qatplan.importing.units import scale
-from tests.support.foreign import imported
 
 MAPPING = {"n_params": "n", "d_total": "tokens", "loss": "val"}
 

@@ -98,7 +98,13 @@ def test_schemes_count_what_they_scored(when_unified: SplitComparison) -> None:
     assert (size.folds, size.scored) == (1, 9)
     for scheme in (cell, tokens, size):
         rules = {r.name for r in RULES}
-        assert {e.name for e in scheme.entries} == {"qat-loss", "effective-tokens", "qat-fraction", *rules}
+        assert {e.name for e in scheme.entries} == {
+            "qat-loss",
+            "effective-tokens",
+            "qat-fraction",
+            "fraction-surface",
+            *rules,
+        }
         for e in scheme.entries:
             assert e.overall is not None
             assert len(e.scores) == e.overall.curves == scheme.scored
@@ -228,7 +234,7 @@ def test_laws_are_chosen_by_what_they_say_they_know(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(registry._BY_NAME, "newcomer", Newcomer)
     monkeypatch.setattr(interface, "NAMES", (*registry.NAMES, "newcomer"))
     names = [p.name for p in predictors(None, FitOptions())]
-    laws = ["qat-loss", "effective-tokens", "qat-fraction", "newcomer"]
+    laws = ["qat-loss", "effective-tokens", "qat-fraction", "fraction-surface", "newcomer"]
     assert names == [*laws, "always 10 %", "published a = 6.7297"]
     assert [p.kind for p in predictors(["newcomer"], FitOptions())] == ["law", "rule", "rule"]
 

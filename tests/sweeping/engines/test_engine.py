@@ -31,7 +31,7 @@ tokens = 12800
 trunk_learning_rates = 1e3
 [[grid]]
 widths = 16
-tokens = 12800
+tokens = 25600
 bits = [4, 16]
 fractions = [0, 0.5]
 cooldowns = [0.2, 0.5]
@@ -82,12 +82,12 @@ def test_rows_say_how_both_phases_decayed(undisturbed: tuple[Outcome, pa.Table])
     lengths = sorted((row["cooldown"], row["qat_decay"]) for row in controls)
     assert lengths == [(0.2, 0.5), (0.2, 1), (0.5, 0.5), (0.5, 1)]
     for row in controls:
-        assert (row["d_qat"], row["schedule"], row["qat_learning_rate"]) == (6400, "classic", 0.3)
+        assert (row["d_qat"], row["schedule"], row["qat_learning_rate"]) == (12800, "classic", 0.3)
         unset = ("quantizer", "granularity", "embedding_bits", "scale_learning_rate", "activation_bits")
         assert [row[name] for name in unset] == [None] * 5
     losses = {row["loss"] for row in controls}
     assert len(losses) == 4, "both lengths decide"
-    best = min(row["loss"] for row in rows if row["bits"] == 4 and row["d_total"] == 12800)
+    best = min(row["loss"] for row in rows if row["bits"] == 4 and row["d_total"] == 25600)
     assert max(losses) < best + 0.3
     assert all((row["qat_decay"] is None) == (row["d_qat"] == 0) for row in rows)
 

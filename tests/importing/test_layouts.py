@@ -90,9 +90,12 @@ EUROPEAN = "n;tokens;val\n50.000.000;1000000000;3,25\n"
         'n,tokens,val\n"50,000,000","1,000,000,000",3.25\n', EUROPEAN, f"sep=;\n{EUROPEAN}", '"sep=,"\r\n' + PLAIN,
         PLAIN.replace(",", "|"), PLAIN.replace(",", "\t"), PLAIN.encode("utf-16"), PLAIN.encode("utf-16-le"),
         b"\xef\xbb\xbf" + PLAIN.encode(), PLAIN.replace("\n", ",M\xfcller\n").encode("latin-1"),
-        gzip.compress(PLAIN.encode()), pa.compress(PLAIN.encode(), "zstd", asbytes=True),
+        gzip.compress(PLAIN.encode(), mtime=0), pa.compress(PLAIN.encode(), "zstd", asbytes=True),
         "n,note,note,tokens,val\n50000000,a,b,1000000000,3.25\n",
     ],
+    ids=str.split(
+        "quoted european sep sep-quoted bars tabs utf-16 utf-16-le bom latin-1 gzip zstd twice"
+    ),
 )  # fmt: skip
 def test_spreadsheets(tmp_path: Path, content: str | bytes) -> None:
     (tmp_path / "a.csv").write_bytes(content.encode() if isinstance(content, str) else content)

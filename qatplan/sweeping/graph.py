@@ -239,11 +239,13 @@ class _Builder:
     def _trunk_config(self, width: int, rate: float, seed: int) -> SegmentConfig:
         training = self.training
         rule = training.learning_rate * (width / REFERENCE_WIDTH) ** training.learning_rate_exponent
+        # A guess that is right for most segments of a large sweep: those that it is wrong about are named twice.
+        compiled = self.machine.can_compile and training.backend != "eager"
         return SegmentConfig(
             kind="trunk", shape=shape_of_width(width, vocabulary=self.corpus.vocabulary), seed=seed,
             corpus=self.corpus.digest, start=0, end=0, sequences=training.sequences, sequence=training.sequence,
             learning_rate=rule * rate, warmup_steps=round(training.warmup / self.per_step),
-            weight_decay=training.weight_decay, backend="eager", device=self.machine.device,
+            weight_decay=training.weight_decay, backend="compiled" if compiled else "eager", device=self.machine.device,
             validation_tokens=int(training.validation_tokens), evaluate=False, precision=training.precision,
         )  # fmt: skip
 
@@ -333,7 +335,7 @@ def seconds_saved(shape: Shape, device: str) -> float:
 
 
 def _choose_backends(graph: Graph, backend: str, machine: Machine, decided: Mapping[int, str]) -> Graph:
-    """Settle eager or compiled per size, and rename the segments accordingly."""
+    """Settle eager or compiled per size, and rename the segments that were built for the other."""
     if backend == "compiled" and not machine.can_compile:
         raise UsageError("training.backend compiled needs a C++ compiler here; use auto or eager.")
     totals: Counter[int] = Counter()
@@ -347,9 +349,11 @@ def _choose_backends(graph: Graph, backend: str, machine: Machine, decided: Mapp
         compiled = backend == "compiled" or (backend == "auto" and machine.can_compile and repaid)
         if width in decided:
             compiled = decided[width] == "compiled"
-        config = replace(old.config, backend="compiled" if compiled else "eager")
-        parent = names[old.parent]
-        name = config.digest(parent)
-        names[old.id] = name
-        segments[name] = replace(old, id=name, parent=parent, config=config)
+        chosen, parent = "compiled" if compiled else "eager", names[old.parent]
+        new = old
+        if (chosen, parent) != (old.config.backend, old.parent):
+            config = replace(old.config, backend=chosen)
+            new = replace(old, id=config.digest(parent), parent=parent, config=config)
+        names[old.id] = new.id
+        segments[new.id] = new
     return Graph(segments)

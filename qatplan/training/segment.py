@@ -215,8 +215,12 @@ _LATER = {"activation": None, "post_training": "rtn", "optimizer": "adamw", "upd
           "transition_rate": None}  # fmt: skip
 
 
+# json.dumps makes an encoder for every call, a tenth of the time of planning ten thousand runs.
+_encoded = json.JSONEncoder(sort_keys=True).encode
+
+
 def _digest(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+    return hashlib.sha256(_encoded(content).encode()).hexdigest()[:20]
 
 
 def from_json(record: dict[str, Any]) -> SegmentConfig:

@@ -204,7 +204,7 @@ def test_memory_of_this_machine_is_known() -> None:
     assert 2**26 < available_bytes() <= system_bytes()
 
 
-def test_ten_thousand_runs_are_planned_without_growing_with_their_square(tmp_path: Path) -> None:
+def test_ten_thousand_runs_are_planned_in_five_seconds(tmp_path: Path) -> None:
     grid = {
         **GRID,
         "widths": [16, 24, 32, 48, 64, 80],
@@ -217,7 +217,7 @@ def test_ten_thousand_runs_are_planned_without_growing_with_their_square(tmp_pat
     whole = graph(grid)
     plan = Plan(whole, SweepFolder(tmp_path), set(), keep=False)
     assert plan.next() is not None
-    assert time.process_time() - started < 25, "planning must not grow with the square of the runs"
+    assert time.process_time() - started < 5
     assert len(whole.runs) > 10_000
 
 

@@ -349,10 +349,9 @@ def _choose_backends(graph: Graph, backend: str, machine: Machine, decided: Mapp
         compiled = backend == "compiled" or (backend == "auto" and machine.can_compile and repaid)
         if width in decided:
             compiled = decided[width] == "compiled"
-        chosen, parent = "compiled" if compiled else "eager", names[old.parent]
-        new = old
-        if (chosen, parent) != (old.config.backend, old.parent):
-            config = replace(old.config, backend=chosen)
+        parent, new = names[old.parent], old
+        if (compiled, parent) != (old.config.backend == "compiled", old.parent):
+            config = replace(old.config, backend="compiled" if compiled else "eager")
             new = replace(old, id=config.digest(parent), parent=parent, config=config)
         names[old.id] = new.id
         segments[new.id] = new

@@ -422,7 +422,7 @@ ODD_ROW = st.dictionaries(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(odd=st.lists(ODD_ROW, max_size=6), diverged=st.booleans(), keep=st.booleans())
 def test_whatever_the_cells_every_row_is_accounted_for(
     tmp_path: Path, odd: list[dict[str, Any]], diverged: bool, keep: bool

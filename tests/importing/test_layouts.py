@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import json
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -118,25 +121,35 @@ def test_shares_times_and_truths(tmp_path: Path) -> None:
 
 
 def test_a_workbook(tmp_path: Path) -> None:
-    head = '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>'
-    rows = (
-        '<row><c r="A1" t="s"><v>0</v></c><c r="B1" t="s"><v>1</v></c>'
-        '<c r="C1" t="inlineStr"><is><t>val</t></is></c></row>'
-        '<row><c r="A2"><v>50000000</v></c><c r="B2"><v>1E9</v></c><c r="C2"><v>3.25</v></c></row>'
-        '<row><c r="A3"><v>60000000</v></c><c r="C3"><v>3.5</v></c></row>'
-    )
-    texts = (
-        '<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><si><t>n</t></si>'
-        "<si><r><t>tok</t></r><r><t>ens</t></r></si></sst>"
-    )
-    with zipfile.ZipFile(tmp_path / "a.xlsx", "w") as archive:
-        archive.writestr("xl/worksheets/sheet1.xml", f"{head}{rows}</sheetData></worksheet>")
-        archive.writestr("xl/sharedStrings.xml", texts)
+    book = openpyxl.Workbook()
+    sheet = book.active
+    lines = ([], ["n", "tokens", "val", "when"], [50_000_000, 1e9, 3.25, dt.date(2026, 1, 2)], [60_000_000, None, 3.5])
+    for line in lines:
+        sheet.append(line)
+    book.create_sheet("notes").append(["not", "read"])
+    book.save(tmp_path / "a.xlsx")
     result = import_runs(tmp_path / "a.xlsx", MAPPING)
     assert result.table.column("n_total").to_pylist() == [50_000_000]
-    assert [(o.row, o.reason) for o in result.rejected] == [
-        (2, "d_total is missing; every run needs it")
-    ] or result.rejected
+    assert result.table.column("d_total").to_pylist() == [10**9]
+    assert {o.row for o in result.rejected} == {2}
+    assert any(o.reason.startswith("d_total is missing") for o in result.rejected)
+
+
+def test_what_is_no_workbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.xlsx").write_bytes(b"n,tokens\n")
+    with pytest.raises(DataError, match="cannot be read as xlsx"):
+        read_source(tmp_path / "a.xlsx")
+    with zipfile.ZipFile(tmp_path / "b.xlsx", "w") as archive:
+        archive.writestr("any", "thing")
+    with pytest.raises(DataError, match="cannot be read as xlsx"):
+        read_source(tmp_path / "b.xlsx")
+    with zipfile.ZipFile(tmp_path / "c.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/worksheets/sheet1.xml", "0" * 10_000_000)
+    with pytest.raises(DataError, match="needs more than 10 MiB of memory"):
+        read_source(tmp_path / "c.xlsx", 10 * 2**20)
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(UsageError, match="needs openpyxl to be read: pip install"):
+        read_source(tmp_path / "b.xlsx")
 
 
 def test_memory_is_bounded(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ TRIES = 8
 
 
 @dataclass
-class Tally:
+class Counts:
     """What a scenario did."""
 
     faults: int = 0
@@ -93,7 +93,7 @@ class Campaign:
     def __init__(self, scratch: Path, *, seed: int, small: bool) -> None:
         self.scratch = scratch
         self.random = random.Random(seed)
-        self.tally = Tally()
+        self.counts = Counts()
         self._folders = 0
         lines = "\n".join(f"{n} green bottles, {n * n % 101} on the wall." for n in range(4000))
         (scratch / "text.txt").write_text(lines)
@@ -116,7 +116,7 @@ class Campaign:
 
     def start(self, out: Path, **variables: str) -> subprocess.Popen[str]:
         """The command, in a session of its own."""
-        self.tally.commands += 1
+        self.counts.commands += 1
         return subprocess.Popen(
             [sys.executable, "-c", DRIVER, "sweep", str(self.specification), "--out", str(out), "--workers", "2"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -155,7 +155,7 @@ class Campaign:
             table = runs.read(out)
             if runs.digest(table) != self.digest:
                 raise AssertionError(f"{out}: not the table of the undisturbed sweep: {differences(table, self.table)}")
-            self.tally.compared += 1
+            self.counts.compared += 1
             shutil.rmtree(out, ignore_errors=True)
         return said
 
@@ -244,7 +244,7 @@ def kills(campaign: Campaign, count: int) -> None:
                     struck += 1
         campaign.end(driver)
         campaign.finish(out)
-    campaign.tally.faults += struck
+    campaign.counts.faults += struck
 
 
 def frozen(campaign: Campaign, count: int) -> None:
@@ -254,7 +254,7 @@ def frozen(campaign: Campaign, count: int) -> None:
         driver = campaign.start(out)
         if campaign.wait(out, driver, rows=1) and (targets := workers_of(driver)):
             os.kill(targets[0], signal.SIGSTOP)
-            campaign.tally.faults += 1
+            campaign.counts.faults += 1
         campaign.end(driver, allowed=(0,))
         campaign.finish(out)
 
@@ -269,7 +269,7 @@ def memory(campaign: Campaign, count: int) -> None:
                 pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
                 size = pages * resource.getpagesize()
                 resource.prlimit(pid, resource.RLIMIT_AS, (size, size))
-                campaign.tally.faults += 1
+                campaign.counts.faults += 1
         campaign.end(driver, allowed=(0,))
         campaign.finish(out)
 
@@ -282,7 +282,7 @@ def interrupts(campaign: Campaign, count: int) -> None:
         campaign.wait(out, driver, rows=campaign.random.randint(1, 4))
         time.sleep(campaign.random.uniform(0, 0.3))
         if driver.poll() is None:
-            campaign.tally.faults += 1
+            campaign.counts.faults += 1
             if number % 2:
                 driver.terminate()
             else:
@@ -326,7 +326,7 @@ def spoil(campaign: Campaign, victim: Path, others: list[Path]) -> None:
     else:
         content = bytearray(other.read_bytes())
     victim.write_bytes(content)
-    campaign.tally.faults += 1
+    campaign.counts.faults += 1
 
 
 def clock(campaign: Campaign, count: int) -> None:
@@ -349,7 +349,7 @@ def clock(campaign: Campaign, count: int) -> None:
         campaign.end(driver)
         for file in out.rglob("*"):
             os.utime(file, (time.time() + 86400,) * 2)
-        campaign.tally.faults += 1
+        campaign.counts.faults += 1
         campaign.end(campaign.start(out, LD_PRELOAD=str(library)), allowed=(0,))
         campaign.finish(out)
 
@@ -368,7 +368,7 @@ def two(campaign: Campaign, count: int) -> None:
         out = campaign.folder()
         pair = [campaign.start(out), campaign.start(out)]
         ends = [campaign.end(driver, allowed=(0, 2)) for driver in pair]
-        campaign.tally.faults += 1
+        campaign.counts.faults += 1
         if sorted(code for code, _ in ends) != [0, 2] or "in use by another sweep" not in ends[0][1] + ends[1][1]:
             raise AssertionError(f"two at once: {ends}")
         campaign.finish(out)
@@ -385,7 +385,7 @@ def full_disk(campaign: Campaign, count: int) -> None:
             with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as stream:
                 while True:
                     stream.write(b"\0" * 4096)
-            campaign.tally.faults += 1
+            campaign.counts.faults += 1
             campaign.end(driver)
             ballast.unlink()
             campaign.finish(out)
@@ -399,7 +399,7 @@ def read_only(campaign: Campaign, count: int) -> None:
             driver = campaign.start(out)
             campaign.wait(out, driver, rows=campaign.random.randint(1, 4))
             mount("-o", "remount,ro", str(disk), patient=True)
-            campaign.tally.faults += 1
+            campaign.counts.faults += 1
             campaign.end(driver, allowed=(0, 3, 5))
             code, said = campaign.end(campaign.start(out), allowed=(3,))
             if "cannot be written" not in said:
@@ -454,18 +454,16 @@ def main() -> None:
         print(f"undisturbed: {len(statuses)} runs, {statuses.count('diverged')} diverged, {campaign.seconds:.0f} s")
         print(f"{'fault':12} {'faults':>7} {'commands':>9} {'tables equal':>13} {'seconds':>8}", flush=True)
         for name in given.only:
-            campaign.tally = Tally()
+            campaign.counts = Counts()
             started = time.monotonic()
             try:
                 SCENARIOS[name](campaign, given.kills if name == "kills" else given.rounds)
             except NotPossible as reason:
                 print(f"{name:12} skipped: {reason}", flush=True)
                 continue
-            tally = campaign.tally
-            print(
-                f"{name:12} {tally.faults:7} {tally.commands:9} {tally.compared:13} {time.monotonic() - started:8.0f}",
-                flush=True,
-            )
+            counts = campaign.counts
+            took = time.monotonic() - started
+            print(f"{name:12} {counts.faults:7} {counts.commands:9} {counts.compared:13} {took:8.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ class Hung(BaseException):
 
 
 @dataclass
-class Tally:
+class Counts:
     """What happened."""
 
     cases: int = 0
@@ -229,7 +229,7 @@ def toml(value: Any) -> str:
     return json.dumps(value)
 
 
-def attempt(words: list[str], tally: Tally) -> None:
+def attempt(words: list[str], counts: Counts) -> None:
     """One command, its end judged."""
     out, err = io.StringIO(), io.StringIO()
 
@@ -251,9 +251,9 @@ def attempt(words: list[str], tally: Tally) -> None:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
     said = err.getvalue()
-    tally.cases += 1
-    tally.slowest = max(tally.slowest, time.monotonic() - began)
-    tally.codes[str(code)] += 1
+    counts.cases += 1
+    counts.slowest = max(counts.slowest, time.monotonic() - began)
+    counts.codes[str(code)] += 1
     which = ""
     if code in ("hang", "traceback", 1):
         which = "hang" if code == "hang" else "traceback"
@@ -264,7 +264,7 @@ def attempt(words: list[str], tally: Tally) -> None:
     elif "SECRET" in said + out.getvalue() or "\x1b" in said + out.getvalue():
         which = "secret or escape"
     if which:
-        tally.problems.append((which, f"{' '.join(w[:60] for w in words)}: {said[-300:].strip()}"))
+        counts.problems.append((which, f"{' '.join(w[:60] for w in words)}: {said[-300:].strip()}"))
 
 
 LIBRARIES = (
@@ -284,7 +284,7 @@ class Workplace:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.tally = Tally()
+        self.counts = Counts()
         for name in LIBRARIES:
             importlib.import_module(f"qatplan.{name}")
         runs.write(runs.read([ROOT / "data/main/runs.parquet"]).slice(0, 60), folder / "runs.parquet")
@@ -310,10 +310,10 @@ class Workplace:
             place.parent.mkdir(exist_ok=True)
             place.write_bytes(content)
             expected[kind] = hashlib.sha256(content).hexdigest()
-        attempt(words, self.tally)
-        self.tally.by_kind[kind] += 1
+        attempt(words, self.counts)
+        self.counts.by_kind[kind] += 1
         if self._digests() != expected:
-            self.tally.problems.append(("changed", " ".join(words)))
+            self.counts.problems.append(("changed", " ".join(words)))
         for path in (*self._folder.glob("out.*"), place):
             path.unlink(missing_ok=True)
 
@@ -325,19 +325,19 @@ def workplace() -> Iterator[Workplace]:
         yield Workplace(Path(name))
 
 
-def campaign(cases: int, *, seconds: float = float("inf"), number: int = 0, only: list[str] | None = None) -> Tally:
+def campaign(cases: int, *, seconds: float = float("inf"), number: int = 0, only: list[str] | None = None) -> Counts:
     """Mutated files through the commands until so many cases or seconds are over."""
     dice, start = random.Random(number), seeds()
     kinds = [kind for kind in COMMANDS if not only or kind in only]
     with workplace() as place:
         end = time.monotonic() + seconds
-        while place.tally.cases < cases and time.monotonic() < end:
+        while place.counts.cases < cases and time.monotonic() < end:
             kind = dice.choice(kinds)
             place.case(kind, mutated(dice.choice(start[kind]), kind, dice), dice)
-        return place.tally
+        return place.counts
 
 
-def hypothesis_campaign(examples: int, number: int = 0) -> Tally:
+def hypothesis_campaign(examples: int, number: int = 0) -> Counts:
     """Values of Hypothesis in place of one of a fit, a configuration or the record of a sweep."""
     leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
     values = st.recursive(
@@ -358,7 +358,7 @@ def hypothesis_campaign(examples: int, number: int = 0) -> Tally:
             place.case(kind, json.dumps(tree).encode(), dice)
 
         one()
-        return place.tally
+        return place.counts
 
 
 def main() -> None:
@@ -372,13 +372,13 @@ def main() -> None:
     asked = parser.parse_args()
     whole = not asked.only and asked.seconds == float("inf")
     cases = asked.cases * 9 // 10 if whole else asked.cases
-    tallies = [campaign(cases, seconds=asked.seconds, number=asked.seed, only=asked.only)]
+    made = [campaign(cases, seconds=asked.seconds, number=asked.seed, only=asked.only)]
     if whole:
-        tallies.append(hypothesis_campaign(asked.cases - cases, asked.seed))
-    for tally in tallies:
-        print(json.dumps(tally.as_dict(), indent=2))
+        made.append(hypothesis_campaign(asked.cases - cases, asked.seed))
+    for counts in made:
+        print(json.dumps(counts.as_dict(), indent=2))
         told = Counter[str]()
-        for which, what in tally.problems:
+        for which, what in counts.problems:
             told[which] += 1
             if told[which] <= asked.show:
                 print(f"{which}: {what!a}", file=sys.stderr)

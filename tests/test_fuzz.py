@@ -17,10 +17,10 @@ SECONDS = float(os.environ.get("QATPLAN_FUZZ_SECONDS", "8"))
 
 @pytest.mark.parametrize("number", [0])
 def test_no_file_is_too_odd(number: int) -> None:
-    tally = fuzz.campaign(20_000, seconds=SECONDS, number=number)
-    assert tally.problems == []
-    assert tally.cases > 0
-    assert tally.codes.keys() <= {"0", "2", "3", "4", "5"}
+    counts = fuzz.campaign(20_000, seconds=SECONDS, number=number)
+    assert counts.problems == []
+    assert counts.cases > 0
+    assert counts.codes.keys() <= {"0", "2", "3", "4", "5"}
 
 
 def test_what_goes_wrong_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,6 +42,6 @@ def test_what_goes_wrong_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         for command in (faulty, hanging, writing, lambda words: 1, lambda words: 2, lambda words: 7):
             monkeypatch.setattr(fuzz, "command", command)
             place.case("config.json", b"{}", random.Random(0))
-    found = [which for which, _ in place.tally.problems]
+    found = [which for which, _ in place.counts.problems]
     assert found[:3] == ["traceback", "hang", "changed"]
     assert [which for which in found[3:] if which != "changed"] == ["traceback", "no sentence", "exit code"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from qatplan.fitting.split.score import SplitComparison
-from qatplan.fitting.split.tally import Entry, Scheme, Tally
+from qatplan.fitting.split.summary import Entry, Scheme, Summary
 from qatplan.laws.fit_parts import plain
 from qatplan.wording.fit import left_out
 from qatplan.wording.numbers import TEXT, Numbers
@@ -91,7 +91,7 @@ def _title(scheme: Scheme) -> str:
 
 def _table(scheme: Scheme, in_sample: dict[str, Entry], numbers: Numbers) -> Table:
     ranked = [(e, e.overall) for e in scheme.entries if e.overall is not None]
-    columns: dict[str, Callable[[Entry, Tally], str | None]] = {"mean": lambda _, t: _mnats(t.mean_regret)}
+    columns: dict[str, Callable[[Entry, Summary], str | None]] = {"mean": lambda _, t: _mnats(t.mean_regret)}
     if scheme.way == "cell":
         columns["median"] = lambda _, t: _mnats(t.median_regret)
     columns["worst"] = lambda _, t: _mnats(t.worst_regret)

@@ -7,25 +7,25 @@ import math
 from dataclasses import replace
 
 from qatplan.fitting.split.score import SplitComparison
-from qatplan.fitting.split.tally import Entry, Scheme, Tally
+from qatplan.fitting.split.summary import Entry, Scheme, Summary
 from qatplan.laws.fit_parts import LeftOut
 from qatplan.results import SplitComparison as Result
 from qatplan.wording.split import split_object, split_sections, verdict
 from qatplan.wording.text import to_text
 
 
-def tally(mean: float, *, intervals: int = 0, loss: float = math.nan) -> Tally:
-    return Tally(
+def summary(mean: float, *, intervals: int = 0, loss: float = math.nan) -> Summary:
+    return Summary(
         curves=20, mean_regret=mean, median_regret=mean / 2, worst_regret=4 * mean, interior=12, fraction_error=0.05,
         intervals=intervals, coverage=0.25 if intervals else math.nan, loss_error=loss,
     )  # fmt: skip
 
 
 def entry(name: str, mean: float, behind: float = 0.0, error: float = math.nan, distances: int = 1) -> Entry:
-    of = tally(mean, loss=0.0123 if name == "qat-loss" else math.nan)
+    of = summary(mean, loss=0.0123 if name == "qat-loss" else math.nan)
     return Entry(
-        name=name, kind="law", overall=of, behind=behind, behind_error=error, by_bits=((2.0, of), (4.0, tally(9e-4))),
-        by_distance=tuple((2.0**k, tally(1e-3 * k)) for k in range(1, distances + 1)),
+        name=name, kind="law", overall=of, behind=behind, behind_error=error, by_bits=((2.0, of), (4.0, summary(9e-4))),
+        by_distance=tuple((2.0**k, summary(1e-3 * k)) for k in range(1, distances + 1)),
     )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_details_show_bits_distances_and_rows_left_out() -> None:
 
 
 def test_intervals_have_a_column_where_they_were_drawn() -> None:
-    drawn = replace(LAW, overall=tally(0.002, intervals=12))
+    drawn = replace(LAW, overall=summary(0.002, intervals=12))
     text = to_text(split_sections(replace(MADE, schemes=(replace(CELL, entries=(drawn, RULE)), TOKENS, NONE))))
     assert "qat-loss 2.0 1.0 8.0 0.050 25 % 2.6" in lines(text, "qat-loss")
     assert "always 10 % 30.2 15.1 120.8 0.050 30.2" in lines(text, "always 10 %")

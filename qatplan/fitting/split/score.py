@@ -17,7 +17,7 @@ from qatplan.fitting.options import Choice, FitOptions
 from qatplan.fitting.split.folds import Fold, Places, by_cell, cells, everything, rolling
 from qatplan.fitting.split.predictors import Predictor, Split, predictors
 from qatplan.fitting.split.regret import measured_curves, regret
-from qatplan.fitting.split.tally import Entry, Scheme, Score, Way, tallied
+from qatplan.fitting.split.summary import Entry, Scheme, Score, Way, summarised
 from qatplan.laws.fit_parts import LeftOut
 from qatplan.laws.inputs import Inputs
 
@@ -96,7 +96,7 @@ def _scheme(
         folds=len(folds),
         scored=len(keep),
         unanswered=asked - len(keep),
-        entries=(*(tallied(e, able[0]) for e in able), *(e for e in entries if e.error is not None)),
+        entries=(*(summarised(e, able[0]) for e in able), *(e for e in entries if e.error is not None)),
     )
 
 

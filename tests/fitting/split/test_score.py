@@ -20,7 +20,7 @@ from qatplan.fitting.split import score
 from qatplan.fitting.split.predictors import RULES, Fitted, Kind, Predictor, Published, Split, predictors
 from qatplan.fitting.split.regret import measured_curves
 from qatplan.fitting.split.score import SplitComparison, compare_splits
-from qatplan.fitting.split.tally import Entry, Scheme, tallied
+from qatplan.fitting.split.summary import Entry, Scheme, summarised
 from qatplan.laws import Inputs, QatFraction, QatLoss, registry
 
 TRUE_A = 12.0
@@ -224,7 +224,7 @@ def test_standard_errors_count_a_cell_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(means) == 27
     assert second.behind == pytest.approx(means.mean())
     assert second.behind_error == pytest.approx(means.std(ddof=1) / math.sqrt(27))
-    assert tallied(best, best).behind == 0
+    assert summarised(best, best).behind == 0
 
 
 def test_laws_are_chosen_by_what_they_say_they_know(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,10 +26,10 @@ def campaign(faults: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> An
 def test_after_a_fault_the_table_is_the_undisturbed_one(
     faults: ModuleType, campaign: Any, name: str, count: int
 ) -> None:
-    campaign.tally = faults.Tally()
+    campaign.counts = faults.Counts()
     try:
         faults.SCENARIOS[name](campaign, count)
     except faults.NotPossible as reason:
         pytest.skip(str(reason))
-    assert campaign.tally.faults >= 1
-    assert campaign.tally.compared >= 1
+    assert campaign.counts.faults >= 1
+    assert campaign.counts.compared >= 1

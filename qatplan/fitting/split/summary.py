@@ -40,7 +40,7 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tally:
+class Summary:
     """Scores of several curves together."""
 
     curves: int
@@ -69,9 +69,9 @@ class Entry:
     parameters: int = 0
     uncertified: int = 0
     """Fits that did not pass their certificate; they count all the same."""
-    overall: Tally | None = None
-    by_bits: tuple[tuple[float, Tally], ...] = ()
-    by_distance: tuple[tuple[float, Tally], ...] = ()
+    overall: Summary | None = None
+    by_bits: tuple[tuple[float, Summary], ...] = ()
+    by_distance: tuple[tuple[float, Summary], ...] = ()
     """Under the power of 2 up to which the scored tokens (or sizes) exceed the fitted ones."""
     behind: float = math.nan
     """Mean regret above that of the best, nats per token."""
@@ -96,7 +96,7 @@ class Scheme:
     """Why the curves do not allow it."""
 
 
-def tallied(entry: Entry, best: Entry) -> Entry:
+def summarised(entry: Entry, best: Entry) -> Entry:
     """The entry with its scores summed up, beside those of the best on the same curves."""
     bits, distances = defaultdict[float, list[Score]](list), defaultdict[float, list[Score]](list)
     for s in entry.scores:
@@ -106,20 +106,20 @@ def tallied(entry: Entry, best: Entry) -> Entry:
     behind, error = _behind(entry.scores, best.scores)
     return replace(
         entry,
-        overall=_tally(entry.scores),
-        by_bits=tuple((b, _tally(of)) for b, of in sorted(bits.items())),
-        by_distance=tuple((d, _tally(of)) for d, of in sorted(distances.items())),
+        overall=_summary(entry.scores),
+        by_bits=tuple((b, _summary(of)) for b, of in sorted(bits.items())),
+        by_distance=tuple((d, _summary(of)) for d, of in sorted(distances.items())),
         behind=behind,
         behind_error=math.nan if entry is best else error,
     )
 
 
-def _tally(scores: Sequence[Score]) -> Tally:
+def _summary(scores: Sequence[Score]) -> Summary:
     regrets = np.array([s.regret for s in scores])
     missed = [abs(s.fraction - s.minimum) for s in scores if not math.isnan(s.minimum)]
     held = [s.held for s in scores if s.held is not None]
     losses = [s.loss_error for s in scores if not math.isnan(s.loss_error)]
-    return Tally(
+    return Summary(
         curves=len(scores),
         mean_regret=float(regrets.mean()),
         median_regret=float(np.median(regrets)),

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.interpolate import PchipInterpolator
 
 from qatplan.errors import DataError, UsageError
 from qatplan.figures.axes import FractionScale
 from qatplan.figures.style import INK, applied, bits_look, bits_name, panel_grid
+from qatplan.fitting.split.regret import excess
 from qatplan.laws.fit_parts import CurveRecord, FractionDiagnostics
 from qatplan.laws.fitted import FittedLaw
 from qatplan.laws.predictor import FloatArray
@@ -78,14 +78,11 @@ def split_figure(
 
 def _curve(curve: CurveRecord) -> SplitCurve:
     fractions, losses = np.array(curve.fractions), np.array(curve.losses)
-    above = 1e3 * (losses - losses.min())
-    chosen = min(max(curve.refitted_law or math.nan, float(fractions[0])), float(fractions[-1]))
-    at = np.log(fractions) - np.log1p(-fractions)
-    # Interpolated as the score of splits is: by a cubic in log-odds that keeps the curve's shape.
-    cost = max(float(PchipInterpolator(at, above)(math.log(chosen) - math.log1p(-chosen))), 0.0)
+    chosen = float(np.clip(curve.refitted_law or math.nan, fractions[0], fractions[-1]))
     return SplitCurve(
-        n=curve.n, d_total=curve.d_total, fractions=fractions, above=above, chosen=chosen, chosen_above=cost
-    )
+        n=curve.n, d_total=curve.d_total, fractions=fractions, above=1e3 * (losses - losses.min()), chosen=chosen,
+        chosen_above=1e3 * float(excess(fractions, losses, chosen)),
+    )  # fmt: skip
 
 
 @applied()

@@ -15,6 +15,7 @@ from qatplan.fitting.rows import Rows, known, select
 from qatplan.laws.fit_parts import CurveRecord, FractionDiagnostics, Pair
 from qatplan.laws.fitted import FittedLaw
 from qatplan.laws.inputs import Floats
+from qatplan.laws.odds import log_odds, share
 from qatplan.laws.qat_fraction import QatFraction
 from qatplan.laws.quantiles import central
 
@@ -50,8 +51,7 @@ class Curve:
     @property
     def log_odds(self) -> Floats:
         """ln(f / (1 - f)) of the fractions."""
-        odds: Floats = np.log(self.fraction) - np.log1p(-self.fraction)
-        return odds
+        return log_odds(self.fraction)
 
 
 class NoMinimum(Enum):
@@ -216,8 +216,8 @@ def minima(found: list[Curve], *, draws: int, seed: int) -> list[Minimum]:
         none: NoMinimum | None = NoMinimum.FEW_FRACTIONS
         if len(curve.fraction) >= _LEAST_POINTS:
             at, lowest = _minima(curve.log_odds, curve.loss[None, :])
-            drawn = 1 / (1 + np.exp(-artificial_minima(curve, noise, draws, rng)[0]))
-            fraction, loss, none = 1.0 / (1.0 + math.exp(-at[0])), float(lowest[0]), _why_none(curve)
+            drawn = share(artificial_minima(curve, noise, draws, rng)[0])
+            fraction, loss, none = float(share(at[0])), float(lowest[0]), _why_none(curve)
         result.append(Minimum(curve=curve, fraction=fraction, loss=loss, draws=drawn, none=none))
     return result
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from qatplan.laws.fit_parts import Pair, SplitEvidence
 from qatplan.laws.inputs import Floats, Inputs
+from qatplan.laws.odds import log_odds, share
 
 
 def split_interval(
@@ -23,9 +24,8 @@ def split_interval(
     errors = np.sort(np.abs(np.asarray(evidence.residuals)))
     last = min(math.ceil((len(errors) + 1) * level), len(errors)) - 1
     reach = (float(errors[last]) if len(errors) else math.inf) * (1.0 + evidence.widening * doublings(x, ranges))
-    with np.errstate(divide="ignore"):
-        odds = np.log(fraction) - np.log1p(-fraction)
-    return 1.0 / (1.0 + np.exp(reach - odds)), 1.0 / (1.0 + np.exp(-reach - odds))
+    odds = log_odds(fraction)
+    return share(odds - reach), share(odds + reach)
 
 
 def doublings(x: Inputs, ranges: Mapping[str, Pair]) -> Floats:

@@ -108,3 +108,33 @@ def root_of_falling(function: Callable[[float], float], target: float, low: floa
             high, f_high = x, value
             f_low, side = (0.5 * f_low, -1) if side == -1 else (f_low, -1)
     return high
+
+
+def shape_preserving(x: Floats, y: Floats, at: Floats) -> Floats:
+    """Values at `at`, between x[0] and x[-1], of the cubic through (x, y) that keeps their shape.
+
+    It is SciPy's PchipInterpolator: slopes are weighted harmonic means of those beside them, 0 where these differ in
+    sign (Fritsch & Butland 1984, doi 10.1137/0905021). x ascends and has at least 3 points.
+    """
+    step, rise = np.diff(x), np.diff(y) / np.diff(x)
+    slope = np.zeros_like(y)
+    same = rise[:-1] * rise[1:] > 0
+    left, right = 2.0 * step[1:] + step[:-1], step[1:] + 2.0 * step[:-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope[1:-1] = np.where(same, (left + right) / (left / rise[:-1] + right / rise[1:]), 0.0)
+    for end, inner in ((0, 1), (-1, -2)):
+        made = ((2.0 * step[end] + step[inner]) * rise[end] - step[end] * rise[inner]) / (step[end] + step[inner])
+        if made * rise[end] <= 0:
+            made = 0.0
+        elif rise[end] * rise[inner] <= 0 and abs(made) > 3.0 * abs(rise[end]):
+            made = 3.0 * rise[end]
+        slope[end] = made
+    k = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(step) - 1)
+    t = (at - x[k]) / step[k]
+    result: Floats = (
+        (1.0 + 2.0 * t) * (1.0 - t) ** 2 * y[k]
+        + t * (1.0 - t) ** 2 * step[k] * slope[k]
+        + t**2 * (3.0 - 2.0 * t) * y[k + 1]
+        - t**2 * (1.0 - t) * step[k] * slope[k + 1]
+    )
+    return result

@@ -20,7 +20,7 @@ from qatplan.planning.caveats import Concern, Flag
 from qatplan.planning.comparisons import FullPrecision, Rule, full_precision, rules
 from qatplan.planning.evidence import fusion, split_ends
 from qatplan.planning.evidence.published import PublishedSplit, published_split
-from qatplan.planning.evidence.split import SplitAdvice, advise, evidence_of, regret_of
+from qatplan.planning.evidence.split import Costs, SplitAdvice, advise, costs, evidence_of
 from qatplan.planning.given_model import Continuation, continuation
 from qatplan.planning.intervals import Interval, assess, draws_of, loss_intervals, theta
 from qatplan.planning.objective import Objective
@@ -164,15 +164,18 @@ def recommend(
         raise UsageError("tolerance says what is flat on measured curves; give them with split, or leave it out.")
     widths = problem.bits or default_bits(fit)
     problem = replace(problem, bits=widths)
-    objective = Objective.of(fit, split if _fraction_law_answers(fit, split, problem) else None)
+    if split is not None and not fit.law.sees_fraction:
+        raise UsageError(f"law {fit.law.name} knows no split of the tokens; leave split out.")
+    judged = None if split is None else costs(split, fit)
+    objective = Objective.of(fit, split if judged is not None and judged.fraction_law_answers else None)
     plans, excluded = _solved(objective, problem, widths)
     choice = plans[0]
     draws = draws_of(fit, problem.level)
     options = _options(fit, objective, problem, plans, draws)
     distance = extrapolation(fit, choice.x, limit=problem.extrapolation_limit)
     checked = None
-    if split is not None and objective.sees_fraction and problem.split_is_free:
-        checked = _checked_split(fit, split, problem, choice, draws)
+    if split is not None and judged is not None:
+        checked = _checked_split(fit, split, judged, problem, choice, draws)
     status = status_of(fit, distance)
     if status is PlanStatus.GOOD and checked is not None and checked.disputed:
         status = PlanStatus.SPLIT_DISPUTED
@@ -290,27 +293,13 @@ def _published(problem: Problem, plan: Candidate) -> PublishedSplit | None:
     return published_split(plan, continues=problem.continues, most=most)
 
 
-def _fraction_law_answers(fit: FittedLaw, split: FittedLaw | None, problem: Problem) -> bool:
-    """Whether a fraction law's splits cost less on its measured curves, held out, than the loss law's do."""
-    if split is None or not problem.split_is_free or not fit.law.sees_fraction:
-        return False
-    if split.n_convention != fit.n_convention:
-        raise UsageError(
-            f"the split's fit counts {split.n_convention} parameters and the loss law's {fit.n_convention}; fit both "
-            "with the same --n."
-        )
-    evidence, _ = evidence_of(split)
-    own = next((s.mean_regret for s in evidence.scores if s.way == "cell"), math.inf)
-    return not regret_of(fit.law, split) <= own
-
-
 def _checked_split(
-    fit: FittedLaw, split: FittedLaw, problem: Problem, choice: Candidate, draws: Predictor | None
+    fit: FittedLaw, split: FittedLaw, judged: Costs, problem: Problem, choice: Candidate, draws: Predictor | None
 ) -> SplitAdvice:
     noise = fit.noise if fit.seed_noise is None else fit.seed_noise
     tolerance = problem.tolerance or (noise * choice.loss if math.isfinite(noise) else 0.0)
     vectors = None if draws is None else theta(draws)
-    return advise(split, fit, choice.x, level=problem.level, tolerance=tolerance, draws=vectors)
+    return advise(split, fit, choice.x, judged=judged, level=problem.level, tolerance=tolerance, draws=vectors)
 
 
 def _flags(

@@ -200,20 +200,22 @@ def _split(advice: Recommendation) -> list[str]:
 
 def _checked(split: SplitAdvice) -> str:
     """What the other law and the measured curves say of the fraction."""
-    near, parts = split.nearest, []
+    near, sentences = split.nearest, list[str]()
     if split.other is not None:
         interval = fixed(split.other.interval)
-        parts.append(f"{split.other.law} says {split.other.fraction:.3f}{f' ({interval})' if interval else ''}; ")
+        sentences.append(
+            f"The law {split.other.law} says {split.other.fraction:.3f}{f' ({interval})' if interval else ''}."
+        )
     where = f"{format_count(near.n)} parameters, {format_count(near.d_total)} tokens, {near.bits:g} bits"
     end = ", the end of what was measured" if near.at_end else ""
     if split.answer.interval and not split.answer.interval[0] <= near.fraction <= split.answer.interval[1]:
         end += ", outside the interval"
-    parts.append(f"the nearest measured curve ({where}) is lowest at {near.fraction:.3f}{end}.")
+    sentences.append(f"The nearest measured curve ({where}) is lowest at {near.fraction:.3f}{end}.")
     known = [a for a in (split.answer, split.other) if a is not None and not math.isnan(a.mean_regret)]
     costs = [f"{1e3 * a.mean_regret:.1f} by {a.law}{' (held out)' if a.held_out else ''}" for a in known]
-    cost = f" On {split.curves} measured curves splits cost, in thousandths of a nat: {', '.join(costs)}."
-    text = "".join(parts) + (cost if costs else "")
-    return text[0].upper() + text[1:] if not text.startswith("qat") else text
+    if costs:
+        sentences.append(f"On {split.curves} measured curves splits cost, in thousandths of a nat: {', '.join(costs)}.")
+    return " ".join(sentences)
 
 
 def headline(advice: Recommendation) -> Section:

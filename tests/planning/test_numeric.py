@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.interpolate import PchipInterpolator
 
-from qatplan.planning.numeric import first_below, minimise, root_of_falling
+from qatplan.planning.numeric import first_below, minimise, root_of_falling, shape_preserving
 
 
 @settings(deadline=None)
@@ -40,3 +41,11 @@ def test_crossing_of_a_step_and_of_nothing() -> None:
 def test_root_of_falling(rate: float, target: float) -> None:
     found = root_of_falling(lambda x: float(np.exp(-rate * x)), target, 0.0, 1000.0)
     assert np.exp(-rate * found) == pytest.approx(target, rel=1e-9)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(st.floats(0.05, 3.0), st.floats(-5, 5)), min_size=3, max_size=9))
+def test_the_cubic_that_keeps_its_shape_is_scipys(points: list[tuple[float, float]]) -> None:
+    x, y = np.cumsum([step for step, _ in points]), np.array([round(value, 3) for _, value in points])
+    at = np.linspace(x[0], x[-1], 57)
+    assert shape_preserving(x, y, at) == pytest.approx(PchipInterpolator(x, y)(at), abs=1e-9)

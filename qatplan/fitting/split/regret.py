@@ -13,6 +13,7 @@ from qatplan.fitting.curves import Curve, Minimum, NoMinimum, curves, minima
 from qatplan.fitting.rows import Rows, select
 from qatplan.laws.chinchilla import Chinchilla
 from qatplan.laws.inputs import Floats
+from qatplan.laws.odds import log_odds
 
 
 def measured_curves(table: Any, *, expression: str | None = None, n: str = "total") -> tuple[Rows, list[Minimum]]:
@@ -35,19 +36,17 @@ def measured_curves(table: Any, *, expression: str | None = None, n: str = "tota
 
 
 def regret(curve: Curve, fraction: ArrayLike) -> Floats:
-    """Nats per token that fractions cost on a curve above its lowest measured loss; NaN where a fraction is NaN.
+    """Nats per token that fractions cost on a curve above its lowest measured loss; NaN where a fraction is NaN."""
+    return excess(curve.fraction, curve.loss, fraction)
+
+
+def excess(fractions: Floats, losses: Floats, at: ArrayLike) -> Floats:
+    """Loss at fractions above the lowest of the measured `losses`, which lie at ascending `fractions` between 0 and 1.
 
     Between measured fractions the loss is interpolated in log-odds by a cubic that keeps its shape (PCHIP: Fritsch &
     Butland 1984, doi 10.1137/0905021), which has no minimum below those measured; beyond them it stays that of the end.
     Losses at fractions 0 and 1 take no part: their log-odds are infinite.
     """
-    at = np.clip(np.asarray(fraction, dtype=np.float64), curve.fraction[0], curve.fraction[-1])
-    shape = PchipInterpolator(log_odds(curve.fraction), curve.loss)
-    above: Floats = shape(log_odds(at)) - curve.loss.min()
+    inside = np.clip(np.asarray(at, dtype=np.float64), fractions[0], fractions[-1])
+    above: Floats = PchipInterpolator(log_odds(fractions), losses)(log_odds(inside)) - losses.min()
     return np.maximum(above, 0.0)  # at a measured fraction rounding may leave -1e-16
-
-
-def log_odds(fraction: Floats) -> Floats:
-    """ln(f / (1 - f))."""
-    odds: Floats = np.log(fraction) - np.log1p(-fraction)
-    return odds

@@ -13,9 +13,10 @@ from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw, Inputs, optimal_fraction
 from qatplan.laws.fit_parts import CurveRecord, FractionDiagnostics, SplitEvidence
 from qatplan.laws.inputs import Floats
-from qatplan.laws.law import Law
+from qatplan.laws.odds import log_odds, share
 from qatplan.laws.quantiles import central
 from qatplan.laws.split_interval import split_interval
+from qatplan.planning.numeric import shape_preserving
 
 Interval = tuple[float, float]
 
@@ -89,52 +90,82 @@ def evidence_of(split: FittedLaw) -> tuple[SplitEvidence, list[CurveRecord]]:
     return found.split, curves
 
 
-def regret_of(law: Law, split: FittedLaw) -> float:
-    """Mean loss above the lowest measured that a loss law's splits cost on the curves of a fraction fit, nats a token.
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What the splits of two laws cost on the measured curves, nats per token above each curve's lowest loss.
 
-    Between measured fractions the loss is a straight line in log-odds. NaN for a law without a value at some curve.
+    The fraction law's curves were kept from its fit, by cell. The loss law may have seen them, which favours it.
     """
-    _, curves = evidence_of(split)
+
+    fraction_law: float
+    loss_law: float
+    """NaN for a law without a value at some curve."""
+
+    @property
+    def fraction_law_answers(self) -> bool:
+        """Whether the fraction law's splits cost less."""
+        return not self.loss_law <= self.fraction_law
+
+
+def costs(split: FittedLaw, loss: FittedLaw) -> Costs:
+    """Of a fit of a fraction law with its curves, and of a fit of a loss law.
+
+    Raises UsageError for a fit without curves, and for fits that count parameters differently.
+    """
+    evidence, curves = evidence_of(split)
+    if split.n_convention != loss.n_convention:
+        raise UsageError(
+            f"the split's fit counts {split.n_convention} parameters and the loss law's {loss.n_convention}; fit both "
+            "with the same --n."
+        )
+    held_out = next((s.mean_regret for s in evidence.scores if s.way == "cell"), math.inf)
     n, d_total, bits = ([getattr(c, name) for c in curves] for name in ("n", "d_total", "bits"))
-    if any(law.outside(Inputs.of(n=n, d_total=d_total, bits=bits, fraction=0.5))):
-        return math.nan
-    said = optimal_fraction(law, n=n, d_total=d_total, bits=bits).fraction
-    return float(np.mean([_excess(c, f) for c, f in zip(curves, said, strict=True)]))
+    if any(loss.law.outside(Inputs.of(n=n, d_total=d_total, bits=bits, fraction=0.5))):
+        return Costs(fraction_law=held_out, loss_law=math.nan)
+    said = optimal_fraction(loss.law, n=n, d_total=d_total, bits=bits).fraction
+    return Costs(
+        fraction_law=held_out, loss_law=float(np.mean([_excess(c, f) for c, f in zip(curves, said, strict=True)]))
+    )
 
 
 def advise(
-    split: FittedLaw, loss: FittedLaw, point: Inputs, *, level: float, tolerance: float, draws: Floats | None
+    split: FittedLaw,
+    loss: FittedLaw,
+    point: Inputs,
+    *,
+    judged: Costs,
+    level: float,
+    tolerance: float,
+    draws: Floats | None,
 ) -> SplitAdvice:
-    """The answer of both laws at one point. `draws` are those of the loss law in fitting coordinates.
+    """The answers of both laws at one point, the one that `judged` prefers first.
 
-    The law whose splits cost less on the measured curves answers: the fraction law's cost counts on curves held out by
-    cell, the loss law's on curves that it may have seen, which favours it.
+    `draws` are those of the loss law in fitting coordinates.
     """
     evidence, curves = evidence_of(split)
     where = {"n": point.n, "d_total": point.d_total, "bits": point.bits}
-    answers = []
+    by_fraction = by_loss = None
     if not any(split.law.outside(point)):
         fraction = np.clip(optimal_fraction(split.law, **where).fraction, *split.ranges.get("fraction", (0.0, 1.0)))
         low, high = split_interval(evidence, point, fraction, split.ranges, level=level)
-        by_cell = next((s.mean_regret for s in evidence.scores if s.way == "cell"), math.nan)
-        answers.append(
-            Answer(
-                law=split.law.name,
-                fraction=float(fraction[0]),
-                interval=(float(low[0]), float(high[0])),
-                mean_regret=by_cell,
-                held_out=True,
-            )
+        by_fraction = Answer(
+            law=split.law.name,
+            fraction=float(fraction[0]),
+            interval=(float(low[0]), float(high[0])),
+            mean_regret=judged.fraction_law,
+            held_out=True,
         )
     if not any(loss.law.outside(point)):
-        interval = None
-        if draws is not None:
-            drawn = optimal_fraction(loss.law, **where, draws=draws).fraction[:, 0]
-            interval = central(drawn, level)
-        best = float(optimal_fraction(loss.law, **where).fraction[0])
-        cost = regret_of(loss.law, split)
-        answers.append(Answer(law=loss.law.name, fraction=best, interval=interval, mean_regret=cost, held_out=False))
-    answers.sort(key=lambda a: math.inf if math.isnan(a.mean_regret) else a.mean_regret)
+        drawn = None if draws is None else optimal_fraction(loss.law, **where, draws=draws).fraction[:, 0]
+        by_loss = Answer(
+            law=loss.law.name,
+            fraction=float(optimal_fraction(loss.law, **where).fraction[0]),
+            interval=None if drawn is None else central(drawn, level),
+            mean_regret=judged.loss_law,
+            held_out=False,
+        )
+    in_turn = (by_fraction, by_loss) if judged.fraction_law_answers else (by_loss, by_fraction)
+    answers = [answer for answer in in_turn if answer is not None]
     near = sorted(curves, key=lambda c: _distance(c, point))
     every = [f for c in curves for f in c.fractions or ()]
     measured = min(every), max(every)
@@ -156,24 +187,18 @@ def _distance(curve: CurveRecord, point: Inputs) -> tuple[float, float]:
     return abs(math.log2(curve.bits / float(point.bits[0]))), apart
 
 
-def _measured(curve: CurveRecord) -> tuple[Floats, Floats]:
-    """(log-odds of the fractions, losses) of a curve."""
-    f = np.array(curve.fractions)
-    return np.log(f) - np.log1p(-f), np.array(curve.losses)
-
-
 def _excess(curve: CurveRecord, fraction: float) -> float:
-    at, losses = _measured(curve)
-    inside = min(max(fraction, curve.fractions[0]), curve.fractions[-1]) if curve.fractions else fraction
-    return float(np.interp(math.log(inside) - math.log1p(-inside), at, losses) - losses.min())
+    at, losses = log_odds(curve.fractions or ()), np.array(curve.losses)
+    inside = np.clip(log_odds(fraction), at[0], at[-1])
+    return float(shape_preserving(at, losses, inside[None])[0] - losses.min())
 
 
 def _reach(curve: CurveRecord, tolerance: float) -> tuple[float, float, float]:
     """(log-odds of the lowest loss, how far below and above it the loss stays within the tolerance)."""
-    at, losses = _measured(curve)
+    at, losses = log_odds(curve.fractions or ()), np.array(curve.losses)
     lowest = int(np.argmin(losses))
     fine = np.linspace(at[0], at[-1], 801)
-    dear = np.interp(fine, at, losses) > losses[lowest] + tolerance
+    dear = shape_preserving(at, losses, fine) > losses[lowest] + tolerance
     below, above = fine[dear & (fine < at[lowest])], fine[dear & (fine > at[lowest])]
     return (
         float(at[lowest]),
@@ -186,22 +211,19 @@ def _flat(near: Sequence[CurveRecord], fraction: float, tolerance: float, measur
     """The answer with the median reach of the nearest curves on each side, within what was measured."""
     reaches = [_reach(curve, tolerance) for curve in near]
     below, above = (float(np.median([r[i] for r in reaches])) for i in (1, 2))
-    odds = math.log(fraction) - math.log1p(-fraction) if 0 < fraction < 1 else math.copysign(40.0, fraction - 0.5)
-    return max(_share(odds - below), measured[0]), min(_share(odds + above), measured[1])
+    odds = log_odds(np.clip(fraction, *measured))
+    return max(float(share(odds - below)), measured[0]), min(float(share(odds + above)), measured[1])
 
 
 def _nearest(curve: CurveRecord, tolerance: float) -> NearestCurve:
     at, below, above = _reach(curve, tolerance)
-    measured = _measured(curve)[0]
+    fractions = curve.fractions or ()
+    fraction = fractions[int(np.argmin(curve.losses or ()))]
     return NearestCurve(
         n=curve.n,
         d_total=curve.d_total,
         bits=curve.bits,
-        fraction=_share(at),
-        at_end=at in (float(measured[0]), float(measured[-1])),
-        flat=(_share(at - below), _share(at + above)),
+        fraction=fraction,
+        at_end=fraction in (fractions[0], fractions[-1]),
+        flat=(float(share(at - below)), float(share(at + above))),
     )
-
-
-def _share(odds: float) -> float:
-    return 1.0 / (1.0 + math.exp(-min(max(odds, -700.0), 700.0)))

@@ -14,7 +14,7 @@ from qatplan.laws import FittedLaw, Inputs, QatLoss, optimal_fraction
 from qatplan.laws.fit_parts import CurveRecord, FractionDiagnostics, SplitEvidence, SplitScore
 from qatplan.laws.fraction_surface import FractionSurface
 from qatplan.planning.caveats import Concern
-from qatplan.planning.evidence.split import advise, evidence_of, regret_of
+from qatplan.planning.evidence.split import advise, costs, evidence_of
 from qatplan.planning.recommend import Recommendation, recommend
 from qatplan.planning.trust import PlanStatus
 from qatplan.wording.plan import LINES, plan_sections
@@ -66,7 +66,9 @@ def plan(fitted: Callable[..., FittedLaw]) -> Callable[..., Recommendation]:
 
 
 def test_flat_is_what_costs_less_than_the_tolerance(fitted: Callable[..., FittedLaw]) -> None:
-    advice = advise(split_fit(*CURVES), fitted(), POINT, level=0.95, tolerance=0.01, draws=None)
+    split = split_fit(*CURVES)
+    judged = costs(split, fitted())
+    advice = advise(split, fitted(), POINT, judged=judged, level=0.95, tolerance=0.01, draws=None)
     # On a parabola the tolerance is reached at sqrt(tolerance / curvature) = 1 in log-odds about .269; the lowest point
     # measured is .3, which is .15 above it.
     low, high = (float(odds(f)) - float(odds(advice.answer.fraction)) for f in advice.flat)
@@ -92,7 +94,7 @@ def test_the_law_that_was_cheaper_on_the_curves_answers(
     assert loss_law.split is not None
     assert loss_law.split.answer.law == "qat-loss"
     assert loss_law.choice.plan.fraction == pytest.approx(own)
-    assert regret_of(law, split_fit(curve(own))) < 1e-3
+    assert costs(split_fit(curve(own)), fitted()).loss_law < 1e-3
     assert "split" in surface.as_dict()
 
 
@@ -139,8 +141,8 @@ def test_the_plan_leads_with_what_is_flat_on_one_screen(plan: Callable[..., Reco
     text = " ".join(short.split())
     assert "QAT fractions from " in text
     assert "cost less than one run scatters" in text
-    assert "qat-loss says " in text
-    assert "the nearest measured curve (1B parameters, 10B tokens, 4 bits) is lowest at 0.300" in text
+    assert "The law qat-loss says " in text
+    assert "The nearest measured curve (1B parameters, 10B tokens, 4 bits) is lowest at 0.300" in text
     assert "On 4 measured curves splits cost" in text
     assert "The split" in details(advice)
     given = " ".join(to_text(plan_sections(plan(split_fit(*CURVES), tolerance=0.02))).split())

@@ -203,9 +203,8 @@ def _checked(split: SplitAdvice) -> str:
     near, sentences = split.nearest, list[str]()
     if split.other is not None:
         interval = fixed(split.other.interval)
-        sentences.append(
-            f"The law {split.other.law} says {split.other.fraction:.3f}{f' ({interval})' if interval else ''}."
-        )
+        said = f"{split.other.fraction:.3f}" + (f" ({interval})" if interval else "")
+        sentences.append(f"The law {split.other.law} says {said}.")
     where = f"{format_count(near.n)} parameters, {format_count(near.d_total)} tokens, {near.bits:g} bits"
     end = ", the end of what was measured" if near.at_end else ""
     if split.answer.interval and not split.answer.interval[0] <= near.fraction <= split.answer.interval[1]:

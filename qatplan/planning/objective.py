@@ -32,7 +32,7 @@ class Objective:
         law = fit.law
         if law.quantity != "loss":
             raise UsageError(
-                f"law {law.name} gives a fraction and no loss; give a fit of a loss law such as qat-loss, and this as split."
+                f"law {law.name} gives a fraction and no loss; give a fit of qat-loss, and this one as split."
             )
         low, high = (float(law.predict(Inputs.of(n=1e8, d_total=1e10, fraction=0.5, bits=b))[0]) for b in (2.0, 4.0))
         if low == high:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import stat
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +32,6 @@ def read_bytes(path: str | os.PathLike[str], largest: int = LARGEST) -> bytes:
         raise DataError(f"{path} has more than {format_bytes(largest)}, the most that is read.")
     with open(path, "rb") as stream:
         return stream.read()
-
-
-def gunzip(content: bytes, largest: int = LARGEST) -> bytes:
-    """What a gzip file holds. Raises ValueError if that is more than `largest` bytes, or damaged."""
-    made = io.BytesIO()
-    while content:
-        unpacker = zlib.decompressobj(wbits=31)
-        try:
-            made.write(unpacker.decompress(content, largest + 1 - made.tell()))
-        except zlib.error as error:
-            raise ValueError(f"it is damaged ({error})") from error
-        if made.tell() > largest:
-            raise ValueError(f"it unpacks to more than {format_bytes(largest)}, the most that is read")
-        if not unpacker.eof:
-            raise ValueError("it is cut short")
-        content = unpacker.unused_data.lstrip(b"\0")  # a file may have several members, and padding
-    return made.getvalue()
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:

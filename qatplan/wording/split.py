@@ -11,7 +11,7 @@ from qatplan.fitting.split.summary import Entry, Scheme, Summary
 from qatplan.laws.fit_parts import plain
 from qatplan.wording.fit import left_out
 from qatplan.wording.numbers import TEXT, Numbers
-from qatplan.wording.sections import Section, Table, bullets, section
+from qatplan.wording.sections import More, Section, Table, bullets, section
 
 _TITLES = {"cell": "Held out by cell", "tokens": "Larger budgets", "size": "Larger models", "in sample": "In sample"}
 _COLUMNS = 4
@@ -38,8 +38,7 @@ def split_sections(compared: SplitComparison, *, details: bool = False, numbers:
     if details:
         return [*parts, section("Left out", left_out(compared.left_out))]
     drawn = any(e.overall and e.overall.intervals for s in compared.schemes for e in s.entries)
-    hint = "--details shows bits and distances"
-    return [*parts, section("", f"{hint}." if drawn else f"{hint}; --bootstrap 200 scores intervals.")]
+    return [*parts, section("", More("Bits and distances"), None if drawn else "--bootstrap 200 scores intervals.")]
 
 
 def split_object(compared: SplitComparison) -> dict[str, Any]:

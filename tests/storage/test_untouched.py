@@ -98,16 +98,6 @@ def test_what_a_killed_command_left_of_a_file_is_collected_by_the_next(tmp_path:
     assert sorted(tmp_path.iterdir()) == sorted([running, other, tmp_path / "fit.json"])
 
 
-def test_a_gzip_file_is_unpacked_under_a_limit() -> None:
-    import gzip
-
-    assert incoming.gunzip(gzip.compress(b"one") + gzip.compress(b"two"), 6) == b"onetwo"
-    with pytest.raises(ValueError, match="unpacks to more than 1 MiB"):
-        incoming.gunzip(gzip.compress(bytes(10**7)), 2**20)
-    with pytest.raises(ValueError, match="cut short"):
-        incoming.gunzip(gzip.compress(bytes(1000))[:-9])
-
-
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

@@ -22,6 +22,7 @@ from qatplan.units import format_count
 
 _PUBLISHED: dict[str, Any] = {"color": INK, "linewidth": 1.3}
 _REFITTED: dict[str, Any] = {"color": FULL_PRECISION, "linestyle": (0, (5, 2)), "linewidth": 1.3}
+_ARROW = 0.055
 _LEAST_S = 2.0
 """Below this the published law gives fractions under 1e-4, and at 1 it ends."""
 
@@ -135,7 +136,9 @@ def _axes(axes: Axes, series: FractionFigure) -> None:
     log_axis(axes, "x", low, float(series.s_total[-1]), format_count, most=7)
     tops = [float(series.published.max()), *(o.high for o in series.optima), *(o.fraction for o in series.optima)]
     tops += [float(np.nanmax(p.fraction.value)) for p in series.paths]
-    axes.set_ylim(0.0, min(1.0, 0.1 * np.ceil(10 * max(tops) + 0.3)) + 0.015)
+    # Below the lowest optima there is room for the arrows that point down.
+    bottom = min([0.0, *(o.fraction - _ARROW - 0.01 for o in series.optima if o.end < 0)])
+    axes.set_ylim(bottom, min(1.0, 0.1 * np.ceil(10 * max(tops) + 0.3)) + 0.015)
     axes.yaxis.set_major_locator(MultipleLocator(0.1))
     axes.grid(axis="y")
     axes.set(xlabel="Tokens per parameter byte, S_total = D_total / (N · bits / 8)")
@@ -172,7 +175,7 @@ def _optima(axes: Axes, optima: Sequence[MeasuredOptimum]) -> None:
         axes.plot([s_total], [optimum.fraction], **look.points, markersize=4.4, markerfacecolor=face, zorder=4,
                   clip_on=False)  # fmt: skip
         if optimum.end:
-            axes.annotate("", (s_total, optimum.fraction + 0.055 * optimum.end),
+            axes.annotate("", (s_total, optimum.fraction + _ARROW * optimum.end),
                           (s_total, optimum.fraction + 0.012 * optimum.end), zorder=3,
                           arrowprops={"arrowstyle": "->", "color": look.color, "linewidth": 0.7,
                                       "shrinkA": 0, "shrinkB": 0, "mutation_scale": 6})  # fmt: skip

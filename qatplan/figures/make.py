@@ -183,7 +183,7 @@ def _fraction(shown: list[MeasuredOptimum], fitted: FittedLaw, predictor: Predic
         return _shown(fraction.draw, fraction.fraction_figure(shown, predictor))
     low, high = fitted.ranges.get("n", (np.nan, np.nan))
     sizes = [wish.params] if wish.params else [o.n for o in shown] or [float(np.sqrt(low * high))]
-    widths = wish.bits or tuple(sorted({o.bits for o in shown})) or _fitted_bits(fitted)
+    widths = wish.bits or _of_those_fitted(fitted, {o.bits for o in shown}) or _fitted_bits(fitted)
     series = fraction.fraction_figure(shown, predictor, sizes=sizes, bits=widths, tokens=_range(fitted, "d_total"))
     return _shown(fraction.draw, series)
 
@@ -209,7 +209,7 @@ def _contours(runs: Sequence[Run], fitted: FittedLaw, predictor: Predictor, wish
 
 
 def _frontier(runs: Sequence[Run], fitted: FittedLaw, predictor: Predictor, wish: Request) -> Made:
-    seen = tuple(sorted({r.bits for r in runs if r.bits is not None}))
+    seen = _of_those_fitted(fitted, {r.bits for r in runs if r.bits is not None})
     low, high = _range(fitted, "d_total")
     bits, d_total = wish.bits or seen or _fitted_bits(fitted), wish.tokens or float(np.sqrt(low * high))
     series = frontier.frontier(predictor, bits=bits, d_total=d_total, sizes=_range(fitted, "n"))
@@ -221,6 +221,12 @@ def _range(fitted: FittedLaw, name: str) -> tuple[float, float]:
     if not (np.isfinite(low) and np.isfinite(high) and 0 < low <= high):
         raise DataError(f"the fit does not record its range of {name}, which this figure needs; fit the runs again.")
     return low, high
+
+
+def _of_those_fitted(fitted: FittedLaw, widths: set[float]) -> tuple[float, ...]:
+    """The widths that the law was fitted on: for others it is drawn only when asked."""
+    low, high = fitted.ranges.get("bits", (0.0, np.inf))
+    return tuple(sorted(b for b in widths if low <= b <= high))
 
 
 def _fitted_bits(fitted: FittedLaw) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from support.figure_sweeps import TRUTH, simulated_rows
 
 from qatplan import runs
 from qatplan.errors import DataError, UsageError
-from qatplan.figures import contours, frontier, parameters, residuals, training_curves
+from qatplan.figures import contours, frontier, make, parameters, residuals, training_curves
 from qatplan.figures.measured import Run, runs_of
 from qatplan.figures.style import render
 from qatplan.laws.chinchilla import Chinchilla
@@ -67,13 +68,13 @@ def test_contours_name_what_they_show() -> None:
         assert words in svg, words
 
 
-@pytest.mark.parametrize("make", [
+@pytest.mark.parametrize("build", [
     lambda: contours.contours(FLAT, n=1e6, bits=4.0, tokens=(1e6, 1e8)),
     lambda: frontier.frontier(FLAT, bits=[4.0], d_total=1e8, sizes=(1e5, 1e6)),
 ])  # fmt: skip
-def test_a_law_without_the_fraction_is_refused(make: object) -> None:
+def test_a_law_without_the_fraction_is_refused(build: object) -> None:
     with pytest.raises(UsageError, match="chinchilla gives no loss that depends on the split"):
-        make()  # type: ignore[operator]
+        build()  # type: ignore[operator]
 
 
 def test_frontier_is_the_lowest_loss_over_bit_widths_by_brute_force() -> None:
@@ -214,3 +215,14 @@ def test_training_curves_name_what_they_show() -> None:
     svg = render(training_curves.draw(training_curves.training_curves(measured_runs())), "svg").decode()
     for words in ("2-bit", "4-bit", "f = 0.3", "full precision", "Loss (nats/token)", "Tokens"):
         assert words in svg, words
+
+
+def test_a_width_that_was_not_fitted_is_drawn_only_when_asked() -> None:
+    """The shipped loss law leaves 1 bit out, and its runs have it."""
+    root = Path(__file__).parents[2]
+    fitted, table = FittedLaw.read(root / "fits/qat-loss.json"), runs.read([root / "data/main/runs.parquet"])
+    drawn = make.draw("frontier", fitted=fitted, table=table)
+    assert "1-bit" not in drawn.title
+    assert 1.0 not in [path.bits for path in make.draw("fraction", fitted=fitted, table=table).series.paths]
+    asked = make.draw("fraction", fitted=fitted, table=table, request=make.Request(bits=(1.0, 2.0)))
+    assert [path.bits for path in asked.series.paths] == [1.0, 2.0]

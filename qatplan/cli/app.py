@@ -6,7 +6,6 @@ import importlib
 import os
 import re
 import sys
-import traceback
 import warnings
 from collections import UserDict
 from collections.abc import Sequence
@@ -19,18 +18,32 @@ from qatplan import __version__
 from qatplan.errors import QatplanError, QatplanWarning
 from qatplan.shown import shown
 
-# In the order of the work: each a function of its name in a module of its name. Such a module may import typer,
-# qatplan.units, qatplan.errors and qatplan.cli at its top, and everything else inside the function.
-COMMANDS: tuple[str, ...] = (
-    *("demo", "sweep", "runs", "export", "import", "fit", "compare", "laws", "quantizers", "predict", "recommend"),
-    *("memory", "design", "plot", "report"),
-)
+# In the order of the work: each a function of its name in a module of its name, with the first line of its docstring.
+# Such a module may import typer, qatplan.units, qatplan.errors and qatplan.cli at its top, and everything else inside
+# the function.
+COMMANDS: dict[str, str] = {
+    "demo": "Run the whole loop: sweep, fit, recommend, plot, report.",
+    "sweep": "Train the runs of a specification; repeat it to go on.",
+    "runs": "Check and summarise tables of runs, or merge them.",
+    "export": "Write a quantized run as packed integer codes.",
+    "import": "Turn anybody's table of runs into ours.",
+    "fit": "Fit a scaling law to runs, with intervals and a certificate.",
+    "compare": "Rank laws by their error on runs held out, or by their splits.",
+    "laws": "List the laws: formula, source, domain, parameters.",
+    "quantizers": "List the quantizers that a sweep may name.",
+    "predict": "Predict the loss of a run, and say how sure that is.",
+    "recommend": "Recommend bits, size, tokens and the QAT fraction.",
+    "memory": "Memory of a model in a quantized format, in bytes.",
+    "design": "Say which runs to make next, and what they buy.",
+    "plot": "Draw one figure: vector (SVG, PDF) or PNG, readable in grey.",
+    "report": "Write one self-contained HTML page about a fit.",
+}
 
 
 class _Commands(UserDict[str, Any]):
     """The commands by name; a module is imported when its command is first looked up.
 
-    So one command's start does not pay for the modules and signatures of all the others; `qatplan --help` looks up all.
+    So one command's start does not pay for the modules and signatures of all the others, and `qatplan --help` for none.
     """
 
     def __getitem__(self, name: str) -> Any:
@@ -49,6 +62,10 @@ class _LazyGroup(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = _Commands(dict.fromkeys(COMMANDS))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 app = typer.Typer(
@@ -109,6 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{name}{error.strerror or error}.", 3)
     except Exception as error:
         if os.environ.get("QATPLAN_TRACEBACK"):
+            import traceback
+
             traceback.print_exc()
         hint = "set QATPLAN_TRACEBACK=1 to see where, and please report it."
         return _fail(f"internal error ({type(error).__name__}: {_one_line(str(error))}); {hint}", 1)

@@ -272,6 +272,9 @@ def _draws(rows: Any, count: int) -> Floats:
     for number, row in enumerate(rows if isinstance(rows, list) else [None], 1):
         if not isinstance(row, list) or len(row) != count:
             raise ValueError(f"draws must be a list of lists of {count} numbers, and row {number} is none")
+        # A fit has thousands of these numbers, so their types are looked at by the row, and what is wrong only then.
+        if set(map(type, row)) <= {int, float} and max(map(abs, row)) <= _LARGEST and not any(map(math.isnan, row)):
+            continue
         for value in row:
             if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
                 raise ValueError(f"row {number} of draws holds {shorten(repr(value))}, which is no finite number")

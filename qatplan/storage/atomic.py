@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,7 +32,7 @@ def write_with(path: str | os.PathLike[str], fill: Callable[[IO[bytes]], object]
         target = Path(os.path.realpath(target))
         target.parent.mkdir(parents=True, exist_ok=True)
         # The suffix keeps half-written files out of every *.parquet and *.json listing.
-        temporary = target.parent / f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+        temporary = target.parent / f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     except (OSError, ValueError) as error:
         raise DataError(f"{target} cannot be written: {getattr(error, 'strerror', None) or error}.") from error

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import socket
 import threading
 import time
@@ -37,7 +36,7 @@ class Lease:
         """`age(key, clock)`: by how many seconds one file is older than another, by the store's own clock."""
         self.storage = storage
         self._seconds_between = age
-        self.token = secrets.token_hex(8)
+        self.token = os.urandom(8).hex()
         self._ended = threading.Event()
         self._lost: str | None = None
         self._thread: threading.Thread | None = None

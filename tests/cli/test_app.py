@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
@@ -134,6 +135,19 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert shell.main(["--help"]) == 0
     listed = re.findall(r"^  ([a-z]+)  ", capsys.readouterr().out.split("Commands:")[1], re.MULTILINE)
     assert listed == list(shell.COMMANDS)
+
+
+@pytest.mark.parametrize(("name", "line"), shell.COMMANDS.items())
+def test_help_says_of_a_command_what_the_command_says_of_itself(name: str, line: str) -> None:
+    """It is listed without loading the command."""
+    function = "import_runs" if name == "import" else name
+    command = getattr(importlib.import_module(f"qatplan.cli.{function}"), function)
+    assert command.__doc__.splitlines()[0] == line
+
+
+def test_help_loads_no_command() -> None:
+    loaded = loaded_after("from qatplan.cli.app import main; assert main(['--help']) == 0")
+    assert not {f"qatplan.cli.{name}" for name in (*shell.COMMANDS, "import_runs")} & loaded
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,13 +76,32 @@ def first_below(
         low, high = float(grid[i - 1]), float(grid[i])
         if high - low <= tolerance:
             break
-        # The next grid lies closely around the straight line's crossing; where that misses, the whole cell is searched.
-        share = (values[i - 1] - target) / (values[i - 1] - values[i])
-        guess, reach = low + share * (high - low), max(1e-2 * (high - low) ** 2, 1e-3 * tolerance)
-        near = 4.0 * reach < high - low and np.isfinite(guess)
+        # The next grid lies closely around where smooth curves through the neighbours cross; where that misses, the
+        # whole cell is searched.
+        guess, reach = _crossing(grid[max(i - 2, 0) : i + 2], values[max(i - 2, 0) : i + 2] - target)
+        reach = max(4.0 * reach, 1e-3 * tolerance)
+        near = 4.0 * reach < high - low and low <= guess <= high
         first, last = (max(guess - reach, low), min(guess + reach, high)) if near else (low, high)
         grid = np.linspace(first, last, _POINTS)
     return high
+
+
+def _crossing(x: Floats, above: Floats) -> tuple[float, float]:
+    """(x at which `above` is 0, how far the cubic and the parabola through the points differ there).
+
+    Inverse interpolation by Neville's scheme, through the last points first. NaN where the values do not fall.
+    """
+    if not np.all(np.diff(above) < 0):
+        return np.nan, np.nan
+    row = list(x[::-1])
+    fall = list(above[::-1])
+    lower = row[0]
+    for order in range(1, len(row)):
+        lower = row[0]
+        row = [
+            (fall[k] * row[k + 1] - fall[k + order] * row[k]) / (fall[k] - fall[k + order]) for k in range(len(row) - 1)
+        ]
+    return float(row[0]), float(abs(row[0] - lower))
 
 
 def root_of_falling(function: Callable[[float], float], target: float, low: float, high: float) -> float:

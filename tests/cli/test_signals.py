@@ -19,6 +19,7 @@ def ended(words: list[str], number: signal.Signals, after: float) -> tuple[int, 
     process = subprocess.Popen([sys.executable, "-m", "qatplan", *words], stderr=subprocess.PIPE, text=True)
     status = Path(f"/proc/{process.pid}/status")
     while not int(status.read_text().split("SigCgt:")[1].split()[0], 16) >> (number - 1) & 1:
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.005)
     if number == signal.SIGINT:
         time.sleep(0.1)  # Python catches it from the start, with a handler of its own

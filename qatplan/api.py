@@ -6,6 +6,7 @@ as numbers or as text with units ("1.5B", "4GiB"). Errors are `qatplan.errors.Qa
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias, overload
 from qatplan.errors import UsageError
 from qatplan.results import Comparison, Design, Fit, Imported, Memory, Plan, Prediction, Runs, SplitComparison
 from qatplan.shown import without_secrets
-from qatplan.units import parse_bytes, parse_count
+from qatplan.units import parse_bytes, parse_count, parse_loss
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 Count = float | int | str
 """A number, or text such as 1.5B."""
+_BYTES = 2.0
+"""Text has more bytes than this in a token of any trained tokenizer; below, a token is about a byte."""
 Effects = Literal["none", "trunk", "curve", "auto"]
 """Random effects that runs share."""
 
@@ -212,7 +215,7 @@ def predict(
 def recommend(
     fit: FitLike | None = None, *, law: str | None = None, memory: Count | None = None, params: Count | None = None,
     model: str | None = None, tokens: Count | None = None, flops: Count | None = None, gpu_hours: Count | None = None,
-    bits: float | Sequence[float] | None = None, fraction: float | None = None, target_loss: float | None = None,
+    bits: float | Sequence[float] | None = None, fraction: float | None = None, target_loss: float | str | None = None,
     fp_tokens: Count | None = None, context: int = 8192, batch: int = 1, kv_format: str = "f16",
     group_size: int | None = None, embedding_bits: float | None = None, vocabulary: Count | None = None,
     sequence: int = 4096, device: str = "h100", dtype: str = "bf16", mfu: float = 0.4,
@@ -226,7 +229,8 @@ def recommend(
     costs, whether fusing helps, and both ends of the split. `split`, a fit of fraction-surface, holds measured curves:
     the split is held against them, and taken from that law where it was better on them. Fractions that cost less than
     `tolerance` nats per token (by default what one run scatters) are told as good as the best. The plan is returned
-    even where it must not be relied upon: look at `trustworthy`.
+    even where it must not be relied upon: look at `trustworthy`. `target_loss` is nats per token, or text with its
+    unit: "2.1 nats/token", "0.9 bits/byte".
 
     >>> import qatplan as qp
     >>> plan = qp.recommend(law="qat-fraction", params="1.5B", tokens="300B", bits=(2, 4))
@@ -241,10 +245,11 @@ def recommend(
     from qatplan.planning.request import Budgets, Serving
 
     fitted = None if fit is None else _fit(fit).fitted
+    target = _target(target_loss, None if fitted is None else fitted.bytes_per_token)
     problem = Problem(
         budgets=Budgets(
             **_counts(params=params, tokens=tokens, flops=flops, gpu_hours=gpu_hours, memory=memory),
-            **_counts(fp_tokens=fp_tokens), **_numbers(fraction=fraction, target_loss=target_loss),
+            **_counts(fp_tokens=fp_tokens), **_numbers(fraction=fraction), target_loss=target,
         ),
         bits=_widths(bits),
         layout=None if model is None else of_architecture(architecture(model)),
@@ -479,6 +484,26 @@ def _number(name: str, value: Any) -> Any:
         return float(value)
     except (TypeError, ValueError):
         raise UsageError(f"{name} is {value!r}; a number is needed.") from None
+
+
+def _target(value: float | str | None, known: float | None) -> Any:
+    """A loss to reach, in nats per token, where a token is known to have so many bytes.
+
+    Text without a unit is not taken where a token is about a byte.
+    """
+    if not isinstance(value, str):
+        return _number("target_loss", value)
+    loss, unit = parse_loss(value)
+    if unit == "bits/byte":
+        if known is None:
+            raise UsageError("target_loss in bits/byte needs a fit whose runs say bits_per_byte; give nats/token.")
+        return loss * math.log(2.0) * known
+    if unit is None and known is not None and known < _BYTES:
+        raise UsageError(
+            f"target_loss {value} needs its unit: this fit's losses are nats per token, and a token is about a byte; "
+            f"write '{value} nats/token' or '{value} bits/byte'."
+        )
+    return loss
 
 
 def _count(name: str, value: Count | None, parse: Callable[[Count], float] = parse_count) -> Any:

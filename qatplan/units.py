@@ -77,6 +77,24 @@ def parse_bytes(value: str | int | float) -> int:
     return math.floor(total)
 
 
+def parse_loss(value: str | int | float) -> tuple[float, str | None]:
+    """(loss, unit) of a loss per token or per byte of text: `2.1`, `2.1 nats/token`, `0.9 bits/byte`.
+
+    The unit is nats/token, bits/byte, or None where it is not said. Raises UsageError for anything else.
+    """
+    text = str(value)
+    number, suffix = _split(text.replace(" per ", "/"), text, "a loss such as 2.1 nats/token or 0.9 bits/byte")
+    unit = {"": None, "nats/token": "nats/token", "nats": "nats/token", "bits/byte": "bits/byte", "bpb": "bits/byte"}
+    if suffix.lower() not in unit:
+        raise UsageError(f"'{shorten(text)}' is no loss: its unit is none of nats/token, bits/byte.")
+    return _real(number), unit[suffix.lower()]
+
+
+def bits_per_byte(loss: float, bytes_per_token: float) -> float:
+    """A loss in nats per token as bits per byte of text."""
+    return loss / (math.log(2.0) * bytes_per_token)
+
+
 def format_count(value: float, *, digits: int = 3) -> str:
     """`1.5B` for 1.5e9: at least `digits` significant digits, then K, M, B or T; beyond those, an exponent."""
     return _format(value, [("", 1.0), ("K", 1e3), ("M", 1e6), ("B", 1e9), ("T", 1e12)], digits)

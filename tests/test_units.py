@@ -187,3 +187,29 @@ def test_any_text_is_a_number_or_a_usage_error(text: str) -> None:
     for parse in (units.parse_count, units.parse_bytes):
         with contextlib.suppress(UsageError):
             assert parse(text) >= 0
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("2.1", (2.1, None)),
+        ("2.1 nats/token", (2.1, "nats/token")),
+        ("2.1nats", (2.1, "nats/token")),
+        ("0.9 bits per byte", (0.9, "bits/byte")),
+        ("0.9bpb", (0.9, "bits/byte")),
+    ],
+)
+def test_a_loss_is_read_with_its_unit(text: str, read: tuple[float, str | None]) -> None:
+    assert units.parse_loss(text) == read
+
+
+@pytest.mark.parametrize("text", ["2.1 ppl", "low", "", "2.1 bits/token"])
+def test_another_unit_of_loss_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="loss"):
+        units.parse_loss(text)
+
+
+def test_bits_per_byte_of_text_by_bytes_are_nats_over_ln_2() -> None:
+    """A uniform guess over 256 bytes costs 8 bits a byte."""
+    assert units.bits_per_byte(math.log(256), 1.0) == pytest.approx(8.0)
+    assert units.bits_per_byte(math.log(256), 4.0) == pytest.approx(2.0)

@@ -26,7 +26,7 @@ def recommend(
     gpu_hours: opt.GpuHours = None,
     bits: opt.BitWidths = None,
     fraction: opt.Fraction = None,
-    target_loss: Annotated[float | None, opt.ask("Reach this loss with the fewest FLOPs.", "NATS/TOKEN")] = None,
+    target_loss: Annotated[str | None, opt.ask("Reach this loss with the fewest FLOPs.", "LOSS")] = None,
     fp_tokens: Annotated[float | None, opt.count(_FP_TOKENS)] = None,
     context: Annotated[int, opt.ask("Tokens per sequence that the KV cache holds.")] = 8192,
     batch: Annotated[int, opt.ask("Sequences at a time at inference.")] = 1,

@@ -79,6 +79,7 @@ def fit_fraction(
         flags=tuple(flags),
         identifiability=() if len(inner) > 2 else (f"a rests on {len(inner)} measured optima only",),
         n_convention=options.n,
+        bytes_per_token=chosen.bytes_per_token,
         noise=float(np.sqrt(np.mean(np.log(law.fraction(s) / f) ** 2))),
         ranges=ranges(chosen) | {"s_total": (float(s.min()), float(s.max()))},
         certificate=Certificate(starts=_STARTS, starts_agreeing=agreeing, objective="weighted squares of fractions"),

@@ -103,6 +103,7 @@ def fit_loss_law(
         identifiability=(*scratch, *supports.notes, *open_questions),
         holdout=holdout,
         n_convention=options.n,
+        bytes_per_token=chosen.bytes_per_token,
         noise=diagnostics.residual_deviation(error, size),
         seed_noise=None if seeds is None else seeds.sd,
         ranges=ranges(chosen),

@@ -17,8 +17,8 @@ from qatplan.runs.schema import CONTROL_BITS
 
 _NUMERIC = (
     "n_total", "n_nonembedding", "d_total", "d_fp", "d_qat", "bits", "group_size", "activation_bits", "seed", "loss",
-    "loss_se", "learning_rate", "qat_learning_rate", "rewarmup_tokens", "cooldown", "qat_decay", "batch_tokens",
-    "sequence", "width", "layers", "scale_learning_rate", "transition_rate",
+    "loss_se", "bits_per_byte", "learning_rate", "qat_learning_rate", "rewarmup_tokens", "cooldown", "qat_decay",
+    "batch_tokens", "sequence", "width", "layers", "scale_learning_rate", "transition_rate",
 )  # fmt: skip
 _WORDS = (
     "run_id", "trunk_id", "status", "schedule", "quantizer", "post_training", "optimizer_state", "corpus_digest",
@@ -61,6 +61,8 @@ class Rows:
     """What besides size, tokens, bits and seed distinguishes the run: schedule, quantizer, method of rounding after
     training (None for rounding to nearest), tuned hyperparameters."""
     left_out: tuple[LeftOut, ...]
+    bytes_per_token: float | None
+    """Of the validation text; None where rows do not say, or not the same."""
 
     def __len__(self) -> int:
         return len(self.x)
@@ -158,7 +160,17 @@ def select(
         seed=number["seed"][index],
         method=method,
         left_out=tuple(left_out.values()),
+        bytes_per_token=_bytes_per_token(number["loss"][index], number["bits_per_byte"][index]),
     )
+
+
+def _bytes_per_token(loss: Floats, bits_per_byte: Floats) -> float | None:
+    """The number that makes nats per token into bits per byte, where it is one for all rows."""
+    each = loss / (np.log(2.0) * bits_per_byte)
+    each = each[np.isfinite(each)]
+    middle = float(np.median(each)) if each.size else np.nan
+    alike = bool(np.all(np.abs(each - middle) <= 1e-3 * middle)) and middle > 0
+    return float(f"{middle:.9g}") if alike else None
 
 
 def by_reason(law: Law, x: Inputs) -> list[tuple[str, NDArray[np.bool_]]]:

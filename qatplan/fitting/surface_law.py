@@ -76,6 +76,7 @@ def fit_surface(
         flags=_flags(every, found, chosen),
         identifiability=_open(lines),
         n_convention=options.n,
+        bytes_per_token=chosen.bytes_per_token,
         noise=float(np.sqrt(np.mean(np.log(predicted[inner] / measured[inner]) ** 2))) if inner else math.nan,
         ranges=spans,
         certificate=Certificate(

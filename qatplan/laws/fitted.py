@@ -26,8 +26,8 @@ from qatplan.units import format_count
 FORMAT = "qatplan-fit-1"
 _KEYS = (
     "format", "law", "params", "intervals", "interval_kind", "level", "objective", "rows", "left_out", "starts",
-    "starts_agreeing", "status", "flags", "identifiability", "holdout", "n_convention", "noise", "seed_noise", "ranges",
-    "huber", "certificate", "criticism", "derived", "provenance", "status_message", "draws",
+    "starts_agreeing", "status", "flags", "identifiability", "holdout", "n_convention", "bytes_per_token", "noise",
+    "seed_noise", "ranges", "huber", "certificate", "criticism", "derived", "provenance", "status_message", "draws",
 )  # fmt: skip
 """Of a fit's file, in its order."""
 _LARGEST = 1e300
@@ -97,6 +97,8 @@ class FittedLaw:
     """What the rows do not determine."""
     holdout: Score | None = None
     n_convention: str = "total"
+    bytes_per_token: float | None = None
+    """Of the text whose loss was measured: turns nats per token into bits per byte. None where the rows do not say."""
     noise: float = math.nan
     """Robust standard deviation of the log residuals."""
     seed_noise: float | None = None

@@ -32,6 +32,8 @@ class Prediction:
     """True when the fraction is the law's optimum because none was given."""
     loss: float | None = None
     """Nats per token; None from the fraction law."""
+    bytes_per_token: float | None = None
+    """Of the text that the fit is about; None where its runs do not say."""
     loss_interval: Interval | None = None
     """Of the mean loss."""
     new_run_interval: Interval | None = None
@@ -106,6 +108,7 @@ def predict(
         known = {
             "fraction_chosen": chosen,
             "loss": float(law.predict(x)[0]),
+            "bytes_per_token": fit.bytes_per_token,
             "loss_interval": mean,
             "new_run_interval": new_run,
             "optimal_fraction": best_fraction,

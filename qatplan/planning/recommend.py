@@ -101,6 +101,8 @@ class Recommendation:
     draws: int
     fit: dict[str, Any]
     """Where the law comes from."""
+    bytes_per_token: float | None
+    """Of the text that the fit is about; None where its runs do not say."""
     published: tuple[PublishedSplit, ...] = ()
     """What stands in the place of the law's numbers where they are withheld: one split for each bit width."""
     split: SplitAdvice | None = None
@@ -117,6 +119,7 @@ class Recommendation:
         """The JSON object of `qatplan recommend`."""
         return {
             "choice": {**self.choice.as_dict(), "new_run_interval": self.new_run_interval},
+            "bytes_per_token": self.bytes_per_token,
             "alternatives": [option.as_dict() for option in self.alternatives],
             "excluded": self.excluded,
             "with_twice_the_budget": self.sensitivity,
@@ -207,6 +210,7 @@ def recommend(
         ),
         split=checked,
         draws=0 if draws is None else len(theta(draws)),
+        bytes_per_token=fit.bytes_per_token,
         fit={
             "law": fit.law.name,
             "rows": fit.rows,

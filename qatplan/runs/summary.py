@@ -59,6 +59,8 @@ class Summary:
     """Sum of d_total, as if every run had been trained from scratch."""
     loss: Range
     """Nats per token."""
+    bits_per_byte: Range
+    """The same losses per byte of text, of the runs that say it."""
 
 
 def summarise(table: pa.Table) -> Summary:
@@ -79,6 +81,7 @@ def summarise(table: pa.Table) -> Summary:
         trunks=pc.count_distinct(table.column("trunk_id")).as_py(),
         tokens=round(pc.sum(total).as_py() or 0.0),
         loss=_range(table.column("loss")),
+        bits_per_byte=_range(table.column("bits_per_byte")),
     )
 
 

@@ -10,6 +10,7 @@ from qatplan.laws.fitted import FittedLaw, Status
 from qatplan.laws.flags import by_weight
 from qatplan.laws.law import Parameter
 from qatplan.laws.penalty import penalty_slope
+from qatplan.units import bits_per_byte
 from qatplan.wording.numbers import TEXT, Numbers
 from qatplan.wording.sections import Bullets, More, Section, Table, bullets, section
 from qatplan.wording.text import WIDTH, to_text, wrapped
@@ -57,7 +58,11 @@ def _title(fitted: FittedLaw) -> str:
 
 def _basis(fitted: FittedLaw) -> str:
     left = sum(e.rows for e in fitted.left_out)
-    return f"Fitted on {fitted.rows} runs{f'; {left} left out' if left else ''}."
+    per_token = fitted.bytes_per_token
+    unit = ""
+    if per_token is not None and fitted.law.quantity == "loss":
+        unit = f" A nat per token is {bits_per_byte(1.0, per_token):.4g} bits per byte."
+    return f"Fitted on {fitted.rows} runs{f'; {left} left out' if left else ''}.{unit}"
 
 
 def _estimate(fitted: FittedLaw, parameter: Parameter, numbers: Numbers) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from qatplan.planning.evidence.split import SplitAdvice
 from qatplan.planning.fraction_only import FractionAdvice
 from qatplan.planning.recommend import Option, Recommendation
 from qatplan.planning.trust import WITHHELD, Extrapolation
-from qatplan.units import format_bytes, format_count
+from qatplan.units import bits_per_byte, format_bytes, format_count
 from qatplan.wording.fraction_advice import fraction_sections
 from qatplan.wording.numbers import estimate
 from qatplan.wording.sections import More, Section, Table, bullets, percent, section, sentence
@@ -127,13 +127,16 @@ def fixed(interval: tuple[float, float] | None) -> str:
 def _loss(advice: Recommendation, *, new_run: bool) -> str:
     option = advice.choice
     value, interval = estimate(option.plan.loss, option.loss_interval)
+    known = advice.bytes_per_token
+    per_byte = "" if known is None else f", {bits_per_byte(option.plan.loss, known):.3f} bits per byte"
     text = f"Predicted loss {value} nats per token"
     if not interval:
-        return f"{text} (no interval: the fit has no draws)."
+        return f"{text}{per_byte} (no interval: the fit has no draws)."
     run = advice.new_run_interval
     if not new_run or run is None:
-        return f"{text} ({_level(advice)} {interval}{' for the mean' if new_run else ''})."
-    return f"{text} ({_level(advice)} {interval} for the mean, {estimate(option.plan.loss, run)[1]} for one new run)."
+        return f"{text} ({_level(advice)} {interval}{' for the mean' if new_run else ''}){per_byte}."
+    alone = estimate(option.plan.loss, run)[1]
+    return f"{text} ({_level(advice)} {interval} for the mean, {alone} for one new run){per_byte}."
 
 
 def _cost(advice: Recommendation) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from qatplan.planning.caveats import Concern
 from qatplan.planning.prediction import Prediction
 from qatplan.planning.trust import WITHHELD
-from qatplan.units import format_count
-from qatplan.wording.numbers import estimate
+from qatplan.units import bits_per_byte, format_count
+from qatplan.wording.numbers import Interval, estimate
 from qatplan.wording.plan import caveat, distance_sentences
 from qatplan.wording.sections import Section, Table, bullets, percent, section, sentence
 
@@ -38,18 +38,22 @@ def _losses(predicted: Prediction) -> Table | str:
         return "The fraction law gives no loss; fit qat-loss on a sweep."
     if predicted.extrapolation.withheld:
         return f"No loss is shown: {WITHHELD:g} times outside what was measured a fit has nothing to say."
-    value, mean = estimate(predicted.loss, predicted.loss_interval)
-    rows: list[tuple[str | None, ...]] = [("mean of such runs", value, mean or None)]
+    mean = predicted.loss_interval
+    rows: list[tuple[str, float, Interval | None]] = [("mean of such runs", predicted.loss, mean)]
     if predicted.new_run_interval is not None:
-        rows.append(("one new run", value, estimate(predicted.loss, predicted.new_run_interval)[1]))
+        rows.append(("one new run", predicted.loss, predicted.new_run_interval))
     if predicted.optimal_fraction is not None and not predicted.fraction_chosen and predicted.optimal_loss is not None:
-        best = estimate(predicted.optimal_loss, predicted.loss_interval)[0]
-        rows.append((f"at the best fraction, {predicted.optimal_fraction:.3f}", best, None))
+        rows.append((f"at the best fraction, {predicted.optimal_fraction:.3f}", predicted.optimal_loss, None))
     if predicted.bits is not None and predicted.full_precision_loss is not None:
-        rows.append(
-            ("full precision, same tokens", estimate(predicted.full_precision_loss, predicted.loss_interval)[0], None)
-        )
+        rows.append(("full precision, same tokens", predicted.full_precision_loss, None))
+    columns: dict[str, list[str | None]] = {
+        "": [name for name, _, _ in rows],
+        "loss, nats per token": [estimate(loss, interval or mean)[0] for _, loss, interval in rows],
+    }
     # Without draws there are no intervals to show.
-    kept = 3 if any(row[2] for row in rows) else 2
-    headers = ("", "loss, nats per token", f"{percent(predicted.level, 'g')} interval")
-    return Table(headers=headers[:kept], rows=tuple(row[:kept] for row in rows), words=(0,))
+    if mean is not None:
+        said = [None if interval is None else estimate(loss, interval)[1] for _, loss, interval in rows]
+        columns[f"{percent(predicted.level, 'g')} interval"] = said
+    if predicted.bytes_per_token is not None:
+        columns["bits per byte"] = [f"{bits_per_byte(loss, predicted.bytes_per_token):.3f}" for _, loss, _ in rows]
+    return Table(headers=tuple(columns), rows=tuple(zip(*columns.values(), strict=True)), words=(0,))

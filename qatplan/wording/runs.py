@@ -29,6 +29,7 @@ def summary_sections(summary: Summary) -> list[Section]:
         ("quantizer", _listed(summary.quantizers)),
         ("seed", _listed(summary.seeds)),
         ("loss", _span(summary.loss, 5) + (" nats per token" if summary.loss else "")),
+        *((("", f"{_span(summary.bits_per_byte, 5)} bits per byte"),) if summary.bits_per_byte else ()),
     )
     sizes = Table(
         headers=("N", "non-emb.", "runs", "tokens", "tokens/N", "bits", "loss"),

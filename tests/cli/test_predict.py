@@ -54,3 +54,14 @@ def test_bad_input_gets_one_sentence_and_exit_2(
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert words in captured.err
+
+
+def test_bits_per_byte_stand_beside_nats_per_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    law = Chinchilla(E=1.8172, A=482.01, C=2085.43, alpha=0.3478, beta=0.3658)
+    path = tmp_path / "four.json"
+    FittedLaw(law=law, bytes_per_token=4.0, ranges={"n": (1e8, 1e10), "d_total": (1e9, 1e12)}).write(path)
+    assert main(["predict", str(path), "--params", "1.5B", "--tokens", "300B"]) == 0
+    said = capsys.readouterr().out
+    loss = 1.8172 + 482.01 / 1.5e9**0.3478 + 2085.43 / 3e11**0.3658
+    assert "bits per byte" in said
+    assert f"{loss / (4 * 0.6931471805599453):.3f}" in said

@@ -1,6 +1,7 @@
 """`qatplan recommend` as scripts and people meet it."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -178,3 +179,33 @@ def test_runs_measure_the_slowdown_and_the_schedule(
     assert (said["fused_cooldown"]["advised"], said["fused_cooldown"]["pairs"]) == (False, 1)
     assert main([*arguments, "--runs", str(path), "--qat-slowdown", "2"]) == 0
     assert any("2 times as long" in line for line in json.loads(capsys.readouterr().out)["assumptions"])
+
+
+SHIPPED = str(Path(__file__).parents[2] / "fits/qat-loss.json")
+
+
+def test_a_target_without_a_unit_is_asked_for_it_where_tokens_are_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recommend", SHIPPED, "--memory", "400KiB", "--context", "64", "--target-loss", "2.1"]) == 2
+    said = capsys.readouterr().err
+    assert "target_loss 2.1 needs its unit" in said
+    assert said.count("\n") == 1
+    for unit in ("nats/token", "bits/byte"):
+        assert f"'2.1 {unit}'" in said
+
+
+def test_a_target_in_bits_per_byte_is_the_same_plan_as_in_nats(capsys: pytest.CaptureFixture[str]) -> None:
+    plans = []
+    for target in ("1.7 nats/token", f"{1.7 / math.log(2):.15g} bits/byte"):
+        command = ["recommend", SHIPPED, "--memory", "400KiB", "--context", "64", "--bits", "4", "--json"]
+        assert main([*command, "--target-loss", target]) == 0
+        plans.append(json.loads(capsys.readouterr().out))
+    assert plans[0]["choice"]["tokens"] == pytest.approx(plans[1]["choice"]["tokens"], rel=1e-6)
+    assert plans[0]["bytes_per_token"] == 1.0
+    assert main([*command[:-1], "--target-loss", "1.7 nats/token"]) == 0
+    assert f"{plans[0]['choice']['loss'] / math.log(2):.3f} bits per byte" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_target_in_bits_per_byte_needs_runs_that_say_them(fit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["recommend", fit, "--params", "1B", "--tokens", "1B", "--target-loss", "0.9 bits/byte"]
+    assert main(command) == 2
+    assert "bits_per_byte" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from support.simulated import TRUE_CHINCHILLA, TRUE_QAT, chinchilla_points, observed, qat_points, table
@@ -303,3 +305,13 @@ def test_a_coordinate_that_no_row_sees_is_named() -> None:
     assert rank_deficient(["a", "b"], np.diag([1.0, 0.0])) == ["b"]
     assert rank_deficient(["a", "b"], np.ones((2, 2))) == ["a", "b"]
     assert rank_deficient(["a", "b"], np.eye(2)) == []
+
+
+@pytest.mark.parametrize(("per_byte", "known"), [([0.5, 0.75], 4.0), ([0.5, 0.8], None), ([math.nan, 0.75], 4.0)])
+def test_the_length_of_a_token_is_known_where_all_rows_say_one(per_byte: list[float], known: float | None) -> None:
+    columns = {
+        "n_total": [1e6, 1e6], "d_total": [1e8, 2e8], "loss": [2.0 * math.log(2), 3.0 * math.log(2)],
+        "bits_per_byte": per_byte,
+    }  # fmt: skip
+    chosen = select(columns, "chinchilla", shape=Chinchilla)
+    assert chosen.bytes_per_token == (None if known is None else pytest.approx(known))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,12 @@ from qatplan.errors import DataError
 from qatplan.figures.axes import log_axis, padded_log, shade
 from qatplan.figures.style import FULL_PRECISION, INK, applied, bits_look, bits_name, legend, panel_grid
 from qatplan.fitting.curves import MeasuredOptimum
+from qatplan.laws.fit_parts import FractionDiagnostics
+from qatplan.laws.fitted import FittedLaw
 from qatplan.laws.inputs import Inputs
 from qatplan.laws.predictor import Band, FloatArray, Predictor
 from qatplan.laws.qat_fraction import PUBLISHED_A, QatFraction
+from qatplan.laws.split_interval import split_interval
 from qatplan.units import format_count
 
 _PUBLISHED: dict[str, Any] = {"color": INK, "linewidth": 1.3}
@@ -29,7 +32,7 @@ _LEAST_S = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Path:
-    """Optimal fraction of a fitted loss law along budgets, for one size and bit width."""
+    """Optimal fraction of a fitted law along budgets, for one size and bit width."""
 
     n: float
     bits: float
@@ -58,16 +61,20 @@ def fraction_figure(
     sizes: Sequence[float] = (),
     bits: Sequence[float] = (),
     tokens: tuple[float, float] | None = None,
+    surface: FittedLaw | None = None,
 ) -> FractionFigure:
     """The series from measured optima, a fitted law, or both.
 
-    A `qat-fraction` law becomes the refitted line; a loss law becomes one path per bit width at the middle one of
-    `sizes`, over `tokens` (lowest and highest D_total). Raises DataError when there is nothing to draw.
+    A `qat-fraction` law becomes the refitted line; a loss law, or a fit of an optimum surface, one path per bit width
+    at the middle one of `sizes`, over `tokens` (lowest and highest D_total). The band of a loss law comes from its
+    draws, that of a surface from its errors on curves that it was not fitted to. Raises DataError when there is
+    nothing to draw.
     """
     refit = predictor if predictor is not None and isinstance(predictor.law, QatFraction) else None
     paths: tuple[Path, ...] = ()
-    if predictor is not None and predictor.law.sees_fraction and sizes and bits and tokens is not None:
-        paths = tuple(_path(predictor, sorted(sizes)[len(sizes) // 2], b, tokens) for b in sorted(bits))
+    said = _said(predictor, surface)
+    if said is not None and sizes and bits and tokens is not None:
+        paths = tuple(_path(said, sorted(sizes)[len(sizes) // 2], b, tokens) for b in sorted(bits))
     usable = tuple(o for o in optima if o.s_total > 0)
     if not usable and predictor is None:
         raise DataError("no curve of loss against the QAT fraction has an optimum, so there is nothing to draw.")
@@ -79,14 +86,49 @@ def fraction_figure(
     a = refit.law.params()["a"] if refit is not None else None
     return FractionFigure(
         optima=usable, s_total=s, published=QatFraction(a=PUBLISHED_A).fraction(s), refitted=refitted, refitted_a=a,
-        paths=paths, title=_title(usable, a), notes=_notes(usable, paths, predictor),
+        paths=paths, title=_title(usable, a),
+        notes=(*_notes(usable, paths, predictor, surface), *_missed(usable, said if paths else None)),
     )  # fmt: skip
 
 
-def _path(predictor: Predictor, n: float, bits: float, tokens: tuple[float, float]) -> Path:
+def _said(predictor: Predictor | None, surface: FittedLaw | None) -> Callable[[Inputs], Band] | None:
+    """What a law says of the best fraction, with its band; None for laws that become no path."""
+    if surface is not None and isinstance(surface.diagnostics, FractionDiagnostics):
+        evidence = surface.diagnostics.split
+
+        def calibrated(x: Inputs) -> Band:
+            value = surface.predict(x)
+            if evidence is None:
+                return Band(value=value, low=None, high=None)
+            low, high = split_interval(evidence, x, value, surface.ranges, level=surface.level)
+            return Band(value=value, low=low, high=high)
+
+        return calibrated
+    if predictor is not None and predictor.law.sees_fraction:
+        return lambda x: predictor.optimum(n=x.n, d_total=x.d_total, bits=x.bits)[1]
+    return None
+
+
+def _path(said: Callable[[Inputs], Band], n: float, bits: float, tokens: tuple[float, float]) -> Path:
     d_total = np.geomspace(tokens[0], tokens[1], 61)
-    _, band = predictor.optimum(n=n, d_total=d_total, bits=bits)
+    band = said(Inputs.of(n=n, d_total=d_total, bits=bits, fraction=0.5))
     return Path(n=n, bits=bits, s_total=d_total / (n * bits / 8.0), fraction=band)
+
+
+def _missed(optima: Sequence[MeasuredOptimum], said: Callable[[Inputs], Band] | None) -> tuple[str, ...]:
+    """How many of the optima that are drawn lie outside what the law says for their own size, tokens and bits."""
+    inner = [o for o in optima if o.end == 0]
+    if said is None or not inner:
+        return ()
+    size, tokens, width = zip(*((o.n, o.d_total, o.bits) for o in inner), strict=True)
+    band = said(Inputs.of(n=size, d_total=tokens, bits=width, fraction=0.5))
+    if band.low is None or band.high is None:
+        return ()
+    fraction = np.array([o.fraction for o in inner])
+    outside = int(np.sum((fraction < band.low) | (fraction > band.high)))
+    if not outside:
+        return (f"The law's intervals hold all {len(inner)} measured optima between the ends.",)
+    return (f"The law's intervals miss {outside} of the {len(inner)} measured optima between the ends.",)
 
 
 def _title(optima: Sequence[MeasuredOptimum], a: float | None) -> str:
@@ -103,7 +145,9 @@ def _title(optima: Sequence[MeasuredOptimum], a: float | None) -> str:
     )
 
 
-def _notes(optima: Sequence[MeasuredOptimum], paths: Sequence[Path], predictor: Predictor | None) -> tuple[str, ...]:
+def _notes(
+    optima: Sequence[MeasuredOptimum], paths: Sequence[Path], predictor: Predictor | None, surface: FittedLaw | None
+) -> tuple[str, ...]:
     notes = []
     if optima:
         text = "Points: measured optima, bars their intervals."
@@ -113,7 +157,11 @@ def _notes(optima: Sequence[MeasuredOptimum], paths: Sequence[Path], predictor: 
             text += " Points of equal S_total are drawn side by side."
         notes.append(text)
     if paths:
-        notes.append(f"Thin lines: optimum of the fitted loss law at N = {format_count(paths[0].n)}.")
+        what = "optimum of the fitted loss law" if surface is None else f"fitted law {surface.law.name}"
+        notes.append(f"Thin lines: {what} at N = {format_count(paths[0].n)}.")
+    if paths and surface is not None:
+        notes.append(f"Bands: {surface.level:.0%} intervals, from errors on curves that it was not fitted to.")
+        return tuple(notes)
     shown = bool(paths) or (predictor is not None and isinstance(predictor.law, QatFraction))
     if predictor is not None and predictor.draws is not None and shown:
         notes.append(f"Bands: central {predictor.level:.0%} of {len(predictor.draws)} draws of the fit.")

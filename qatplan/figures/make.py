@@ -24,6 +24,7 @@ from qatplan.figures import (
 from qatplan.figures.measured import Run, about, runs_of
 from qatplan.fitting.curves import MeasuredOptimum, measured_optima, recorded_optima
 from qatplan.fitting.provenance import read_recorded, rows_of_fit
+from qatplan.laws.fraction_surface import FractionSurface
 from qatplan.runs import select as select_runs
 from qatplan.runs.schema import CONTROL_BITS
 from qatplan.units import format_count
@@ -179,12 +180,14 @@ def _loss_curves(runs: Sequence[Run], predictor: Predictor | None, wish: Request
 
 
 def _fraction(shown: list[MeasuredOptimum], fitted: FittedLaw, predictor: Predictor, wish: Request) -> Made:
-    if not predictor.law.sees_fraction:
+    surface = fitted if isinstance(fitted.law, FractionSurface) else None
+    if surface is None and not predictor.law.sees_fraction:
         return _shown(fraction.draw, fraction.fraction_figure(shown, predictor))
     low, high = fitted.ranges.get("n", (np.nan, np.nan))
     sizes = [wish.params] if wish.params else [o.n for o in shown] or [float(np.sqrt(low * high))]
     widths = wish.bits or _of_those_fitted(fitted, {o.bits for o in shown}) or _fitted_bits(fitted)
-    series = fraction.fraction_figure(shown, predictor, sizes=sizes, bits=widths, tokens=_range(fitted, "d_total"))
+    series = fraction.fraction_figure(shown, predictor, sizes=sizes, bits=widths, tokens=_range(fitted, "d_total"),
+                                     surface=surface)  # fmt: skip
     return _shown(fraction.draw, series)
 
 

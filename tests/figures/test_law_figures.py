@@ -226,3 +226,23 @@ def test_a_width_that_was_not_fitted_is_drawn_only_when_asked() -> None:
     assert 1.0 not in [path.bits for path in make.draw("fraction", fitted=fitted, table=table).series.paths]
     asked = make.draw("fraction", fitted=fitted, table=table, request=make.Request(bits=(1.0, 2.0)))
     assert [path.bits for path in asked.series.paths] == [1.0, 2.0]
+
+
+def test_a_fraction_figure_draws_the_surface_and_says_how_many_optima_a_law_misses() -> None:
+    root = Path(__file__).parents[2]
+    table = runs.read([root / "data/main/runs.parquet", root / "data/more-fractions/runs.parquet"])
+    surface = make.draw("fraction", fitted=FittedLaw.read(root / "fits/fraction-surface.json"), table=table)
+    band = surface.series.paths[0].fraction
+    assert np.all(band.low < band.value)
+    assert np.all(band.value < band.high)
+    inner = sum(o.end == 0 for o in surface.series.optima)
+    assert f"The law's intervals hold all {inner} measured optima between the ends." in surface.notes
+    law = FittedLaw.read(root / "fits/qat-loss.json")
+    drawn = make.draw("fraction", fitted=law, table=table)
+    optima = [o for o in drawn.series.optima if o.end == 0]
+    missed = 0
+    for o in optima:
+        _, own = law.predictor().optimum(n=o.n, d_total=o.d_total, bits=o.bits)
+        missed += not own.low[0] <= o.fraction <= own.high[0]
+    assert missed > len(optima) / 2
+    assert f"The law's intervals miss {missed} of the {len(optima)} measured optima between the ends." in drawn.notes

@@ -124,7 +124,8 @@ def draw(
         if exact is False:
             remarks.append("remark: these runs are not exactly those that the fit was made from")
     counting = "total" if fitted is None else fitted.n_convention
-    runs = [] if table is None else _of_bits(runs_of(table, counting), wish.bits)
+    asked = None if wish.bits is None or kind != "split" else (*wish.bits, CONTROL_BITS)
+    runs = [] if table is None else _of_bits(runs_of(table, counting), asked or wish.bits)
     made = _made(kind, runs, table, fitted, wish)
     return replace(made, remarks=tuple(remarks))
 
@@ -133,6 +134,8 @@ def _made(kind: str, runs: list[Run], table: pa.Table | None, fitted: FittedLaw 
     predictor = None if fitted is None else fitted.predictor()
     if kind == "loss-curves":
         return _loss_curves(runs, predictor, wish)
+    if kind == "split" and fitted is not None:
+        return _shown(split.draw, split.split_figure(fitted, bits=wish.bits, params=wish.params, runs=runs))
     # Laws are about quantization: the rest leaves out second phases in full precision.
     runs = [r for r in runs if r.bits != CONTROL_BITS]
     if fitted is None or predictor is None:
@@ -142,8 +145,6 @@ def _made(kind: str, runs: list[Run], table: pa.Table | None, fitted: FittedLaw 
         return _fraction(_optima(table, fitted, wish), fitted, predictor, wish)
     if kind == "residuals":
         return _shown(residuals.draw, residuals.residuals(runs, predictor, fitted.noise))
-    if kind == "split":
-        return _shown(split.draw, split.split_figure(fitted, bits=wish.bits, params=wish.params))
     if kind == "parameters":
         return _shown(parameters.draw, parameters.parameters(fitted))
     return (_contours if kind == "contours" else _frontier)(runs, fitted, predictor, wish)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,13 +13,16 @@ from matplotlib.figure import Figure
 
 from qatplan.errors import DataError, UsageError
 from qatplan.figures.axes import FractionScale
-from qatplan.figures.style import INK, applied, bits_look, bits_name, panel_grid
+from qatplan.figures.measured import Run, about, best, group, same_budgets
+from qatplan.figures.style import FULL_PRECISION, INK, applied, bits_look, bits_name, panel_grid
 from qatplan.fitting.split.regret import excess
 from qatplan.laws.fit_parts import CurveRecord, FractionDiagnostics
 from qatplan.laws.fitted import FittedLaw
 from qatplan.laws.predictor import FloatArray
+from qatplan.runs.schema import CONTROL_BITS
 
 _COLUMNS = 3
+_CONTROL: dict[str, Any] = {"color": FULL_PRECISION, "linestyle": (0, (5, 2)), "linewidth": 0.8}
 _RULE = 0.1
 _TOP = 80.0
 """Thousandths of a nat; what costs more is cut off at the top."""
@@ -37,20 +42,33 @@ class SplitCurve:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ControlCurve:
+    """A curve of second phases in full precision: what the schedule does without any quantization."""
+
+    n: float
+    d_total: float
+    fractions: FloatArray
+    above: FloatArray
+    """Thousandths of a nat above the curve's lowest loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SplitFigure:
     """Everything `draw` needs."""
 
     panels: tuple[tuple[float, tuple[SplitCurve, ...]], ...]
     """Per bit width its curves, the smallest budget first."""
+    controls: tuple[ControlCurve, ...]
     title: str
     notes: tuple[str, ...]
 
 
 def split_figure(
-    fitted: FittedLaw, *, bits: tuple[float, ...] | None = None, params: float | None = None
+    fitted: FittedLaw, *, bits: tuple[float, ...] | None = None, params: float | None = None, runs: Sequence[Run] = ()
 ) -> SplitFigure:
     """The curves that a fit of a fraction law keeps, of the bit widths and the size asked for.
 
+    `runs` of 16 bits, second phases in full precision, are shown beside the curves of their size and tokens.
     Raises UsageError for a fit without curves and DataError where none is left.
     """
     found = fitted.diagnostics
@@ -64,16 +82,37 @@ def split_figure(
     panels = tuple(
         (b, tuple(_curve(c) for c in sorted(kept, key=lambda c: (c.d_total, c.n)) if c.bits == b)) for b in widths
     )
+    controls = tuple(control for control in _controls(runs) if any(_beside(control, c.n, c.d_total) for c in kept))
     costs = [curve.chosen_above for _, curves in panels for curve in curves]
     return SplitFigure(
         panels=panels,
+        controls=controls,
         title=f"On the {len(costs)} curves that it was fitted to, the splits of {fitted.law.name} cost "
         f"{np.mean(costs):.1f} thousandths of a nat, {max(costs):.0f} at worst",
         notes=(
             "Each line is a measured curve above its own lowest loss, darker for larger budgets. Points: the fraction "
             "that the law chooses. Dotted: a fixed 10 %.",
+            *(["Grey, dashed: the same second phase in full precision."] if controls else ()),
         ),
     )
+
+
+def _controls(runs: Sequence[Run]) -> list[ControlCurve]:
+    """The best loss of every fraction, for each size and number of tokens with at least two fractions."""
+    phases = [r for r in runs if r.bits == CONTROL_BITS and r.loss is not None]
+    found = []
+    for (n, d_total), same in group(same_budgets(phases), lambda run: (run.n, run.d_total)).items():
+        by_fraction = group(same, lambda run: round(run.fraction, 3))
+        if len(by_fraction) < 2:
+            continue
+        fractions = np.array(sorted(by_fraction))
+        losses = np.array([best(by_fraction[f]).loss for f in fractions], dtype=np.float64)
+        found.append(ControlCurve(n=n, d_total=d_total, fractions=fractions, above=1e3 * (losses - losses.min())))
+    return found
+
+
+def _beside(control: ControlCurve, n: float, d_total: float) -> bool:
+    return about(n, control.n) and about(d_total, control.d_total)
 
 
 def _curve(curve: CurveRecord) -> SplitCurve:
@@ -95,9 +134,13 @@ def draw(series: SplitFigure) -> Figure:
     )
     places = [axes for row in grid for axes in row]
     every = [curve for _, curves in series.panels for curve in curves]
-    scale = FractionScale.spanning(np.concatenate([curve.fractions for curve in every]))
+    measured = [*(curve.fractions for curve in every), *(control.fractions for control in series.controls)]
+    scale = FractionScale.spanning(np.concatenate(measured))
     for axes, (bits, curves) in zip(places, series.panels, strict=False):
         _panel(axes, scale, bits, curves)
+        for control in series.controls:
+            if any(_beside(control, curve.n, curve.d_total) for curve in curves):
+                axes.plot(scale.positions(control.fractions), control.above, **_CONTROL, zorder=1)
         axes.set_ylim(0.0, _TOP)
     for axes in places[len(series.panels) :]:
         axes.set_visible(False)

@@ -16,7 +16,7 @@ from qatplan.errors import UsageError, closest
 from qatplan.importing.recognise import FRACTION, Recognised
 from qatplan.importing.units import COUNTS, conversion, quote, unscaled
 from qatplan.importing.values import CellError, convert, fraction, number, number_or_none
-from qatplan.runs.expressions import Expression, Language, Leaf, Operation, parse
+from qatplan.expressions import Expression, Language, Leaf, Operation, parse
 from qatplan.runs.schema import ALIASES, BY_NAME, SCALARS
 
 MAPPABLE: tuple[str, ...] = (*SCALARS, *ALIASES, FRACTION)

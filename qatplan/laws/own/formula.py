@@ -254,7 +254,7 @@ def _around(values: Iterator[float]) -> Pair:
 def _parameter(own: Declared, scales: bool, tree: Node) -> Parameter:
     made = Parameter(
         name=own.name, symbol=own.symbol, meaning=own.meaning, unit=own.unit, lower=own.domain[0], upper=own.domain[1],
-        coordinate="log" if scales or own.scale == "log" else "linear", of=_follows(own.name, tree),
+        coordinate="log" if scales or own.scale == "log" else "linear", of="" if scales else _follows(own.name, tree),
     )  # fmt: skip
     if scales:
         if own.domain[0] < 0:

@@ -9,7 +9,8 @@ from markupsafe import Markup
 from qatplan.laws.law import Law
 
 _PIECE = re.compile(
-    r"\^(?:\((?P<group>[^()]*)\)|(?P<power>\w+))|(?P<word>[A-Za-z]\w*)|(?P<number>\d+)|(?P<operator>[^\w\s^])"
+    r"\^(?:\((?P<group>(?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)|(?P<power>-?\w+(?:\.\d+)?))"
+    r"|(?P<word>[A-Za-z]\w*)|(?P<number>\d+(?:\.\d+)?)|(?P<operator>[^\w\s])"
 )
 _PROSE = frozenset(["for", "each", "bit", "width", "per", "and", "when", "rounded", "after", "training"])
 _FUNCTIONS = {"ln": "ln\u2009", "log2": "log₂\u2009"}

@@ -22,6 +22,7 @@ from qatplan.laws.law import Law
 from qatplan.laws.own import jets
 from qatplan.laws.own.file import made
 from qatplan.laws.own.jets import Jet
+from qatplan.reporting.formula import mathml
 
 INF = math.inf
 POINTS = Inputs.of(n=[1e8, 1e9, 3e8], d_total=[1e10, 3e10, 2e10], bits=[4, np.nan, 1], fraction=[0.3, 0, 0.9])
@@ -229,3 +230,10 @@ def test_a_saved_fit_has_the_formula_and_is_checked_when_read() -> None:
         assert sentence in str(caught.value)
     with pytest.raises(DataError, match="no law is called"):
         FittedLaw.from_json({**stored, "definition": None, "law": "/etc/mine.toml"})
+
+
+def test_a_report_shows_powers_of_powers() -> None:
+    shown = mathml(own("E + C*D^(-b*(1 + b))*N^-0.5", E=SCALE, C=SCALE, b=RATE).for_inputs(POINTS))
+    assert str(shown).count("<msup>") == 2
+    assert "<mn>0.5</mn>" in shown
+    assert "^" not in shown

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias, overload
 
 from qatplan.errors import UsageError
-from qatplan.results import Comparison, Design, Fit, Imported, Memory, Plan, Prediction, Runs, SplitComparison
+from qatplan.results import Comparison, Design, Fit, Imported, Law, Memory, Plan, Prediction, Runs, SplitComparison
 from qatplan.shown import without_secrets
 from qatplan.units import parse_bytes, parse_count, parse_loss
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from qatplan.figures.make import Made
+    from qatplan.laws.law import Law as AnyLaw
     from qatplan.reporting.build import Report
     from qatplan.storage.base import Location
     from qatplan.sweeping.engines.engine import Engine
@@ -39,6 +40,8 @@ Count = float | int | str
 """A number, or text such as 1.5B."""
 _BYTES = 2.0
 """Text has more bytes than this in a token of any trained tokenizer; below, a token is about a byte."""
+LawLike: TypeAlias = str | os.PathLike[str] | Law
+"""The name of a law, the TOML file of one's own, or what `law` returns."""
 Effects = Literal["none", "trunk", "curve", "auto"]
 """Random effects that runs share."""
 
@@ -91,14 +94,42 @@ def load(path: str | os.PathLike[str]) -> Fit:
     return Fit(FittedLaw.read(place), place)
 
 
+def law(
+    source: str | os.PathLike[str] | None = None, *, formula: str | None = None,
+    parameters: Mapping[str, Mapping[str, Any]] | None = None, name: str = "own", title: str | None = None,
+    reference: str | None = None,
+) -> Law:  # fmt: skip
+    """A law: by its name, from the TOML file of one's own, or from a formula and its parameters.
+
+    Each parameter has `domain` (two numbers), `unit` and `meaning`, and may have `start` and `scale`, as in the file;
+    `reference` says where the formula is from. Raises UsageError naming the field that is wrong.
+
+    >>> import qatplan as qp
+    >>> level = {"domain": (0, float("inf")), "unit": "nats/token", "meaning": "loss that nothing removes"}
+    >>> rate = {"domain": (0, 3), "start": (0.1, 1), "unit": "1", "meaning": "exponent of tokens"}
+    >>> qp.law(formula="E + C/D^beta", parameters={"E": level, "C": level, "beta": rate}).kind.formula
+    'L = E + C/D^beta'
+    """
+    from qatplan.laws.registry import NAMES, get
+
+    if (source is None) == (formula is None):
+        raise UsageError("give either a name or a file, or formula with parameters")
+    if source is not None:
+        return Law(get(_place("law", source)))
+    from qatplan.laws.own.file import made
+
+    given = {"formula": formula, "parameters": parameters or {}, "title": title, "source": reference}
+    return Law(made({key: value for key, value in given.items() if value is not None}, name=name, taken=NAMES))
+
+
 def fit(
-    runs: RunsLike, *, law: str = "qat-loss", rows: str | None = None, bootstrap: int = 1000,
+    runs: RunsLike, *, law: LawLike = "qat-loss", rows: str | None = None, bootstrap: int = 1000,
     interval: str = "bootstrap", level: float = 0.95, holdout: str | None = None, leave_one_size_out: bool = False,
     n: str = "total", huber: float = 1e-3, fix: Mapping[str, float] | None = None, restrict: bool = False,
     keep_tuning: bool = False, effects: Effects = "none", seed: int = 0, starts: int | None = None,
     resample: Literal["case", "residual"] | None = None, workers: int | None = None, command: str | None = None,
 ) -> Fit:  # fmt: skip
-    """Fit a scaling law; the options are described in `qatplan.fitting.options.FitOptions`.
+    """Fit a scaling law, or one's own (`law`); the options are described in `qatplan.fitting.options.FitOptions`.
 
     The fit is returned whatever its certificate says: look at `trustworthy`. `command` is recorded in it.
     """
@@ -106,7 +137,7 @@ def fit(
     from qatplan.fitting.options import FitOptions
 
     options = FitOptions(
-        law=law, rows=rows, bootstrap=bootstrap, interval=interval, level=level, holdout=holdout,
+        law=_law(law), rows=rows, bootstrap=bootstrap, interval=interval, level=level, holdout=holdout,
         leave_one_size_out=leave_one_size_out, n=n, huber=huber, fix=_numbers(**(fix or {})), restrict=restrict,
         keep_tuning=keep_tuning, effects=effects, seed=seed, starts=starts, resample=resample,
         workers=min(2, os.cpu_count() or 1) if workers is None else workers,
@@ -117,18 +148,18 @@ def fit(
 
 @overload
 def compare(
-    runs: RunsLike, *, laws: Sequence[str] | None = ..., score: Literal["loss"] = ..., holdout: str | None = ...,
+    runs: RunsLike, *, laws: Sequence[LawLike] | None = ..., score: Literal["loss"] = ..., holdout: str | None = ...,
     folds: int | None = ..., bootstrap: int = ..., rows: str | None = ..., n: str = ..., huber: float = ...,
     keep_tuning: bool = ..., effects: Effects = ..., seed: int = ...,
 ) -> Comparison: ...  # fmt: skip
 @overload
 def compare(
-    runs: RunsLike, *, laws: Sequence[str] | None = ..., score: Literal["split"], holdout: str | None = ...,
+    runs: RunsLike, *, laws: Sequence[LawLike] | None = ..., score: Literal["split"], holdout: str | None = ...,
     folds: int | None = ..., bootstrap: int = ..., rows: str | None = ..., n: str = ..., huber: float = ...,
     keep_tuning: bool = ..., effects: Effects = ..., seed: int = ...,
 ) -> SplitComparison: ...  # fmt: skip
 def compare(
-    runs: RunsLike, *, laws: Sequence[str] | None = None, score: str = "loss", holdout: str | None = None,
+    runs: RunsLike, *, laws: Sequence[LawLike] | None = None, score: str = "loss", holdout: str | None = None,
     folds: int | None = None, bootstrap: int = 0, rows: str | None = None, n: str = "total", huber: float = 1e-3,
     keep_tuning: bool = False, effects: Effects = "none", seed: int = 0,
 ) -> Comparison | SplitComparison:  # fmt: skip
@@ -146,7 +177,8 @@ def compare(
         raise UsageError(f"score is {score!r}; allowed are loss and split")
     table = _runs(runs).table
     if laws is not None:
-        shared["laws"] = laws.split(",") if isinstance(laws, str) else laws
+        named: Sequence[LawLike] = laws.split(",") if isinstance(laws, str) else laws
+        shared["laws"] = [_law(each) for each in named]
     if score == "split":
         if holdout is not None:
             raise UsageError("holdout has no meaning for score split, which holds out cells, budgets and sizes in turn")
@@ -468,6 +500,18 @@ def _is_table(source: object) -> bool:
 
 def _fit(fit: FitLike) -> Fit:
     return fit if isinstance(fit, Fit) else load(fit)
+
+
+def _law(law: LawLike) -> type[AnyLaw]:
+    """The law that a name, a file or what `law` returns stands for."""
+    from qatplan.laws.registry import get
+
+    return law.kind if isinstance(law, Law) else get(_place("law", law))
+
+
+def _place(name: str, value: Any) -> str:
+    """A name or path as text."""
+    return str(_path(name, value))
 
 
 def _path(name: str, value: object) -> Path:

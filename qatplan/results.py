@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qatplan.fitting.split.score import SplitComparison as ComparedSplits
     from qatplan.importing.importer import Imported as ImportedTable
     from qatplan.laws.fitted import FittedLaw
+    from qatplan.laws.law import Law as AnyLaw
     from qatplan.models.memory import Memory as ItemisedMemory
     from qatplan.planning.fraction_only import FractionAdvice
     from qatplan.planning.next_runs.design import Design as NextRuns
@@ -136,6 +137,25 @@ class Imported(Result):
             "evidence": made.evidence,
             "unused_columns": made.unused_columns, "digest": runs.digest(made.table),
         }  # fmt: skip
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Law(Result):
+    """A law before any fit: its formula and its parameters."""
+
+    kind: type[AnyLaw]
+
+    def sections(self, *, details: bool = False) -> list[Section]:
+        """The formula, its domain and source, and what each parameter means."""
+        from qatplan.wording.laws import law_section
+
+        return [law_section(self.kind, parameters=True)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The law's part of the JSON object of `qatplan laws`."""
+        from qatplan.wording.laws import law_object
+
+        return law_object(self.kind)
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -27,6 +27,7 @@ SURFACE = {
     "fit": "runs law rows bootstrap interval level holdout leave_one_size_out n huber fix restrict keep_tuning effects "
     "seed starts resample workers command",
     "import_runs": "source mapping constants diverged keep_suspect limit propose",
+    "law": "source formula parameters name title reference",
     "load": "path",
     "memory": "model format context batch kv_format params layers width heads kv_heads head_size feed_forward "
     "vocabulary tied experts experts_active",
@@ -40,8 +41,8 @@ SURFACE = {
     "sweep": "specification out dry_run engine address gpu_share workers stacked device console json_lines tensorboard",
 }
 POSITIONAL = {
-    "compare": 1, "design": 1, "fit": 1, "import_runs": 3, "load": 1, "memory": 1, "plot": 3, "predict": 1, "read": 2,
-    "recommend": 1, "report": 2, "sweep": 1,
+    "compare": 1, "design": 1, "fit": 1, "import_runs": 3, "law": 1, "load": 1, "memory": 1, "plot": 3, "predict": 1,
+    "read": 2, "recommend": 1, "report": 2, "sweep": 1,
 }  # fmt: skip
 
 

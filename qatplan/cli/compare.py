@@ -8,8 +8,9 @@ from qatplan.cli import options as opt
 from qatplan.cli.output import show
 
 _LAWS = (
-    "Laws to compare; `qatplan laws` lists them. Default: of qat-loss,chen2025,effective,chinchilla-per-bits,"
-    "chinchilla those that describe the rows; with --score split every law with an opinion on the fraction."
+    "Laws to compare; `qatplan laws` lists them, and FILE.toml is one of your own. Default: of qat-loss,chen2025,"
+    "effective,chinchilla-per-bits,chinchilla those that describe the rows; with --score split every law with an "
+    "opinion on the fraction."
 )
 _HOLDOUT = "Rows that are predicted, not fitted. Default top-compute:0.2; not with --score split."
 _FOLDS = "With --score split: parts that the cells are dealt to. Default 6."

@@ -17,7 +17,9 @@ _FIX = "Fix a parameter; an amplitude at 0 removes its term. With qat-fraction, 
 def fit(
     paths: opt.RunPaths,
     out: Annotated[Path, opt.ask("Where the fitted law is written.", "FIT.json")],
-    law: Annotated[str, opt.ask("Law to fit; `qatplan laws` lists them.", "NAME")] = "qat-loss",
+    law: Annotated[
+        str, opt.ask("Law to fit: a name that `qatplan laws` lists, or the file of your own.", "NAME|FILE.toml")
+    ] = ("qat-loss"),
     rows: opt.Rows = None,
     bootstrap: Annotated[int, opt.ask("Bootstrap draws; 0 for none.", min=0)] = 1000,
     interval: Annotated[str, opt.ask("Where parameter intervals come from.", "bootstrap|profile")] = ("bootstrap"),

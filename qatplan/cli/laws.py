@@ -11,7 +11,9 @@ from qatplan.cli.output import plain, show
 
 
 def laws(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this law, with its parameters.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME|FILE.toml]", help="Only this law, with its parameters.")
+    ] = None,
     as_json: opt.Json = False,
 ) -> None:
     """List the laws: formula, source, domain, parameters.

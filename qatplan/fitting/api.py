@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from qatplan.errors import UsageError
@@ -30,14 +31,16 @@ def fit(
     DataError for rows that cannot be used.
     """
     options = options or FitOptions()
-    if get(options.law).quantity != "fraction":
+    law = get(options.law)
+    options = replace(options, law=law)
+    if law.quantity != "fraction":
         return fit_loss_law(table, options, sources=sources, command=command)
     for name in _OF_LOSS_LAWS:
         if getattr(options, name) != getattr(FitOptions(), name):
             raise UsageError(
-                f"{name.replace('_', '-')} has no meaning for law {options.law}, which is fitted to minima of curves; "
+                f"{name.replace('_', '-')} has no meaning for law {law.name}, which is fitted to minima of curves; "
                 "leave it out"
             )
-    if options.law == FractionSurface.name:
+    if law is FractionSurface:
         return fit_surface(table, options, sources=sources, command=command)
     return fit_fraction(table, options, loss_law=loss_law, sources=sources, command=command)

@@ -17,6 +17,7 @@ from qatplan.fitting.options import Choice, FitOptions
 from qatplan.fitting.rows import Rows, add_left_out, by_reason, select
 from qatplan.fitting.solver.objective import residuals
 from qatplan.laws.fit_parts import LeftOut
+from qatplan.laws.law import Law
 from qatplan.laws.registry import get
 
 DEFAULT_LAWS = ("qat-loss", "chen2025", "effective", "chinchilla-per-bits", "chinchilla")
@@ -75,7 +76,7 @@ class Comparison:
 def compare(
     table: Any,
     *,
-    laws: Sequence[str] | None = None,
+    laws: Sequence[str | type[Law]] | None = None,
     holdout: str = "top-compute:0.2",
     huber: float = 1e-3,
     seed: int = 0,
@@ -91,22 +92,21 @@ def compare(
     cost rows, are entries with the reason. Raises DataError where no row is common to all laws, and where none of the
     common rows is quantized: there these laws are one.
     """
-    asked_for, laws = laws is not None, DEFAULT_LAWS if laws is None else laws
-    if len(set(laws)) != len(laws):
-        raise UsageError(f"a law is named twice in {', '.join(laws)}")
-    for name in laws:
-        if get(name).quantity != "loss":
-            raise UsageError(f"law {name} predicts a fraction, not a loss; it cannot be compared by held-out loss")
-    if len(laws) < 2:
+    asked_for, kinds = laws is not None, [get(law) for law in (DEFAULT_LAWS if laws is None else laws)]
+    refuse_twice(kinds)
+    for kind in kinds:
+        if kind.quantity != "loss":
+            raise UsageError(f"law {kind.name} predicts a fraction, not a loss; it cannot be compared by held-out loss")
+    if len(kinds) < 2:
         raise UsageError("a comparison needs at least two laws, such as --laws qat-loss,effective")
     widest = select(table, "comparison", shape=get("chinchilla"), expression=rows, n=n, keep_tuning=keep_tuning)
-    unsuited = [] if asked_for else _unsuited(widest, laws)
-    laws = [name for name in laws if name not in {entry.law for entry in unsuited}]
-    common = _common_rows(widest, laws)
+    unsuited = [] if asked_for else _unsuited(widest, kinds)
+    kinds = [kind for kind in kinds if kind.name not in {entry.law for entry in unsuited}]
+    common = _common_rows(widest, kinds)
     _refuse_full_precision(common, widest, asked_for)
     mask = diagnostics.held_out(common, holdout)
     asked = FitOptions(huber=huber, seed=seed, effects=effects, restrict=True)
-    entries = [_entry(common, mask, holdout, replace(asked, law=name)) for name in laws]
+    entries = [_entry(common, mask, holdout, replace(asked, law=kind)) for kind in kinds]
     entries = [*sorted(entries, key=_error), *unsuited]
     seeds = diagnostics.seed_noise(common)
     return Comparison(
@@ -130,27 +130,34 @@ def _refuse_full_precision(common: Rows, chosen: Rows, asked_for: bool) -> None:
     raise DataError(f"{what}; {why}", evidence=list(common.left_out))
 
 
-def _unsuited(chosen: Rows, laws: Sequence[str]) -> list[Entry]:
+def refuse_twice(kinds: Sequence[type[Law]]) -> None:
+    """Raise UsageError where two laws have one name."""
+    names = [kind.name for kind in kinds]
+    if len(set(names)) != len(names):
+        raise UsageError(f"a law is named twice in {', '.join(names)}")
+
+
+def _unsuited(chosen: Rows, kinds: Sequence[type[Law]]) -> list[Entry]:
     """Laws that would leave more than a tenth of the rows out for all, each with the commonest reason."""
     found = []
-    for name in laws:
-        reasons = sorted(by_reason(get(name).for_inputs(chosen.x), chosen.x), key=lambda each: -int(each[1].sum()))
+    for kind in kinds:
+        reasons = sorted(by_reason(kind.for_inputs(chosen.x), chosen.x), key=lambda each: -int(each[1].sum()))
         lost = sum(int(mask.sum()) for _, mask in reasons)
         if lost > _FEW_LOST * len(chosen):
             why = f"it describes {len(chosen) - lost} of the {len(chosen)} rows: {reasons[0][0]}"
-            found.append(Entry(law=name, rows=len(chosen) - lost, error=f"{why}; --laws compares it on those"))
+            found.append(Entry(law=kind.name, rows=len(chosen) - lost, error=f"{why}; --laws compares it on those"))
     return found
 
 
-def _common_rows(chosen: Rows, laws: Sequence[str]) -> Rows:
+def _common_rows(chosen: Rows, kinds: Sequence[type[Law]]) -> Rows:
     """The rows that lie inside the domain of every law."""
     keep = np.ones(len(chosen), dtype=np.bool_)
     left_out = list(chosen.left_out)
-    for name in laws:
-        for reason, mask in by_reason(get(name).for_inputs(chosen.x), chosen.x):
+    for kind in kinds:
+        for reason, mask in by_reason(kind.for_inputs(chosen.x), chosen.x):
             ids = [chosen.run_id[i] for i in np.flatnonzero(keep & mask)]
             if ids:
-                left_out.append(add_left_out(None, f"{reason} (law {name})", ids))
+                left_out.append(add_left_out(None, f"{reason} (law {kind.name})", ids))
             keep &= ~mask
     if not keep.any():
         raise DataError("no row lies inside the domain of all these laws", evidence=left_out)
@@ -162,14 +169,14 @@ def _entry(rows: Rows, mask: np.ndarray, holdout: str, options: FitOptions) -> E
         solution, supported = solve_rows(rows, options)
         scored = diagnostics.score(rows, mask, partial(refitted, options=options), holdout)
     except QatplanError as error:
-        return Entry(law=options.law, rows=len(rows), error=str(error))
+        return Entry(law=get(options.law).name, rows=len(rows), error=str(error))
     problem = solution.problem
     aic, bic = diagnostics.information_criteria(
         solution.objective, len(rows), problem.size, options.huber, problem.whitening
     )
     left = residuals(problem, solution.u[None, :])[0]
     return Entry(
-        law=options.law,
+        law=get(options.law).name,
         parameters=problem.size,
         rows=len(rows),
         mape=scored.mape,

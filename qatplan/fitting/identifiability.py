@@ -59,10 +59,12 @@ def describe(
     # Shape parameters and E are coordinates of their own, so the degrees of freedom are theirs.
     reach = np.minimum(stdtrit(calibration.freedom, 0.5 + 0.5 * level) * sd, 300.0)
     for i, p in enumerate(problem.free):
-        if p.name in null or p.name in solution.at_bounds or not (p.name == "E" or p.coordinate == "linear"):
+        judged = p.name == "E" if p.scales else p.coordinate in ("linear", "log")
+        if p.name in null or p.name in solution.at_bounds or not judged:
             continue
         value, wide = law.params()[p.name], float(reach[i])
-        line = (value * math.exp(-wide), value * math.exp(wide)) if p.name == "E" else (value - wide, value + wide)
+        logs = p.coordinate == "log"
+        line = (value * math.exp(-wide), value * math.exp(wide)) if logs else (value - wide, value + wide)
         notes += _not_identified(law, p, bounds.get(p.name, line), level, rows.x)
     notes += _trade_offs(problem.free, correlation, rows.x, skip={*null, *solution.at_bounds})
     return flags, notes
@@ -73,12 +75,15 @@ def _not_identified(law: Law, parameter: Parameter, interval: Pair, level: float
     low, high = interval
     scale = NormalDist().inv_cdf(0.975) / NormalDist().inv_cdf(0.5 + 0.5 * level)
     known = f"({law.params()[parameter.name]:.3g}, {100 * level:g} % interval {low:.2g} to {high:.3g})"
-    if parameter.name == "E":
+    if parameter.scales:
         if scale * math.log(high / max(low, 1e-300)) <= _OPEN:
             return []
         return [f"E is not determined {known}: larger models and longer runs would show where losses level off"]
     # As wide as the range in which such exponents are looked for: the rows add nothing to it.
-    if not scale * (high - low) > parameter.start[1] - parameter.start[0]:
+    seen, looked = (low, high), parameter.start
+    if parameter.coordinate == "log":
+        seen, looked = (math.log(max(low, 1e-300)), math.log(high)), (math.log(looked[0]), math.log(looked[1]))
+    if not scale * (seen[1] - seen[0]) > looked[1] - looked[0]:
         return []
     return [f"{parameter.name} is hardly determined {known}: {_remedy(parameter, x)}"]
 
@@ -107,7 +112,7 @@ def _correlation(draws: Floats) -> Floats:
 
 def _trade_offs(free: tuple[Parameter, ...], correlation: Floats, x: Inputs, skip: set[str]) -> list[str]:
     """Pairs of shape parameters that move together; amplitudes always follow their exponents and are no news."""
-    shapes = [i for i, p in enumerate(free) if (p.coordinate != "log" or p.name == "E") and p.name not in skip]
+    shapes = [i for i, p in enumerate(free) if (not p.scales or p.name == "E") and p.name not in skip]
     pairs = [
         (abs(correlation[i, j]), correlation[i, j], i, j)
         for i, j in itertools.combinations(shapes, 2)
@@ -122,7 +127,8 @@ def _trade_offs(free: tuple[Parameter, ...], correlation: Floats, x: Inputs, ski
 
 def _at_bound(law: Law, parameter: Parameter, rows: Rows) -> str:
     name, value = parameter.name, law.params()[parameter.name]
-    if parameter.coordinate != "log":
+    ends = [end for end in (parameter.lower, parameter.upper) if 0 < end < math.inf]
+    if not parameter.scales or any(math.isclose(value, end, rel_tol=1e-6) for end in ends):
         return Flag.AT_BOUND(name=name, value=value, lower=parameter.lower, upper=parameter.upper)
     level = ": the losses show no level that they approach, so nothing may be extrapolated to larger runs"
     if _is_small(law, parameter, rows):

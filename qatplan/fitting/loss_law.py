@@ -21,7 +21,6 @@ from qatplan.fitting.rows import Rows, select
 from qatplan.fitting.solver.objective import residuals
 from qatplan.fitting.solver.problem import build
 from qatplan.fitting.solver.solve import Solution
-from qatplan.laws.chinchilla import Chinchilla
 from qatplan.laws.fit_parts import LossDiagnostics, Pair
 from qatplan.laws.fitted import FittedLaw, Status
 from qatplan.laws.flags import Flag
@@ -208,7 +207,7 @@ def _about_rows(kind: type[Law], rows: Rows, parameters: int) -> list[str]:
     mixed = [f"{b:g}" for b, names in sorted(used.items()) if len(names) > 1]
     if mixed:
         flags.append(Flag.MIXED(bits=", ".join(mixed)))
-    if kind is Chinchilla and bool(np.any(rows.x.quantized)):
+    if not kind.sees_bits and bool(np.any(rows.x.quantized)):
         flags.append(Flag.BLIND())
     return flags
 

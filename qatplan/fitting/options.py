@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from qatplan.errors import UsageError
+from qatplan.laws.law import Law
 
 Choice = Literal["none", "trunk", "curve", "auto"]
 """Of random effects."""
@@ -33,7 +34,8 @@ def holdout_of(spec: str) -> tuple[str, float]:
 class FitOptions:
     """How a law is fitted; UsageError for a value that no fit can have."""
 
-    law: str = "qat-loss"
+    law: str | type[Law] = "qat-loss"
+    """A name, or a law of one's own as `qatplan.laws.registry.get` reads it."""
     huber: float = 1e-3
     """Delta of the Huber terms on log residuals."""
     seed: int = 0

@@ -29,11 +29,7 @@ _QAT_SCHEDULES = ("classic", None)
 _ROUNDED = "post-training"
 _NEAREST = ("rtn", None)
 # Per law the schedules of quantized rows that it is fitted on unless rows are asked for by an expression.
-_DEFAULT_SCHEDULES: Mapping[str, tuple[str | None, ...]] = {
-    "chinchilla": (),
-    "precision": (*_QAT_SCHEDULES, _ROUNDED),
-    "ouyang": (_ROUNDED, None),
-}
+_DEFAULT_SCHEDULES: Mapping[str, tuple[str | None, ...]] = {"ouyang": (_ROUNDED, None)}
 # What a run sets that no law has as an axis: of a point's runs the best counts.
 _TUNED = (
     "learning_rate", "qat_learning_rate", "rewarmup_tokens", "cooldown", "qat_decay", "optimizer_state", "batch_tokens",
@@ -123,7 +119,7 @@ def select(
     if not shape.takes_controls:
         leave(number["bits"] == CONTROL_BITS, f"16 bits: a second phase in full precision; law {law} is not about it")
     if expression is None:
-        for mask, reason in _unasked(law, word, ~np.isnan(number["bits"])):
+        for mask, reason in _unasked(law, shape, word, ~np.isnan(number["bits"])):
             leave(mask, reason)
     if not keep_tuning:
         key = np.stack([size, *(number[k] for k in ("d_fp", "d_qat", "bits", "group_size", "activation_bits", "seed"))])
@@ -180,13 +176,14 @@ def by_reason(law: Law, x: Inputs) -> list[tuple[str, NDArray[np.bool_]]]:
 
 
 def _unasked(
-    law: str, word: dict[str, list[Any]], quantized: NDArray[np.bool_]
+    law: str, shape: type[Law], word: dict[str, list[Any]], quantized: NDArray[np.bool_]
 ) -> Iterator[tuple[NDArray[np.bool_], str]]:
     """Rows that a law is fitted on only where an expression asks for them, with the reason."""
     unless = "unless --rows asks for others"
-    allowed = _DEFAULT_SCHEDULES.get(law, _QAT_SCHEDULES)
-    if law == "chinchilla":
-        yield quantized, f"quantized; law chinchilla is fitted on full-precision runs {unless}"
+    usual = (*_QAT_SCHEDULES, _ROUNDED) if shape.takes_rounded else _QAT_SCHEDULES
+    allowed = _DEFAULT_SCHEDULES.get(law, usual)
+    if law == shape.name and not shape.sees_bits:
+        yield quantized, f"quantized; law {law} is fitted on full-precision runs {unless}"
     else:
         listed = " and ".join(["full-precision", *filter(None, allowed)])
         for name in sorted({*word["schedule"]} - {*allowed, None}):

@@ -62,8 +62,9 @@ def check(shape: Law, x: Inputs, *, fix: Mapping[str, float], restrict: bool) ->
         if name not in fixed:
             fixed[name] = 0.0
             notes.append(f"{name} cannot be determined: {reason}; it is fixed at 0")
-    thin = _too_thin(shape, x, fixed)
-    for term in shape.terms(x):
+    thin, terms = _too_thin(shape, x, fixed), shape.terms(x)
+    shared = {name for term in terms for name in _members(term) if sum(name in _members(t) for t in terms) > 1}
+    for term in terms:
         members, why = _members(term), None
         if fixed.get(term.amplitude or "") == 0:
             pass
@@ -78,9 +79,10 @@ def check(shape: Law, x: Inputs, *, fix: Mapping[str, float], restrict: bool) ->
                 raise DataError(f"{what}{hint}")
             why = f"{what}; the law was fitted without it"
         else:
-            notes += _constant_columns(term, x, parameters, fixed)
+            notes += _constant_columns(term, x, parameters, fixed, shared)
             continue
-        fixed |= dict.fromkeys(members, 0.0)
+        # What another term has too is not known to be left out.
+        fixed |= {name: 0.0 for name in members if name not in shared}
         if why is not None:
             notes.append(why)
             left_out.append(why)
@@ -123,11 +125,16 @@ def _members(term: Term) -> list[str]:
     return list(dict.fromkeys([*filter(None, [term.amplitude]), *term.columns, *rates]))
 
 
-def _constant_columns(term: Term, x: Inputs, parameters: Mapping[str, Parameter], fixed: dict[str, float]) -> list[str]:
+def _constant_columns(
+    term: Term, x: Inputs, parameters: Mapping[str, Parameter], fixed: dict[str, float], shared: set[str]
+) -> list[str]:
     notes = []
+    bent = () if term.nonlinear is None else term.nonlinear.rates
     for name, column in term.columns.items():
         inside = column[term.rows]
-        if name in fixed or parameters[name].coordinate == "factor" or term.amplitude is None:
+        if name in fixed or name in shared or name in bent or term.amplitude is None:
+            continue
+        if parameters[name].coordinate in ("factor", "log") or not parameters[name].of:
             continue
         if np.ptp(inside) > 1e-9 * max(1.0, float(np.abs(inside).max())):
             continue
@@ -146,7 +153,8 @@ def _constant_columns(term: Term, x: Inputs, parameters: Mapping[str, Parameter]
 def _design(law: Law, x: Inputs, fixed: Mapping[str, float]) -> list[str]:
     """Sentences on what the choice of rows leaves undetermined, whatever their losses are."""
     notes: list[str] = []
-    free = [p.name for p in law.parameters() if p.name not in fixed]
+    by_name = {p.name: p for p in law.parameters()}
+    free = [name for name in by_name if name not in fixed]
     if law.quantity == "loss" and not np.any(~x.quantized) and np.any(x.quantized) and "E" in free:
         partners = "theta" if "theta" in free else "the quantization terms"
         if law.name in ("qat-loss", "effective-tokens", "chen2025", "precision", "effective", "ouyang"):
@@ -155,13 +163,15 @@ def _design(law: Law, x: Inputs, fixed: Mapping[str, float]) -> list[str]:
                 "bits, and the predicted full-precision loss is an extrapolation"
             )
     sizes = np.unique(x.n)
-    if "alpha" in free and "E" in free and len(sizes) < 3:
+    sizes_tell = {"alpha", "E", "A"} <= {*free} and by_name["alpha"].of == "n"
+    if sizes_tell and len(sizes) < 3:
         notes.append(
             f"only {len(sizes)} model {'size' if len(sizes) == 1 else 'sizes'}: E, A and alpha cannot be told apart; "
             "at least 3 sizes would"
         )
     ratios = _distinct(np.log(x.d_total / x.n))
-    if "beta" in free and "E" in free and len(sizes) > 2 and len(ratios) <= 3:
+    tokens_tell = {"beta", "E", "C"} <= {*free} and by_name["beta"].of == "d_total"
+    if tokens_tell and len(sizes) > 2 and len(ratios) <= 3:
         notes.append(
             f"tokens per parameter take only {len(ratios)} {'value' if len(ratios) == 1 else 'values'}, so E is told "
             "from A and C by curvature alone; a wider range of tokens per parameter would determine E"

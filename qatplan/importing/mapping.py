@@ -13,10 +13,10 @@ from functools import cached_property
 from typing import Any
 
 from qatplan.errors import UsageError, closest
+from qatplan.expressions import Expression, Language, Leaf, Operation, parse
 from qatplan.importing.recognise import FRACTION, Recognised
 from qatplan.importing.units import COUNTS, conversion, quote, unscaled
 from qatplan.importing.values import CellError, convert, fraction, number, number_or_none
-from qatplan.runs.expressions import Expression, Language, Leaf, Operation, parse
 from qatplan.runs.schema import ALIASES, BY_NAME, SCALARS
 
 MAPPABLE: tuple[str, ...] = (*SCALARS, *ALIASES, FRACTION)

@@ -48,6 +48,7 @@ class Chinchilla(OverChinchilla):
     formula: ClassVar[str] = "L = E + A/N^alpha + C/D^beta"
     source: ClassVar[str] = "Hoffmann et al. 2022, arXiv 2203.15556; constants: Besiroglu et al. 2024, arXiv 2404.10102"
     evidence: ClassVar[str] = "paper"
+    sees_bits: ClassVar[bool] = False
     domain: ClassVar[str] = "full-precision runs; quantized rows are only fitted when they are asked for"
 
     @staticmethod

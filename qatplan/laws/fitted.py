@@ -17,7 +17,7 @@ from qatplan.laws.fit_parts import Certificate, Diagnostics, LeftOut, Pair, Prov
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law, coordinates
 from qatplan.laws.predictor import NO_DRAWS, Predictor
-from qatplan.laws.registry import get
+from qatplan.laws.registry import stored
 from qatplan.storage.atomic import write_bytes
 from qatplan.storage.incoming import read_json
 from qatplan.storage.typed import parse
@@ -25,9 +25,10 @@ from qatplan.units import format_count
 
 FORMAT = "qatplan-fit-1"
 _KEYS = (
-    "format", "law", "params", "intervals", "interval_kind", "level", "objective", "rows", "left_out", "starts",
-    "starts_agreeing", "status", "flags", "identifiability", "holdout", "n_convention", "bytes_per_token", "noise",
-    "seed_noise", "ranges", "huber", "certificate", "criticism", "derived", "provenance", "status_message", "draws",
+    "format", "law", "definition", "params", "intervals", "interval_kind", "level", "objective", "rows", "left_out",
+    "starts", "starts_agreeing", "status", "flags", "identifiability", "holdout", "n_convention", "bytes_per_token",
+    "noise", "seed_noise", "ranges", "huber", "certificate", "criticism", "derived", "provenance", "status_message",
+    "draws",
 )  # fmt: skip
 """Of a fit's file, in its order."""
 _LARGEST = 1e300
@@ -200,6 +201,7 @@ class FittedLaw:
             **vars(self),
             "format": FORMAT,
             "law": self.law.name,
+            "definition": getattr(self.law, "definition", None),
             "params": self.params,
             "starts": self.certificate.starts,
             "starts_agreeing": self.certificate.starts_agreeing,
@@ -207,7 +209,7 @@ class FittedLaw:
             "provenance": self.provenance or {},
             "status_message": self.status.message,
         }
-        return {key: plain(made[key]) for key in _KEYS}
+        return {key: plain(made[key]) for key in _KEYS if key != "definition" or made[key] is not None}
 
     def write(self, path: str | Path) -> None:
         """Write the JSON file atomically."""
@@ -225,7 +227,9 @@ class FittedLaw:
             starts = {k: value[k] for k in ("starts", "starts_agreeing") if k in value}
             read = {
                 **value,
-                "law": get(_word(value, "law")).from_params(_params(_object(value, "params"))),
+                "law": stored(_word(value, "law"), value.get("definition")).from_params(
+                    _params(_object(value, "params"))
+                ),
                 "certificate": starts | _object(value, "certificate"),
                 # A file that knows nothing of these has empty objects.
                 "diagnostics": value.get("criticism") or None,

@@ -48,6 +48,11 @@ class Parameter:
     name: str = ""
     """That of the law's field which declares it."""
 
+    @property
+    def scales(self) -> bool:
+        """Whether it is an amplitude: the scale of a term, which starts where the others put it."""
+        return self.coordinate == "log" and not np.isfinite(self.start[0])
+
 
 def amplitude(symbol: str, meaning: str, unit: str = "nats/token") -> Any:
     """Declares a field of a law: the scale of a term, which a fit sees in logs."""
@@ -111,15 +116,16 @@ class Law(ABC):
     domain: ClassVar[str]
     quantity: ClassVar[Literal["loss", "fraction"]] = "loss"
     sees_fraction: ClassVar[bool] = False
+    sees_bits: ClassVar[bool] = True
+    takes_rounded: ClassVar[bool] = False
+    """Whether it is fitted on models that were rounded after training."""
     takes_controls: ClassVar[bool] = False
     """Whether it describes 16-bit rows: a second phase in full precision."""
 
     @classmethod
-    @cache
     def declared(cls) -> tuple[Parameter, ...]:
         """The parameters that the fields declare, in order."""
-        known = {f.name: f.metadata["parameter"] for f in fields(cls) if "parameter" in f.metadata}
-        return tuple(replace(parameter, name=name) for name, parameter in known.items())
+        return _declared(cls)
 
     def parameters(self) -> tuple[Parameter, ...]:
         """The parameters in order, with units, bounds and meaning."""
@@ -191,6 +197,12 @@ class Law(ABC):
     def from_coordinates(self, vector: Sequence[float] | Floats) -> Self:
         """The law of this shape at the given fitting coordinates."""
         return self.replace(natural(self.parameters(), np.asarray(vector, dtype=np.float64)))
+
+
+@cache
+def _declared(law: type[Law]) -> tuple[Parameter, ...]:
+    known = {f.name: f.metadata["parameter"] for f in fields(law) if "parameter" in f.metadata}
+    return tuple(replace(parameter, name=name) for name, parameter in known.items())
 
 
 def coordinates(parameters: Sequence[Parameter], values: Floats) -> Floats:

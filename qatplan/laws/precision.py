@@ -43,6 +43,7 @@ class Precision(OverChinchilla):
     source: ClassVar[str] = "Kumar et al. 2024, arXiv 2411.04330 (N non-embedding, 30M-220M)"
     evidence: ClassVar[str] = "paper"
     domain: ClassVar[str] = "full precision, QAT, and rounding after training"
+    takes_rounded: ClassVar[bool] = True
 
     @staticmethod
     def published() -> Precision:

@@ -9,7 +9,8 @@ from markupsafe import Markup
 from qatplan.laws.law import Law
 
 _PIECE = re.compile(
-    r"\^(?:\((?P<group>[^()]*)\)|(?P<power>\w+))|(?P<word>[A-Za-z]\w*)|(?P<number>\d+)|(?P<operator>[^\w\s^])"
+    r"\^(?:\((?P<group>(?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)|(?P<power>-?\w+(?:\.\d+)?))"
+    r"|(?P<word>[A-Za-z]\w*)|(?P<number>\d+(?:\.\d+)?)|(?P<operator>[^\w\s])"
 )
 _PROSE = frozenset(["for", "each", "bit", "width", "per", "and", "when", "rounded", "after", "training"])
 _FUNCTIONS = {"ln": "ln\u2009", "log2": "log₂\u2009"}
@@ -19,7 +20,11 @@ _OPERATORS = {"*": "·", "-": "−"}
 def mathml(law: Law) -> Markup:
     """The formula in the law's symbols, an element for each of its summands, so that lines break between them."""
     symbols = {p.name: p.symbol for p in law.parameters()}
-    summands = re.split(r" (?=[=+\[] ?|S = )", law.formula)
+    text = law.formula
+    # A sum in brackets stays whole.
+    ends = [m.start() for m in re.finditer(r" (?=[=+\[] ?|S = )", text)]
+    ends = [end for end in ends if text.count("(", 0, end) == text.count(")", 0, end)]
+    summands = [text[begin:end] for begin, end in zip([0, *ends], [*ends, len(text)], strict=True)]
     return Markup("<wbr>").join(Markup("<math>{}</math>").format(_row(part, symbols)) for part in summands)
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from qatplan.errors import closest
-from qatplan.runs.expressions import Expression, Language, Leaf, Operation, parse
+from qatplan.expressions import Expression, Language, Leaf, Operation, parse
 from qatplan.runs.schema import ALIASES, SCALARS
 
 COLUMNS: tuple[str, ...] = (*SCALARS, *ALIASES, "fraction")

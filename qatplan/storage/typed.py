@@ -53,7 +53,7 @@ def _parsed(hint: Any, value: Any, where: str) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= 1.7e308:
             raise _wrong(where, value, "a finite number or null")
         return float(value)
-    if isinstance(hint, types.UnionType):
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return None if value is None else _parsed(_member(typing.get_args(hint), value), value, where)
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is dict:

@@ -68,7 +68,7 @@ def _basis(fitted: FittedLaw) -> str:
 def _estimate(fitted: FittedLaw, parameter: Parameter, numbers: Numbers) -> tuple[str, str]:
     name = parameter.name
     # E is a loss, known to decimals; the scales of terms are known up to a factor.
-    amplitude = parameter.coordinate == "log" and name != "E"
+    amplitude = parameter.scales and name != "E"
     value, interval = numbers.estimate(fitted.params[name], fitted.intervals.get(name), amplitude=amplitude)
     return value, "fixed" if name not in fitted.intervals and fitted.intervals else interval
 

@@ -13,6 +13,7 @@ _SOURCES = {
     "code": "read in public code",
     "derived": "worked out here",
     "open": "our reconstruction",
+    "own": "as its file says",
 }
 
 

@@ -108,7 +108,7 @@ def intervals(solution: Solution, rows: Rows, *, delta: float, level: float) -> 
 def _interval(solution: Solution, rows: Rows, j: int, delta: float, level: float) -> Pair:
     """Interval of one fitting coordinate."""
     base = solution.problem
-    amplitude = base.free[j].coordinate == "log"
+    amplitude = base.free[j].scales
     problem = base
     if amplitude:
         alone = build(base.law, rows.x, rows.y, fixed=base.fixed, uncentred=base.free[j].name)

@@ -96,7 +96,7 @@ def jacobians(problem: Problem, u: Floats) -> Floats:
     shares, _ = _shares(problem, u, slice(None))
     result = np.zeros((len(u), len(problem.log_y), problem.size))
     for block, share in zip(problem.blocks, shares, strict=True):
-        result[:, :, block.index] += share[:, :, None] * _design(block, u, slice(None))
+        result[:, :, block.index] += share[:, :, None] * _design(block, u, slice(None))[0]
     return result
 
 
@@ -134,6 +134,8 @@ def term(block: Block, at: Floats, rows: slice | NDArray[np.intp]) -> Floats:
     bend = block.bend
     if bend is not None:
         z += _power(bend, at) * bend.factor.take(rows).column(_rates(bend, at))
+        # Where a formula has no positive value it counts as nothing, which no loss agrees with.
+        z[np.isnan(z)] = -np.inf
     np.exp(np.minimum(z, 500.0, out=z), out=z)
     z *= block.present[rows]
     return z
@@ -163,17 +165,28 @@ def _add_straight(
                 hessian[:, other.index[:, None], block.index[None, :]] += cell.transpose(0, 2, 1)
 
 
-def _design(block: Block, u: Floats, part: slice) -> Floats:
-    """(K, rows, q) columns of a block at u, including those that depend on u."""
+def _design(block: Block, u: Floats, part: slice) -> tuple[Floats, list[tuple[int, int, Floats]]]:
+    """(K, rows, q) columns of a block at u, and of their own derivatives those that are not 0: (i, j, (K, rows))."""
     design = np.broadcast_to(block.design[part], (len(u), *block.design[part].shape)).copy()
-    if block.bend is not None:
-        bend, at = block.bend, u[:, block.index]
-        column, first, _ = bend.factor.take(part).derivatives(_rates(bend, at))
-        if bend.exponent is not None:
-            design[:, :, bend.exponent] += column * block.present[part] / bend.scale
-        for i, slope in zip(bend.rates, first, strict=True):
-            design[:, :, i] = _power(bend, at) * slope * block.present[part]
-    return design
+    if (bend := block.bend) is None:
+        return design, []
+    at, present = u[:, block.index], block.present[part]
+    column, first, second = bend.factor.take(part).derivatives(_rates(bend, at))
+    power, bent, rates = _power(bend, at), [], list(zip(bend.rates, bend.scales, strict=True))
+    if (e := bend.exponent) is not None:
+        design[:, :, e] += _known(column) * present / bend.scale
+    for (i, scale), slope, row in zip(rates, first, second, strict=True):
+        slope = _known(slope) * present / scale
+        design[:, :, i] += power * slope
+        if e is not None:
+            bent += [(e, i, slope / bend.scale), (i, e, slope / bend.scale)]
+        bent += [(i, j, power * _known(c) * present / (scale * s)) for (j, s), c in zip(rates, row, strict=True)]
+    return design, bent
+
+
+def _known(values: Floats) -> Floats:
+    """0 for what is no number: see `term`."""
+    return np.where(np.isfinite(values), values, 0.0)
 
 
 def _power(bend: Bend, at: Floats) -> Floats:
@@ -183,7 +196,7 @@ def _power(bend: Bend, at: Floats) -> Floats:
 
 def _rates(bend: Bend, at: Floats) -> list[Floats]:
     """The rates of a factor, (K, 1) each, from its block's coordinates (K, q)."""
-    return [at[:, i, None] for i in bend.rates]
+    return [at[:, i, None] / scale for i, scale in zip(bend.rates, bend.scales, strict=True)]
 
 
 def _add_bent(
@@ -193,27 +206,15 @@ def _add_bent(
     (first, curve, bend_weight), (gradient, hessian) = weights, sums
     jac = np.zeros((*first.shape, problem.size))
     for block, share in zip(problem.blocks, shares, strict=True):
-        design = _design(block, u, part)
+        design, bent = _design(block, u, part)
         jac[:, :, block.index] += share[:, :, None] * design
         if bend_weight is None:
             continue
         weight = bend_weight * share
         rows, columns = block.index[:, None], block.index[None, :]
         hessian[:, rows, columns] += _squares(weight, design)
-        if (bend := block.bend) is not None:
-            at = u[:, block.index]
-            _, first_rates, second_rates = bend.factor.take(part).derivatives(_rates(bend, at))
-            present = weight * block.present[part]
-            if bend.exponent is not None:
-                e = block.index[bend.exponent]
-                for i, slope in zip(bend.rates, first_rates, strict=True):
-                    mixed = np.sum(present * slope, axis=1) / bend.scale
-                    hessian[:, e, block.index[i]] += mixed
-                    hessian[:, block.index[i], e] += mixed
-            power = _power(bend, at)
-            for i, row in zip(bend.rates, second_rates, strict=True):
-                for j, curvature in zip(bend.rates, row, strict=True):
-                    hessian[:, block.index[i], block.index[j]] += np.sum(power * present * curvature, axis=1)
+        for i, j, curvature in bent:
+            hessian[:, block.index[i], block.index[j]] += np.sum(weight * curvature, axis=1)
     gradient += (first[:, None, :] @ jac)[:, 0]
     if curve is not None:
         hessian += _squares(curve, jac)

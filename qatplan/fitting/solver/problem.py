@@ -33,11 +33,13 @@ class Bend:
 
     factor: Nonlinear
     rates: tuple[int, ...]
-    """Positions within the block of the rates, which are not scaled."""
+    """Positions within the block of the rates."""
+    scales: tuple[float, ...]
+    """Scaled rate = scale * rate, of each."""
     exponent: int | None
-    """Position within the block of the exponent; None where it is fixed."""
+    """Position within the block of the exponent; None where it is fixed, or the factor has none."""
     scale: float
-    """Scaled exponent = scale * exponent; the exponent itself where it is fixed."""
+    """Scaled exponent = scale * exponent; the exponent itself where it is fixed, 1 where the factor has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +123,8 @@ def build(
     lower, upper = np.full(p, -np.inf), np.full(p, np.inf)
     typical = float(np.exp(np.median(np.log(y)))) if len(y) else 1.0
     highest = float(np.max(y)) if len(y) else 1.0
-    blocks = []
+    blocks: list[Block] = []
+    scales: dict[str, float] = {}
 
     def add(made: dict[str, Floats], name: str, column: Floats, bounds: Pair, scale: float = 1.0) -> None:
         i, made[name] = position[name], column
@@ -131,14 +134,16 @@ def build(
     for term in law.terms(x):
         present = term.rows.astype(np.float64)
         offset = np.zeros(len(x)) if term.known is None else np.where(term.rows, term.known, 0.0)
-        centred = term.amplitude in position and term.amplitude != uncentred
+        domain = _domain(by_name.get(term.amplitude or ""))
+        # Bounds on an amplitude are no bounds on its term, so such a one keeps its own log as coordinate.
+        centred = term.amplitude in position and term.amplitude != uncentred and domain == (-np.inf, np.inf)
         made: dict[str, Floats] = {}
         if term.amplitude is not None and term.amplitude in fixed:
             offset += fixed[term.amplitude] * present
         elif term.amplitude is not None:
-            free_ends = term.amplitude == uncentred and bool(term.columns)
-            ends = (float(np.log(VANISHED * typical)), float(np.log(_LARGEST * highest)))
-            add(made, term.amplitude, present, (-500.0, 500.0) if free_ends else ends)
+            free_ends = not centred and bool(term.columns)
+            low, high = (-500.0, 500.0) if free_ends else (np.log(VANISHED * typical), np.log(_LARGEST * highest))
+            add(made, term.amplitude, present, (max(float(low), domain[0]), min(float(high), domain[1])))
         for name, column in _columns(term, fixed).items():
             if name in fixed:
                 offset += np.where(term.rows, fixed[name] * column, 0.0)
@@ -147,7 +152,8 @@ def build(
             binary = bool(np.all((inside == 0) | (inside == 1)))
             mean = float(inside.mean()) if centred and inside.size and not binary else 0.0
             spread = float(inside.std()) if inside.size and not binary else 1.0
-            scale = spread if spread > 1e-9 * (1.0 + abs(mean)) else 1.0
+            # A parameter that several terms share has one scale.
+            scale = scales.setdefault(name, spread if spread > 1e-9 * (1.0 + abs(mean)) else 1.0)
             add(made, name, np.where(term.rows, (column - mean) / scale, 0.0), coordinate_bounds(by_name[name]), scale)
             if term.amplitude in position:
                 to_u[position[term.amplitude], position[name]] += mean
@@ -156,18 +162,22 @@ def build(
             i, fixed_part = position[term.amplitude or ""], float(offset[term.rows].mean())
             lower[i], upper[i] = lower[i] - fixed_part, upper[i] - fixed_part
         bend, s = None, term.nonlinear
-        if s is not None and (exponent := s.exponent) is not None and any(rate in position for rate in s.rates):
+        if s is not None and any(rate in position for rate in s.rates):
             s = Held.of(s, fixed)
-            # The rates' columns are filled at every evaluation.
             for rate in s.rates:
-                add(made, rate, np.zeros_like(present), coordinate_bounds(by_name[rate]))
-            names, at = list(made), position.get(exponent)
+                # What no column of the term says of a rate is filled in at every evaluation.
+                if rate not in made:
+                    add(made, rate, np.zeros_like(present), coordinate_bounds(by_name[rate]), scales.get(rate, 1.0))
+            names, at = list(made), position.get(s.exponent or "")
             bend = Bend(
                 factor=s,
                 rates=tuple(names.index(rate) for rate in s.rates),
-                exponent=None if at is None else names.index(exponent),
-                scale=fixed[exponent] if at is None else float(to_u[at, at]),
+                scales=tuple(float(to_u[position[rate], position[rate]]) for rate in s.rates),
+                exponent=None if at is None else names.index(s.exponent or ""),
+                scale=float(to_u[at, at]) if at is not None else fixed[s.exponent] if s.exponent else 1.0,
             )
+        elif s is not None and s.exponent is None:
+            offset += np.where(term.rows, s.column([np.array([fixed[rate]]) for rate in s.rates]), 0.0)
         blocks.append(
             Block(
                 index=np.array([position[n] for n in made], dtype=np.intp),
@@ -203,10 +213,20 @@ def coordinate_bounds(parameter: Parameter) -> tuple[float, float]:
     """Bounds of a non-amplitude's fitting coordinate."""
     if parameter.coordinate == "inverse":
         return 1.0 / parameter.upper, 1.0 / parameter.lower
+    if parameter.coordinate == "log":
+        return _domain(parameter)
     if parameter.coordinate == "factor":
         # -exponent * log(factor) for a factor in (0, 1]: the exponent only scales it.
         return 0.0, 25.0
     return parameter.lower, parameter.upper
+
+
+def _domain(parameter: Parameter | None) -> Pair:
+    """Logs of a parameter's bounds."""
+    if parameter is None:
+        return -np.inf, np.inf
+    with np.errstate(divide="ignore"):
+        return float(np.log(parameter.lower)), float(np.log(parameter.upper))
 
 
 def _columns(term: Term, fixed: dict[str, float]) -> dict[str, Floats]:

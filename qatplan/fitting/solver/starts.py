@@ -43,6 +43,8 @@ def _start_range(parameter: Parameter) -> tuple[float, float]:
     low, high = parameter.start
     if parameter.coordinate == "inverse":
         return 1.0 / high, 1.0 / low
+    if parameter.coordinate == "log":
+        return float(np.log(low)), float(np.log(high))
     if parameter.coordinate == "factor":
         return -0.35 * np.log(high), -0.35 * np.log(low)
     lowest, highest = coordinate_bounds(parameter)

@@ -11,6 +11,7 @@ import numpy as np
 
 from qatplan.errors import UsageError
 from qatplan.fitting.api import fit
+from qatplan.fitting.compare import refuse_twice
 from qatplan.fitting.options import FitOptions
 from qatplan.laws.fitted import FittedLaw, Status
 from qatplan.laws.inputs import Floats, Inputs
@@ -112,25 +113,24 @@ def has_opinion(law: type[Law]) -> bool:
     return law.quantity == "fraction" or law.sees_fraction
 
 
-def predictors(laws: Sequence[str] | None, options: FitOptions) -> tuple[Predictor, ...]:
+def predictors(laws: Sequence[str | type[Law]] | None, options: FitOptions) -> tuple[Predictor, ...]:
     """The named laws, or every law that has an opinion on the fraction, and the rules.
 
     `options` are those of a loss law; a law of the fraction itself takes the ones that mean something to it. Raises
     UsageError for a law without an opinion.
     """
     able = [name for name in NAMES if has_opinion(get(name))]
-    asked = list(able if laws is None else laws)
-    if len(set(asked)) != len(asked):
-        raise UsageError(f"a law is named twice in {', '.join(asked)}")
-    for name in asked:
-        if not has_opinion(get(name)):
-            raise UsageError(f"law {name} does not depend on the QAT fraction; those that do are {', '.join(able)}")
-    return (*(Fitted(name=name, options=_options_of(get(name), options)) for name in asked), *RULES)
+    asked = [get(law) for law in (able if laws is None else laws)]
+    refuse_twice(asked)
+    for law in asked:
+        if not has_opinion(law):
+            raise UsageError(f"law {law.name} does not depend on the QAT fraction; those that do are {', '.join(able)}")
+    return (*(Fitted(name=law.name, options=_options_of(law, options)) for law in asked), *RULES)
 
 
 def _options_of(law: type[Law], options: FitOptions) -> FitOptions:
     shared: dict[str, Any] = {
-        "law": law.name, "rows": options.rows, "n": options.n, "seed": options.seed, "bootstrap": options.bootstrap,
+        "law": law, "rows": options.rows, "n": options.n, "seed": options.seed, "bootstrap": options.bootstrap,
     }  # fmt: skip
     if law.quantity != "fraction":
         shared |= {"huber": options.huber, "keep_tuning": options.keep_tuning, "effects": options.effects}

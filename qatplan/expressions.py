@@ -24,12 +24,13 @@ LONGEST, DEEPEST = 10_000, 100
 _WORDS = r"|(?P<word>(?:is\s+not\s+null|is\s+null|not\s+in|and|or|not|in|is|null)(?![\w.]))"
 _TOKEN = (
     r"\s*(?:(?P<number>(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?[A-Za-z]*)|(?P<text>'[^']*'|\"[^\"]*\")"
-    r"|(?P<quoted>`[^`]*`)%s|(?P<name>[A-Za-z_][\w.]*)|(?P<sign>\*\*|==|!=|<=|>=|[-+*/<>(),]))"
+    r"|(?P<quoted>`[^`]*`)%s|(?P<name>[A-Za-z_][\w.]*)|(?P<sign>\*\*|==|!=|<=|>=|[-+*/<>(),^]))"
 )
 _HINTS = dict.fromkeys(("is", "null"), "write is null or is not null") | dict.fromkeys("!~", "write not")
 _HINTS |= {"=": "write == for equality", "&": "write and", "|": "write or"}
 _TESTS = {"in": "in", "not in": "in", "is null": "is null", "is not null": "is null"}
 """Signs that give a condition and stand in no chain, without their `not`."""
+_TESTS_OF_LISTS = ("in", "not in")
 _IN_PYTHON = {"is null": "is None", "is not null": "is not None"}
 _LEAVES = ("name", "number", "text")
 _VALUE_ENDS = frozenset({*_LEAVES, ")"})
@@ -49,9 +50,12 @@ class Language:
     operand: str
     """What may stand between signs, as errors name it."""
     signs: tuple[str, ...]
-    """Of or, and, not, ==, !=, <, <=, >, >=, in, not in, is null, is not null, +, -, *, /, **, (, ) and the comma."""
+    """Of or, and, not, ==, !=, <, <=, >, >=, in, not in, is null, is not null, +, -, *, /, **, ^, (, ) and the comma;
+    ^ is another way to write **."""
     functions: tuple[str, ...] = ()
-    """Names that are functions of one value where a bracket follows."""
+    """Names that are functions where a bracket follows."""
+    of_two: tuple[str, ...] = ()
+    """Those of `functions` that take two values; the others take one."""
 
     def error(self, text: str, what: str, position: int) -> UsageError:
         """An error of one sentence about a character of `text`."""
@@ -69,7 +73,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Operation:
-    """A sign or function and what it works on: one part for a function or a sign before a value, else two.
+    """A sign or function and what it works on: one part for a function of one or a sign before a value, else two.
 
     `in` has the value and then those of the list, `is null` the value alone; `not in` and `is not null` are the `not`
     of these. A chain such as 2 <= bits <= 4 is the `and` of its comparisons.
@@ -163,6 +167,7 @@ class _Parser:
                 kind, token = "sign", " ".join(token.split())
                 if token not in signs:
                     raise self._unknown(token, start)
+                token = "**" if token == "^" else token
             position = match.end()
             if kind == "name" and token in self._language.functions and self._text[position:].lstrip()[:1] == "(":
                 kind = "function"
@@ -170,19 +175,19 @@ class _Parser:
 
     def _check_order(self) -> None:
         """Refuse the first token that cannot stand where it does: Python's words for it differ between its versions."""
-        brackets: list[bool] = []  # whether each that is open is a list of `in`
-        prefixes, before = 0, "("
+        brackets: list[str] = []  # what opened each: in, not in, a function of two, or nothing of these
+        prefixes, before, opener = 0, "(", ""
         for token in self._tokens:
             sign, what = token.sign, token.text if token.kind == "end" else f"'{token.text}'"
             complete = before in _VALUE_ENDS or before in _TEST_ENDS
-            if sign == ")" and brackets and (complete or before == ","):
-                before = "]" if brackets.pop() else ")"
+            if sign == ")" and brackets and (complete or (before == "," and brackets[-1] in _TESTS_OF_LISTS)):
+                before = "]" if brackets.pop() in _TESTS_OF_LISTS else ")"
                 continue
             if complete:
-                fits = sign in ("and", "or") or (sign == "," and brackets[-1:] == [True])
+                fits = sign in ("and", "or") or (sign == "," and brackets[-1:] not in ([], [""]))
                 fits = fits or (before in _VALUE_ENDS and sign in _INFIX) or (sign == "end" and not brackets)
                 problem = f"')' is expected instead of {what}" if brackets else f"{what} is not expected here"
-            elif before in ("in", "not in", "function"):
+            elif before in ("function", *_TESTS_OF_LISTS):
                 fits, problem = sign == "(", f"'(' is expected instead of {what}"
             else:
                 fits = sign in (*_LEAVES, "function", "(", "+", "-")
@@ -191,7 +196,8 @@ class _Parser:
             if not fits:
                 raise self._error(problem, token.position)
             if sign == "(":
-                brackets.append(before in ("in", "not in"))
+                brackets.append(opener if before in ("function", *_TESTS_OF_LISTS) else "")
+            opener = sign if sign in _TESTS_OF_LISTS else token.text if token.text in self._language.of_two else ""
             prefixes = 0 if sign in _LEAVES else prefixes + (not complete)
             if prefixes > DEEPEST:
                 raise self._too_deep(token.position)
@@ -209,6 +215,8 @@ class _Parser:
                 sign, parts = self._sign_before(tree.right), [tree.left, tree.right]
             case ast.Call():
                 sign, parts = self._tokens[self._at(tree)], tree.args
+                if len(parts) != (wanted := 2 if sign.text in self._language.of_two else 1):
+                    raise self._error(f"{sign.text} takes {wanted} values, not {len(parts)}", sign.position)
             case ast.BoolOp():
                 sign, parts = self._sign_before(tree.values[1]), tree.values
             case ast.Compare():

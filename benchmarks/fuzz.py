@@ -25,6 +25,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -236,14 +237,16 @@ def attempt(words: list[str], counts: Counts) -> None:
     def hang(*_: object) -> None:
         raise Hung
 
-    began = time.monotonic()
+    began, spent = time.monotonic(), time.process_time()
     before = signal.signal(signal.SIGALRM, hang)
     signal.alarm(LIMIT_SECONDS)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
             code: int | str = command(words)
-    except Hung:
+    except Hung as error:
         code = "hang"
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        err.write(f"after {time.process_time() - spent:.1f} CPU seconds at {where.filename}:{where.lineno}")
     except BaseException as error:
         code = "traceback"
         err.write(f"{type(error).__name__}: {error}")

@@ -16,8 +16,8 @@ import typer
 from typer.core import TyperGroup
 
 from qatplan import __version__
+from qatplan.cli.output import note
 from qatplan.errors import QatplanError, QatplanWarning
-from qatplan.shown import shown
 
 # In the order of the work: each a function of its name in a module of its name. Such a module may import typer,
 # qatplan.units, qatplan.errors and qatplan.cli at its top, and everything else inside the function.
@@ -132,14 +132,14 @@ def _usage(error: Any) -> int:
 def _show_warning(message: Any, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
     """Notes of ours as one line, others as Python shows them."""
     ours = issubclass(category, QatplanWarning)
-    sys.stderr.write(
-        f"note: {shown(str(message))}\n" if ours else warnings.formatwarning(message, category, filename, lineno)
-    )
+    if ours:
+        note(f"note: {message}")
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"qatplan: {shown(message)}\n")
-    sys.stderr.flush()
+    note(f"qatplan: {message}")
     return code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -64,12 +65,12 @@ def _check_target(out: Path, paths: list[Any], force: bool) -> None:
 
     # Whatever lies in a folder of runs and is a fit is none of the runs.
     check_target(out, reads=[path for path in paths if not Path(path).is_dir()], force=True)
-    if not out.exists():
+    if not os.path.exists(os.path.realpath(out)):
         return
     from qatplan.laws.fitted import FittedLaw
 
     try:
-        FittedLaw.read(out)
+        FittedLaw.read(Path(os.path.realpath(out)))
     except DataError as error:
         raise UsageError(f"{out} exists and is no fit of ours; it is not overwritten.") from error
     check_target(out, force=force)

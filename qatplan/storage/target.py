@@ -21,25 +21,28 @@ def check_target(
     Raises UsageError for a folder; for a file that is read, whatever path or link leads to it, also with `force`; for
     any other file that exists, unless `force`.
     """
-    target = Path(out)
+    # As it will be written: `gone/../fit.json` is a file although there is no folder `gone`.
+    target = Path(os.path.realpath(out))
     if target.is_dir():
         raise UsageError(f"{option} {str(out)!r} is a folder; name a file in it.")
     if not target.exists():
-        return target
+        return Path(out)
     for place in reads:
         if place is not None and not is_remote(place) and _is_read(Path(place), target):
             raise UsageError(f"{option} {out} is among what the command reads ({place}); name another file.")
     if not force:
         raise UsageError(f"{out} exists; --force overwrites it.")
-    return target
+    return Path(out)
 
 
 def _is_read(place: Path, target: Path) -> bool:
-    """Whether a file that exists is `place` itself, or one of those that a folder `place` is read for."""
+    """Whether a file that exists is `place` itself, or one of those that a folder `place` is read for.
+
+    `target` is a path without links.
+    """
     if not place.exists():
         return False
     if not place.is_dir():
         return place.samefile(target)
-    found = Path(os.path.realpath(target))
-    beside = found.suffix.lower() not in _READ and not found.name.startswith("lock")
-    return not beside and Path(os.path.realpath(place)) in found.parents
+    beside = target.suffix.lower() not in _READ and not target.name.startswith("lock")
+    return not beside and Path(os.path.realpath(place)) in target.parents

@@ -69,9 +69,17 @@ def test_what_is_read_is_not_replaced(
 
 def test_another_spelling_and_a_hard_link_are_the_same_file(home: Path) -> None:
     os.link("runs.parquet", "alone/other.parquet")
-    for out in ("alone/../runs.parquet", str(home / "runs.parquet"), "alone/other.parquet"):
+    for out in ("alone/../runs.parquet", "gone/../runs.parquet", str(home / "runs.parquet"), "alone/other.parquet"):
         with pytest.raises(UsageError, match=r"is among what the command reads \(\./runs\.parquet\)"):
             check_target(out, reads=[None, "s3://bucket/runs", "gone", "./runs.parquet"], force=True)
+
+
+def test_a_way_through_a_folder_that_is_not_there_leads_to_the_same_file(home: Path) -> None:
+    before = (home / "runs.parquet").read_bytes()
+    with pytest.raises(UsageError, match="exists; --force overwrites it"):
+        check_target("gone/../runs.parquet")
+    assert main(["fit", "sweep", "--bootstrap", "0", "--force", "--out", "gone/../runs.parquet"]) == 2
+    assert (home / "runs.parquet").read_bytes() == before
 
 
 def test_in_a_folder_that_is_read_only_what_is_no_table_is_replaced(home: Path) -> None:

@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections import UserDict
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, Any, cast
 
 import typer
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 good, 1 our bug, 2 usage, 3 unusable data, 4 fit or plan not trustworthy, 5 sweep incomplete, 130 interrupted.
     """
-    command: Any = typer.main.get_command(app)
+    command = _built(app)
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with warnings.catch_warnings():
@@ -114,6 +115,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"internal error ({type(error).__name__}: {_one_line(str(error))}); {hint}", 1)
     # Typer turns Ctrl-C into an exit with 130, without a word.
     return _fail("interrupted.", 130) if code == 130 else code if isinstance(code, int) else 0
+
+
+@cache
+def _built(app: typer.Typer) -> Any:
+    """The command behind an app: reading its signatures takes as long as many a command."""
+    return typer.main.get_command(app)
 
 
 # Typer vendors Click from 0.26 on, so the base class of its usage errors is reached through one of them.

@@ -257,7 +257,7 @@ def attempt(words: list[str], counts: Counts) -> None:
             code: int | str = command(words)
     except Hung as error:
         code = "hang"
-        where = traceback.extract_tb(error.__traceback__)[-1]
+        where = traceback.extract_tb(error.__traceback__)[-2]  # the last is `hang`
         err.write(f"after {time.process_time() - spent:.1f} CPU seconds at {where.filename}:{where.lineno}")
     except BaseException as error:
         code = "traceback"

@@ -3,9 +3,9 @@
 import os
 import sys
 
-# Python puts the current folder before all others. A `queue.py` or `signal.py` that lies there is no part of ours, nor is
-# a `msvcrt.py` where Python has none, so the folder is taken out, before any import but of what Python has loaded
-# already. Where qatplan itself lies there, it has been found.
+# Python puts the current folder before all others. A `queue.py` that lies there is no part of ours, nor is a
+# `msvcrt.py`, which most systems lack. So the folder is taken out, before any import but of what Python has loaded.
+# Where qatplan itself lies there, it has been found.
 if not sys.flags.safe_path and sys.path and os.path.realpath(sys.path[0]) == os.getcwd():
     del sys.path[0]
 

@@ -1,12 +1,13 @@
 """What happens to a sweep when everything goes wrong: after each fault the command is repeated, and the table must end
 bit for bit as that of an undisturbed sweep, with no process and no temporary file left.
 
-    python benchmarks/faults.py [--kills 200] [--rounds 20] [--seed 0] [--only NAME ...]
+    python benchmarks/faults.py [--kills 200] [--rounds 20] [--minutes M] [--seed 0] [--only NAME ...]
 
 Faults: SIGKILL to drivers and workers at random moments, frozen workers, workers out of memory, Ctrl-C and SIGTERM, a
 full disk and a read-only one (on a small tmpfs; skipped where it cannot be mounted), truncated, flipped, emptied and
-exchanged checkpoints and tables, a clock that runs backwards, and two commands on one folder. One run of the sweep
-diverges. Prints one line per fault with the counts.
+exchanged checkpoints and tables, a clock that runs backwards, two commands on one folder, and SIGKILL while TensorBoard
+logs are written, which must end with one folder for each run. One run of the sweep diverges. Prints one line per fault
+with the counts.
 """
 
 from __future__ import annotations
@@ -95,6 +96,10 @@ class Campaign:
         self.random = random.Random(seed)
         self.counts = Counts()
         self._folders = 0
+        self.end_of_kills = float("inf")
+        """When no more processes are killed, by the monotonic clock."""
+        self.logged = False
+        """Whether the commands also write TensorBoard logs."""
         lines = "\n".join(f"{n} green bottles, {n * n % 101} on the wall." for n in range(4000))
         (scratch / "text.txt").write_text(lines)
         self.specification = scratch / "sweep.toml"
@@ -117,8 +122,11 @@ class Campaign:
     def start(self, out: Path, **variables: str) -> subprocess.Popen[str]:
         """The command, in a session of its own."""
         self.counts.commands += 1
+        words = ["sweep", str(self.specification), "--out", str(out), "--workers", "2"]
+        if self.logged:
+            words += ["--tensorboard", str(logs_of(out))]
         return subprocess.Popen(
-            [sys.executable, "-c", DRIVER, "sweep", str(self.specification), "--out", str(out), "--workers", "2"],
+            [sys.executable, "-c", DRIVER, *words],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
             env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **variables},
         )  # fmt: skip
@@ -155,6 +163,8 @@ class Campaign:
             table = runs.read(out)
             if runs.digest(table) != self.digest:
                 raise AssertionError(f"{out}: not the table of the undisturbed sweep: {differences(table, self.table)}")
+            if self.logged:
+                check_logs(logs_of(out), table.num_rows)
             self.counts.compared += 1
             shutil.rmtree(out, ignore_errors=True)
         return said
@@ -180,6 +190,18 @@ class Campaign:
     def pause(self) -> None:
         """A random time within an undisturbed sweep."""
         time.sleep(self.random.uniform(0, self.seconds / 2))
+
+
+def logs_of(out: Path) -> Path:
+    """Where the TensorBoard logs of a sweep go."""
+    return out.with_name(f"{out.name}-logs")
+
+
+def check_logs(logs: Path, count: int) -> None:
+    """Each run has one folder, with a file of events in it, beside that of the sweep; nothing half-written is left."""
+    names = sorted(path.name for path in logs.iterdir() if any(path.glob("events.*")))
+    if len(names) != count + 1 or "sweep" not in names or list(logs.glob(".*")):
+        raise AssertionError(f"{logs}: not the logs of {count} runs: {sorted(os.listdir(logs))}")
 
 
 def differences(found: pa.Table, expected: pa.Table) -> str:
@@ -221,10 +243,11 @@ def kills(campaign: Campaign, count: int) -> None:
     A finished sweep is followed by another.
     """
     struck = 0
-    while struck < count:
+    wanted: Callable[[], bool] = lambda: struck < count and time.monotonic() < campaign.end_of_kills  # noqa: E731
+    while wanted():
         out = campaign.folder()
         driver = campaign.start(out)
-        while struck < count:
+        while wanted():
             if campaign.random.random() < 0.9:
                 campaign.wait_for_change(out, driver)
                 time.sleep(campaign.random.uniform(0, 0.3))
@@ -245,6 +268,15 @@ def kills(campaign: Campaign, count: int) -> None:
         campaign.end(driver)
         campaign.finish(out)
     campaign.counts.faults += struck
+
+
+def logged(campaign: Campaign, count: int) -> None:
+    """SIGKILL as above, with TensorBoard on."""
+    campaign.logged = True
+    try:
+        kills(campaign, count)
+    finally:
+        campaign.logged = False
 
 
 def frozen(campaign: Campaign, count: int) -> None:
@@ -435,7 +467,7 @@ def small_disk(campaign: Campaign) -> Iterator[Path]:
 
 SCENARIOS: dict[str, Callable[[Campaign, int], None]] = {
     "kills": kills, "frozen": frozen, "memory": memory, "interrupts": interrupts, "damage": damage, "clock": clock,
-    "two": two, "full-disk": full_disk, "read-only": read_only,
+    "two": two, "full-disk": full_disk, "read-only": read_only, "tensorboard": logged,
 }  # fmt: skip
 
 
@@ -444,12 +476,14 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--kills", type=int, default=200)
     options.add_argument("--rounds", type=int, default=20, help="of every other fault (frozen and clock: at most 3)")
+    options.add_argument("--minutes", type=float, default=float("inf"), help="of killing in all, if so many do not fit")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--small", action="store_true", help="a sweep of 5 runs instead of 27")
     options.add_argument("--only", nargs="+", choices=SCENARIOS, default=list(SCENARIOS))
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         campaign = Campaign(Path(scratch), seed=given.seed, small=given.small)
+        campaign.end_of_kills = time.monotonic() + 60 * given.minutes
         statuses = campaign.table.column("status").to_pylist()
         print(f"undisturbed: {len(statuses)} runs, {statuses.count('diverged')} diverged, {campaign.seconds:.0f} s")
         print(f"{'fault':12} {'faults':>7} {'commands':>9} {'tables equal':>13} {'seconds':>8}", flush=True)

@@ -4,9 +4,9 @@
 
 Fits, specifications, tables, model configurations and sweeps that are shipped or made here are mutated: values of a
 tree exchanged for odd ones, bytes flipped, files cut, encoded otherwise or nested deeply; a tenth of the values come
-from Hypothesis. Each goes through a command, in this process, with a limit of 20 s. Prints the counts as JSON, and
-what went wrong: internal errors, exit codes that are none of ours, errors without their one sentence, secrets and
-escapes on a stream, hangs, and files that were changed outside of --out.
+from Hypothesis. Each goes through a command, in this process, with a limit of 20 s beside the time that it waits for a
+core. Prints the counts as JSON, and what went wrong: internal errors, exit codes that are none of ours, errors without
+their one sentence, secrets and escapes on a stream, hangs, and files that were changed outside of --out.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -229,21 +230,35 @@ def toml(value: Any) -> str:
     return json.dumps(value)
 
 
+def waiting() -> float:
+    """Seconds that this thread was ready and had no core, which are nobody's fault; 0 where that is not known."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
+
+
 def attempt(words: list[str], counts: Counts) -> None:
     """One command, its end judged."""
     out, err = io.StringIO(), io.StringIO()
 
-    def hang(*_: object) -> None:
-        raise Hung
+    began, spent, waited = time.monotonic(), time.process_time(), waiting()
 
-    began = time.monotonic()
+    def hang(*_: object) -> None:
+        left = LIMIT_SECONDS + waiting() - waited - (time.monotonic() - began)
+        if left <= 0:
+            raise Hung
+        signal.setitimer(signal.ITIMER_REAL, max(left, 0.1))
+
     before = signal.signal(signal.SIGALRM, hang)
     signal.alarm(LIMIT_SECONDS)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
             code: int | str = command(words)
-    except Hung:
+    except Hung as error:
         code = "hang"
+        where = traceback.extract_tb(error.__traceback__)[-2]  # the last is `hang`
+        err.write(f"after {time.process_time() - spent:.1f} CPU seconds at {where.filename}:{where.lineno}")
     except BaseException as error:
         code = "traceback"
         err.write(f"{type(error).__name__}: {error}")

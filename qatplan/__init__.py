@@ -6,12 +6,11 @@ fit = qp.fit(runs, law="qat-loss", bootstrap=1000)
 plan = qp.recommend(fit, memory="4GiB", tokens="1T", bits=(2, 3, 4))
 """
 
-from __future__ import annotations
-
-import importlib
-from typing import TYPE_CHECKING, Any
-
+# Nothing is imported here: `python -m qatplan` loads this before it can keep a `typing.py` of the current folder away.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from qatplan.api import (
         compare,
         design,
@@ -46,9 +45,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in __all__:
         raise AttributeError(f"module 'qatplan' has no attribute '{name}'")
+    import importlib
+
     return getattr(importlib.import_module("qatplan.api"), name)
 
 

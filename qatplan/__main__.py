@@ -3,10 +3,11 @@
 import os
 import sys
 
-# Python puts the current folder before all others. A `queue.py` or `signal.py` that lies there is no part of ours, so
-# this comes before any import but of what Python has loaded already.
+# Python puts the current folder before all others. A `queue.py` that lies there is no part of ours, nor is a
+# `msvcrt.py`, which most systems lack. So the folder is taken out, before any import but of what Python has loaded.
+# Where qatplan itself lies there, it has been found.
 if not sys.flags.safe_path and sys.path and os.path.realpath(sys.path[0]) == os.getcwd():
-    sys.path.append(sys.path.pop(0))
+    del sys.path[0]
 
 import signal
 from types import FrameType

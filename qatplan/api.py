@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from qatplan.figures.make import Made
+    from qatplan.laws.fitted import FittedLaw
     from qatplan.laws.law import Law as AnyLaw
     from qatplan.reporting.build import Report
     from qatplan.storage.base import Location
@@ -360,10 +361,9 @@ def draw_files(
     """
     from qatplan.figures.make import Request, check_sources, draw
     from qatplan.figures.style import out_path, save
+    from qatplan.storage.target import check_target
 
     target = out_path(out)
-    if target.exists() and not force:
-        raise UsageError(f"{out} exists; --force overwrites it.")
     fits = [place for place in sources if _is_json(place)]
     tables = [*(place for place in sources if not _is_json(place)), *runs]
     check_sources(kind, fit=bool(fits), runs=True)
@@ -372,6 +372,7 @@ def draw_files(
     if wrong := [place for place in runs if _is_json(place)]:
         raise UsageError(f"--runs {wrong[0]} is a JSON file; runs are folders, Parquet or CSV files.")
     fitted, path = (load(fits[0]).fitted, Path(fits[0])) if fits else (None, None)
+    check_target(target, reads=[*sources, *runs, *_recorded(fitted, path)], force=force)
     table = _runs(tables).table if tables else None
     made = draw(kind, fitted=fitted, path=path, table=table, rows=rows, request=Request(**request))
     return save(made.figure, target), made
@@ -383,11 +384,11 @@ def export(
 ) -> tuple[Export, int | None]:  # fmt: skip
     """Write a quantized run as packed codes and scales; the bytes that the memory model predicts stand beside it."""
     from qatplan.models.memory import estimate
+    from qatplan.storage.target import check_target
     from qatplan.sweeping.run import require_training
     from qatplan.sweeping.specification import read as read_specification
 
-    if Path(out).exists() and not force:
-        raise UsageError(f"{out} exists; --force overwrites it.")
+    check_target(out, reads=[specification, sweep], force=force)
     require_training()
     from qatplan.sweeping.export import export as write
 
@@ -408,17 +409,20 @@ def report(
     Without `runs` those that the fit names are shown; without budgets the plan is for the setting that was measured
     most closely. Only a page of ours is replaced, unless `force`.
     """
-    from qatplan.reporting.build import check_target, page
+    from qatplan.figures.style import out_path
+    from qatplan.reporting.build import is_report, page
     from qatplan.reporting.material import gather
     from qatplan.reporting.question import Question
+    from qatplan.storage.target import check_target
 
-    target = Path(out)
-    check_target(target, force=force)
+    target, known = out_path(out, (".html", ".htm")), _fit(fit)
+    shown = None if runs is None else _runs(runs)
+    reads = [known.path, *([] if shown is None else shown.sources), *_recorded(known.fitted, known.path)]
+    check_target(target, reads=reads, force=force or is_report(target))
     question = Question(
         **_counts(params=params, tokens=tokens, flops=flops, memory=memory, vocabulary=vocabulary), bits=_widths(bits),
         context=context, sequence=sequence,
     )  # fmt: skip
-    known, shown = _fit(fit), None if runs is None else _runs(runs)
     table, names = (None, ()) if shown is None else (shown.table, shown.sources)
     made = page(gather(known.fitted, path=known.path, table=table, names=names), question)
     made.save(target)
@@ -488,6 +492,15 @@ def _runs(source: RunsLike, *more: Location) -> Runs:
             f"runs are a {type(source).__name__}; allowed are paths, a pandas or Arrow table, and what qp.read returns."
         )
     return Runs(runs.read(paths), tuple(without_secrets(str(path)) for path in paths))
+
+
+def _recorded(fitted: FittedLaw | None, path: Path | None) -> list[Location]:
+    """Where the runs of a fit lie, which are read where none are named."""
+    if fitted is None or path is None:
+        return []
+    from qatplan.fitting.provenance import recorded_runs
+
+    return list(recorded_runs(fitted, path))
 
 
 def _is_json(place: Location) -> bool:

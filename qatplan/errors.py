@@ -73,5 +73,6 @@ def first_line(error: BaseException) -> str:
 
 
 def shorten(text: str, longest: int = 60) -> str:
-    """`text` for a message, cut where it is longer."""
+    """`text` for a message, cut where it is longer; half an address would keep its secrets, so they go first."""
+    text = without_secrets(text)
     return text if len(text) <= longest else text[:longest] + "..."

@@ -9,14 +9,15 @@ import sys
 import warnings
 from collections import UserDict
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
 
 from qatplan import __version__
+from qatplan.cli.output import note
 from qatplan.errors import QatplanError, QatplanWarning
-from qatplan.shown import shown
 
 # In the order of the work: each a function of its name in a module of its name, with the first line of its docstring.
 # Such a module may import typer, qatplan.units, qatplan.errors and qatplan.cli at its top, and everything else inside
@@ -100,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 good, 1 our bug, 2 usage, 3 unusable data, 4 fit or plan not trustworthy, 5 sweep incomplete, 130 interrupted.
     """
-    command: Any = typer.main.get_command(app)
+    command = _built(app)
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with warnings.catch_warnings():
@@ -135,6 +136,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _fail("interrupted.", 130) if code == 130 else code if isinstance(code, int) else 0
 
 
+@cache
+def _built(app: typer.Typer) -> Any:
+    """The command behind an app: reading its signatures takes as long as many a command."""
+    return typer.main.get_command(app)
+
+
 # Typer vendors Click from 0.26 on, so the base class of its usage errors is reached through one of them.
 _USAGE_ERRORS: type[Exception] = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
@@ -151,14 +158,14 @@ def _usage(error: Any) -> int:
 def _show_warning(message: Any, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
     """Notes of ours as one line, others as Python shows them."""
     ours = issubclass(category, QatplanWarning)
-    sys.stderr.write(
-        f"note: {shown(str(message))}\n" if ours else warnings.formatwarning(message, category, filename, lineno)
-    )
+    if ours:
+        note(f"note: {message}")
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"qatplan: {shown(message)}\n")
-    sys.stderr.flush()
+    note(f"qatplan: {message}")
     return code
 
 

@@ -47,12 +47,15 @@ def demo(
 
     Example: qatplan demo --out qatplan-demo
     """
+    from qatplan.storage.atomic import is_temporary
     from qatplan.sweeping.run import require_training
 
     require_training()
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; a folder is needed.")
     out.mkdir(parents=True, exist_ok=True)
+    if not (out / "sweep.toml").exists() and any(not is_temporary(path.name) for path in out.iterdir()):
+        raise UsageError(f"--out {out} is not empty and holds no demo; name a new or empty folder.")
     q = lambda path: shlex.quote(str(path))  # noqa: E731
     specification, sweep, fit, fraction = out / "sweep.toml", out / "sweep", out / "fit.json", out / "fraction.json"
     page = out / "report.html"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -43,7 +44,7 @@ def fit(
 
     Example: qatplan fit sweep/ --law qat-loss --holdout largest-n --out fit.json
     """
-    _check_target(out, force)
+    _check_target(out, paths, force)
     fixed: dict[str, Any] = {**opt.pairs(fix, "--fix", "NAME=VALUE")}
     from qatplan import api
 
@@ -59,18 +60,19 @@ def fit(
     fitted.fitted.require_trust()
 
 
-def _check_target(out: Path, force: bool) -> None:
+def _check_target(out: Path, paths: list[Any], force: bool) -> None:
     """Refuse before the work: a fit is only overwritten with --force, any other file never."""
-    if not out.exists():
-        return
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder; --out needs a file name")
     from qatplan.errors import DataError
+    from qatplan.storage.target import check_target
+
+    # Whatever lies in a folder of runs and is a fit is none of the runs.
+    check_target(out, reads=[path for path in paths if not Path(path).is_dir()], force=True)
+    if not os.path.exists(os.path.realpath(out)):
+        return
     from qatplan.laws.fitted import FittedLaw
 
     try:
-        FittedLaw.read(out)
+        FittedLaw.read(Path(os.path.realpath(out)))
     except DataError as error:
-        raise UsageError(f"{out} exists and is no fit of ours; it is not overwritten") from error
-    if not force:
-        raise UsageError(f"{out} exists; --force overwrites a fit")
+        raise UsageError(f"{out} exists and is no fit of ours; it is not overwritten.") from error
+    check_target(out, force=force)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,11 +49,13 @@ def import_runs(
                  --map d_total="flops/(6*N)" --map loss=val_loss
     """
     if out is None:
-        out = Path(f"{source.name.split('.', 1)[0]}.runs.parquet")
+        out = Path(f"{Path(os.path.abspath(source)).name.split('.', 1)[0]}.runs.parquet")
     if out.suffix != ".parquet":
         raise UsageError(f"--out is {out}; a runs table is a .parquet file.")
-    if out.exists() and not force and not dry_run:
-        raise UsageError(f"{out} exists; choose another --out, or add --force to overwrite it.")
+    from qatplan.storage.target import check_target
+
+    if not dry_run:
+        check_target(out, reads=[source], force=force)
     maps, fixed = opt.pairs(mapping, "--map", "FIELD=COLUMN"), opt.pairs(constants, "--const", "FIELD=VALUE")
     from qatplan import api
 

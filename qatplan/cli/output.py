@@ -10,7 +10,7 @@ import numbers
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from qatplan.shown import shown, shown_json
 
@@ -44,11 +44,8 @@ def show(obj: Any, sections: Callable[[], Iterable[Section]], as_json: bool) -> 
         return
     from qatplan.wording.text import WIDTH, to_text
 
-    width, terminal = WIDTH, sys.stdout.isatty()
-    if terminal:
-        import shutil
-
-        width = max(40, min(shutil.get_terminal_size((WIDTH, 24)).columns, 120))
+    terminal = sys.stdout.isatty()
+    width = _columns(sys.stdout) if terminal else WIDTH
     coloured = terminal and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     bold = (lambda text: f"\0[{text}\0]") if coloured else str
     text = shown(to_text(sections(), width, title=bold, strong=bold))
@@ -57,9 +54,26 @@ def show(obj: Any, sections: Callable[[], Iterable[Section]], as_json: bool) -> 
 
 
 def note(*messages: str) -> None:
-    """Remarks for the person at the terminal, on stderr, each on its line."""
-    sys.stderr.write("".join(f"{shown(message)}\n" for message in messages))
+    """Remarks for the person at the terminal, on stderr: wrapped to its width, or each on its line elsewhere."""
+    lines = [line for message in messages for line in shown(message).split("\n")]
+    if sys.stderr.isatty():
+        from qatplan.wording.text import wrapped
+
+        width = _columns(sys.stderr)
+        # Commands to copy, and whatever is laid out already, stay as they are.
+        lines = [part for line in lines for part in ([line] if line[:1] in " $" else wrapped(line, width))]
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
     sys.stderr.flush()
+
+
+def _columns(terminal: IO[str]) -> int:
+    """The width of a terminal, within what can be read."""
+    told = os.environ.get("COLUMNS", "")
+    try:
+        seen = int(told) if told.isdecimal() else os.get_terminal_size(terminal.fileno()).columns
+    except (OSError, ValueError):
+        seen = 0
+    return max(40, min(seen or 80, 120))
 
 
 def plain(obj: Any) -> Any:

@@ -64,11 +64,15 @@ def recommend(
     """
     from qatplan import api
     from qatplan.errors import NotTrustworthy, UsageError
+    from qatplan.storage.target import check_target
 
     if export is not None and (export_out is None or batch_tokens is None):
         raise UsageError("an export needs --export-out FILE, and --batch-tokens to count its steps in.")
     if export is None and export_out is not None:
         raise UsageError("--export-out needs --export torchao, paretoq, torchtitan or yaml.")
+    if export_out is not None:
+        reads = [fit, split, *(runs or ()), None if model is None else Path(model)]
+        check_target(export_out, reads=reads, force=force, option="--export-out")
     plan = api.recommend(
         fit, law=law, memory=memory, params=params, model=model, tokens=tokens, flops=flops, gpu_hours=gpu_hours,
         bits=bits, fraction=fraction, target_loss=target_loss, fp_tokens=fp_tokens, context=context, batch=batch,

@@ -40,7 +40,7 @@ def report(
         context=context, vocabulary=vocabulary, sequence=sequence, force=force,
     )  # fmt: skip
     note(*made.remarks)
-    size = out.stat().st_size
+    size = len(made.html.encode())
     figures = ", ".join(made.figures) or "no figure"
     text = f"wrote {out} ({size / 1e6:.2f} MB)\n{made.title}\nfigures: {figures}"
     emit({"out": str(out), "bytes": size, **made.as_dict()}, text, as_json)

@@ -30,7 +30,12 @@ def runs(
     """
     from qatplan.runs import FIELDS, digest, inspect, select, write
     from qatplan.runs.summary import summarise
+    from qatplan.storage.target import check_target
 
+    if compact is not None:
+        if compact.suffix != ".parquet":
+            raise UsageError(f"--compact is {compact}; a runs table is a .parquet file.")
+        check_target(compact, reads=paths, force=force, option="--compact")
     found, problems, notes = inspect(paths)
     note(*(f"note: {remark}" for remark in notes))
     if rows is not None:
@@ -40,10 +45,6 @@ def runs(
     if compact is not None:
         if problems:
             raise DataError(f"{compact} was not written, for a row cannot be used: {problems[0]}")
-        if compact.exists() and not force:
-            raise UsageError(f"{compact} exists; --force overwrites it.")
-        if any(_is_same(path, compact) for path in paths):
-            raise UsageError(f"--compact {compact} is among the tables that are read; name another file.")
         # In the order of their ids, so that the same runs give the same file.
         write(found.sort_by("run_id"), compact)
     summary = summarise(found)
@@ -61,7 +62,3 @@ def runs(
     if problems:
         bad = len({(p.file, p.row) for p in problems})
         raise DataError(f"{bad} {'row' if bad == 1 else 'rows'} cannot be used; the first: {problems[0]}")
-
-
-def _is_same(path: Any, target: Path) -> bool:
-    return isinstance(path, Path) and path.exists() and target.exists() and path.samefile(target)

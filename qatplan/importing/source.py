@@ -54,21 +54,23 @@ def read_source(path: str | Path, limit: int = DEFAULT_LIMIT) -> Source:
     place = Path(path)
     files = [place]
     if place.is_dir():
-        files = sorted(file for file in place.rglob("*") if _kind(file) in FORMATS and not file.name.startswith("."))
+        found = (file for file in place.rglob("*") if _kind(file) in FORMATS and not file.name.startswith("."))
+        files = sorted(file for file in found if file.is_file())
         if not files:
             raise DataError(
                 f"{place} holds no table; read are {', '.join(FORMATS)}, text formats also as .gz and .zst."
             )
     elif not place.is_file():
-        raise DataError(f"{place} does not exist.")
+        there = "is no regular file but a device or a pipe, and is not read" if place.exists() else "does not exist"
+        raise DataError(f"{place} {there}.")
     rows: list[Mapping[str, Any]] = []
     broken: dict[int, str] = {}
     bound = Bound(place, limit)
     for file in files:
         within: dict[int, str] = {}
-        found = _read(file, within, bound)
+        read = _read(file, within, bound)
         broken |= {len(rows) + row: why for row, why in within.items()}
-        rows += found if len(files) == 1 else [{"file": _stem(file), **row} for row in found]
+        rows += read if len(files) == 1 else [{"file": _stem(file), **row} for row in read]
     flat = tuple(row if _is_flat(row) else dict(_leaves(row)) for row in rows)
     columns = tuple(dict.fromkeys(chain.from_iterable(flat)))
     if not flat or not columns:

@@ -32,12 +32,13 @@ def read_workbook(file: Path, bound: Bound) -> list[Mapping[str, Any]]:
     header: tuple[Any, ...] = ()
     rows: list[Mapping[str, Any]] = []
     for line in book.worksheets[0].iter_rows(values_only=True):
+        # Empty ones count, too: a sheet that is a few bytes may say that it has 17 billion cells.
+        bound.add(1, len(line))
         if not any(cell is not None for cell in line):
             continue
         if not header:
             header = line
             continue
-        bound.add(1, len(header))
         named = zip(header, line, strict=False)
         rows.append({str(name): cell for name, cell in named if name is not None and cell is not None})
     book.close()

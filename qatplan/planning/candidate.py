@@ -27,7 +27,8 @@ class Candidate:
     """Predicted, nats per token."""
     flops: float
     """Of the training that is still to be paid: both phases, or QAT alone when the full-precision model is given."""
-    memory_bytes: float
+    memory_bytes: int
+    """In all at inference, each item in whole bytes."""
     binding: tuple[str, ...]
     """Names of the budgets that are used up."""
 
@@ -57,7 +58,7 @@ def candidate_at(
         raise UsageError(f"the law {objective.law.name} has no value at {bits:g} bits: {reason}.")
     # When the full-precision model is given, every paid token is a QAT token.
     paid, share = (d_qat, 1.0) if problem.continues else (tokens, d_qat / tokens)
-    memory = problem.memory_of(layout, bits)
+    memory = problem.serving.memory(layout, bits).total_bytes
     return Candidate(
         bits=bits,
         layout=layout,

@@ -163,7 +163,7 @@ def _split(problem: Problem, law: QatFraction, fit: FittedLaw | None, bits: floa
             raise UsageError("the fraction law cannot choose a size; give params, a model or memory.")
     layout = problem.layout_of(params)
     problem.require_memory(params, bits)
-    memory = problem.memory_of(layout, bits)
+    memory = problem.serving.memory(layout, bits).total_bytes
     n = layout.nonembedding if fit is not None and fit.n_convention == "nonembedding" else layout.parameters
     fraction, tokens = 0.5, 0.0
     # A QAT token may cost more device time, so tokens and fraction depend on each other a little; this settles at once.
@@ -184,7 +184,7 @@ def _split(problem: Problem, law: QatFraction, fit: FittedLaw | None, bits: floa
         tokens=tokens,
         fraction=fraction,
         fraction_interval=interval,
-        memory_bytes=math.ceil(memory),
+        memory_bytes=memory,
         tokens_per_parameter_byte=s_total,
         binding=problem.binding(layout, memory, tokens, fraction),
     )

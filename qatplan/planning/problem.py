@@ -82,7 +82,7 @@ class Problem:
         return self.layout if self.layout is not None else infer(params, vocabulary=self.vocabulary)
 
     def memory_of(self, layout: Layout, bits: float) -> float:
-        """Bytes in all at inference."""
+        """Bytes in all at inference, as a real number that grows smoothly with the parameters."""
         return self.serving.bytes_of(layout, bits)
 
     def given_params(self) -> float | None:

@@ -64,7 +64,7 @@ class Option:
             "fraction_interval": self.fraction_interval,
             "loss": plan.loss,
             "loss_interval": self.loss_interval,
-            "memory_bytes": math.ceil(plan.memory_bytes),
+            "memory_bytes": plan.memory_bytes,
             "flops": plan.flops,
             "tokens_per_parameter_byte": plan.s_total,
             "probability_best": self.probability_best,

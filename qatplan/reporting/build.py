@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from qatplan import __version__
-from qatplan.errors import UsageError
-from qatplan.figures.style import out_path
 from qatplan.planning.recommend import Recommendation
 from qatplan.reporting import extras, provenance
 from qatplan.reporting.drawings import Drawing, drawings
@@ -123,13 +121,6 @@ def page(material: Material, question: Question | None = None) -> Report:
         commands=provenance.commands(material, question, answered, drawn.values()),
     )  # fmt: skip
     return Report(html=html, title=title, material=material, answer=answered, drawings=drawn, doubts=tuple(doubts))
-
-
-def check_target(path: Path, *, force: bool) -> None:
-    """Raise UsageError unless a report may be written to `path`."""
-    out_path(path, (".html", ".htm"))
-    if path.exists() and not force and not is_report(path):
-        raise UsageError(f"{path} exists and is no report of ours; --force overwrites it.")
 
 
 def is_report(path: Path) -> bool:

@@ -124,7 +124,10 @@ def read_batches(parquet: pq.ParquetFile) -> pa.Table:
 
 def conform(raw: pa.Table, name: str) -> pa.Table:
     """`raw` with the columns of SCHEMA in order and of its types; `name` is how errors call the source."""
-    labels = [ALIASES.get(column, column) for column in raw.column_names]
+    try:
+        labels = [ALIASES.get(column, column) for column in raw.column_names]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} has a column whose name is not UTF-8 text; save the file as UTF-8.") from error
     for label in labels:
         if label not in BY_NAME:
             raise DataError(

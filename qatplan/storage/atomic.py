@@ -28,8 +28,8 @@ def write_with(path: str | os.PathLike[str], fill: Callable[[IO[bytes]], object]
     """
     target = Path(path)
     try:
-        mode = _mode(target)
         target = Path(os.path.realpath(target))
+        mode = _mode(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         # The suffix keeps half-written files out of every *.parquet and *.json listing.
         temporary = target.parent / f".{target.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp"

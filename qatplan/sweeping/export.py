@@ -8,6 +8,7 @@ from pathlib import Path
 from qatplan.errors import DataError, UsageError
 from qatplan.quant import registry
 from qatplan.runs import folder as run_folder
+from qatplan.storage import atomic
 from qatplan.storage.base import Location
 from qatplan.sweeping.engines.engine import look
 from qatplan.sweeping.folder import SweepFolder
@@ -66,15 +67,18 @@ def export(specification: Specification, out: Location, run: str, target: Path, 
         ) from None
     recorded = _recorded_loss(folder, segment)
     runtime = Runtime(open_corpus(tokens), segment.config.device)
-    model = exported(segment.config, state, runtime)
-    size = model_file.write(model, target)
-    loss = model_file.read(target).evaluate(runtime).loss
+    content = model_file.encode(exported(segment.config, state, runtime))
+    loss = model_file.decode(content, str(target)).evaluate(runtime).loss
     if abs(loss - recorded) > TOLERANCE * recorded:
-        raise DataError(f"{target} has a loss of {loss:.6f}, but run {segment.id} has one of {recorded:.6f}.")
+        raise DataError(
+            f"{target} was not written: the model in it would have a loss of {loss:.6f}, but run {segment.id} has one "
+            f"of {recorded:.6f}."
+        )
+    atomic.write_bytes(target, content)
     return Export(
         path=target,
         run_id=segment.id,
-        bytes=size,
+        bytes=len(content),
         loss=loss,
         recorded_loss=recorded,
         form=_form(segment.config.kind, quantization),

@@ -165,10 +165,12 @@ class SweepFolder:
     def lost_record(self) -> str | None:
         """What became of the record of a folder that has the files of a sweep: missing or damaged; None if it is there.
 
-        UsageError for a folder with anything else in it, and no record.
+        UsageError for a folder of something else, and no record. Files beside, such as a fit, do not matter.
         """
-        names = {name for name in self.storage.names() if name != "lock" and not name.startswith("lock.")}
-        sweeps = names - {self.identity.name} <= OURS and (self.checkpoints() or self.storage.names("runs"))
+        found = self.storage.names()
+        names = {name for name in found if name != "lock" and not name.startswith("lock.")}
+        foreign = {name for name in names - OURS if found[name] is None}
+        sweeps = not foreign and (self.checkpoints() or self.storage.names("runs"))
         try:
             if self._recorded() is not None or not names:
                 return None

@@ -179,6 +179,9 @@ def _corpus(table: Mapping[str, Any], folder: Path) -> Source:
         raise UsageError(f"corpus needs exactly one of name ({', '.join(PACKAGED)}) and path.")
     if "name" in table and table["name"] not in PACKAGED:
         raise UsageError(f"corpus.name {toml.brief(table['name'])} is not one of {', '.join(PACKAGED)}.")
+    for key in ("path", "tokenizer"):
+        if "://" in table.get(key, ""):
+            raise UsageError(f"corpus.{key} {shorten(table[key])} is an address; a local file or folder is needed.")
     paths = {key: str((folder / table[key]).resolve()) for key in ("path", "tokenizer") if key in table}
     for key, name in paths.items():
         if not os.path.exists(name):  # which is False for a name that no file can have, where Path raises

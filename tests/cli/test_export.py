@@ -10,6 +10,7 @@ import pytest
 
 from qatplan import runs
 from qatplan.cli.app import main
+from qatplan.sweeping import export as exporting
 from qatplan.sweeping.folder import SweepFolder
 from qatplan.sweeping.specification import read
 
@@ -58,6 +59,18 @@ def test_a_run_becomes_a_file_of_the_loss_and_size_it_should_have(
     assert said["loss"] == pytest.approx(said["recorded_loss"], rel=1e-6)
     assert main([*command, "--out", str(target)]) == 2
     assert "--force overwrites it" in capsys.readouterr().err
+
+
+def test_a_model_of_another_loss_replaces_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
+    target = folder / "before.safetensors"
+    target.write_bytes(b"of before")
+    command = ["export", str(folder / "kept.toml"), "--sweep", str(folder / "kept"), "--out", str(target), "--force"]
+    assert main([*command, "--run", run_of(folder, "classic")]) == 3
+    assert "was not written: the model in it would have a loss of" in capsys.readouterr().err
+    assert target.read_bytes() == b"of before"
 
 
 def test_what_cannot_be_exported_is_said_in_a_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,7 +76,7 @@ def test_an_existing_table_is_kept_unless_forced(
     out.write_bytes(b"precious")
     command = ["import", str(source), "--out", str(out), *MAPS, "--const", "fraction=1"]
     assert main(command) == 2
-    assert "exists; choose another --out, or add --force" in capsys.readouterr().err
+    assert "exists; --force overwrites it." in capsys.readouterr().err
     assert out.read_bytes() == b"precious"
     assert main([*command, "--force"]) == 0
     assert runs.read(out).num_rows == 2

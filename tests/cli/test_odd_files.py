@@ -103,3 +103,13 @@ def test_work_does_not_grow_with_the_layers_that_a_file_names(
     command = ["memory", "--layers", "1000000000", "--width", "64", "--heads", "2", "--feed-forward", "128"]
     assert main([*command, "--vocabulary", "100"]) == 2
     assert "layers is 1000000000, but it must be a whole number from 1 to 10000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"\xfa,loss\n1,2\n", b"run_id,lo\xfass\na,2\n"])
+def test_a_table_whose_columns_are_not_utf_8(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs.csv").write_bytes(content)
+    for command in (["runs"], ["compare"], ["fit", "--out", str(tmp_path / "fit.json")]):
+        assert main([*command, str(tmp_path / "runs.csv")]) == 3
+        assert "runs.csv has a column whose name is not UTF-8 text; save the" in capsys.readouterr().err

@@ -6,6 +6,10 @@ import dataclasses
 import enum
 import json
 import math
+import os
+import pty
+import sys
+import termios
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,7 @@ import pytest
 import typer
 
 from qatplan.cli import options
+from qatplan.cli.app import main
 from qatplan.cli.output import emit, note, plain, table
 
 
@@ -32,6 +37,29 @@ def test_json_is_one_object_alone_on_stdout(capsys: pytest.CaptureFixture[str]) 
     printed = capsys.readouterr()
     assert json.loads(printed.out) == {"a": [1, 2.5, None, None], "b": {"loss": 0.1, "where": "x/y"}}
     assert printed.err == "a remark\n"
+
+
+def test_sentences_are_wrapped_for_a_terminal_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["fit", "runs.parquet", "--out", "fit.json", "--fix", "a" * 60 + " and nothing that is a name and a value"]
+    assert main(asked) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert len(line) > 100
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, 50))
+    monkeypatch.delenv("COLUMNS", raising=False)
+    with os.fdopen(its, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert main(asked) == 2
+        note("\nTrain the runs:\n$ qatplan sweep sweep.toml --out somewhere --device cpu --workers 1")
+    said = os.read(ours, 10_000).decode().splitlines()
+    os.close(ours)
+    assert " ".join(said[:-3]) == line
+    assert all(len(part) <= 50 or part.startswith("'aaa") for part in said[:-3])
+    assert said[-3:] == [
+        "", "Train the runs:", "$ qatplan sweep sweep.toml --out somewhere --device cpu --workers 1"
+    ]  # fmt: skip
 
 
 def test_text_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,7 +46,7 @@ def test_our_own_page_is_replaced_and_no_other(tmp_path: Path, fit: Path, capsys
     out.write_text("<p>mine</p>")
     capsys.readouterr()
     assert main(["report", str(fit), "--out", str(out)]) == 2
-    assert "no report of ours; --force" in capsys.readouterr().err
+    assert "exists; --force overwrites it." in capsys.readouterr().err
     assert out.read_text() == "<p>mine</p>"
     assert main(["report", str(fit), "--out", str(out), "--force"]) == 0
     assert out.read_bytes() == first

@@ -101,6 +101,13 @@ def test_demo_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "is a file; a folder is needed" in capsys.readouterr().err
 
 
+def test_a_folder_of_the_users_becomes_no_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "fraction.svg").write_text("mine")
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert "is not empty and holds no demo" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["fraction.svg"]
+
+
 @pytest.mark.parametrize("name", ["demo.toml", "demo_short.toml"])
 def test_the_demos_are_sound_and_share_their_tokens(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     import importlib.resources

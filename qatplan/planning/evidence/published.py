@@ -16,7 +16,7 @@ class PublishedSplit:
 
     bits: float
     params: float
-    memory_bytes: float
+    memory_bytes: int
     tokens: float
     qat_tokens: float
     fraction: float

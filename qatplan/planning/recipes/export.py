@@ -19,6 +19,7 @@ from qatplan.planning.fraction_only import FractionAdvice
 from qatplan.planning.recipes.recipe import Recipe, recipe
 from qatplan.planning.recommend import Recommendation
 from qatplan.storage.atomic import write_bytes
+from qatplan.storage.target import check_target
 
 
 def export(
@@ -35,8 +36,7 @@ def export(
 
     Raises UsageError for an unknown tool, a file that exists, advice without a schedule, and what a tool cannot hold.
     """
-    if out.exists() and not overwrite:
-        raise UsageError(f"{out} exists; --force overwrites it.")
+    check_target(out, force=overwrite)
     if isinstance(advice, FractionAdvice):
         raise UsageError("an export needs a fit of qat-loss: the fraction law chooses no bits and no schedule.")
     made = recipe(advice, batch_tokens=batch_tokens, learning_rate=learning_rate, qat_learning_rate=qat_learning_rate)

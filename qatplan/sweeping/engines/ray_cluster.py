@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
-import tempfile
 import threading
-import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from qatplan.errors import SweepIncomplete, UsageError
 from qatplan.sweeping.engines.environment import WORKER, environment
+from qatplan.sweeping.engines.private_folder import PrivateFolder
 
 OBJECT_STORE_BYTES = 80 * 2**20
 """Checkpoints go through the sweep's folder, never through Ray; 75 MiB is the least that Ray accepts."""
 CONNECT_SECONDS = 10.0
-REMOVE_SECONDS = 5.0
 # Both are read when Ray is imported. With 0 every process of a local cluster listens on 127.0.0.1 alone, also on Linux.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 FEW_RETRIES = {"RAY_NUM_REDIS_GET_RETRIES": "2"}
@@ -32,7 +28,7 @@ class Cluster:
 
     def __init__(self, address: str | None, cores: int) -> None:
         self._address, self._cores = address, cores
-        self._scratch: Path | None = None
+        self._scratch: PrivateFolder | None = None
         self.ray: Any = None
         """The `ray` module while it is connected."""
 
@@ -60,21 +56,21 @@ class Cluster:
             _print_messages(self.ray, True)
             self.ray = None
         if self._scratch is not None:
-            _remove(self._scratch)
+            self._scratch.remove()
+            self._scratch = None
 
     def _start_local(self) -> None:
         # No usage reports from a cluster that the user did not ask for; whoever wants them sets the variable.
         quiet = {} if "RAY_USAGE_STATS_ENABLED" in os.environ else {"RAY_USAGE_STATS_ENABLED": "0"}
         with environment({**WORKER, **LOOPBACK, **quiet}):
             ray = _import_ray()
-            # Not tempfile's default: the paths of Ray's sockets must stay below 100 characters. Ray opens its own
-            # folder to everybody, so that lies in one that is nobody else's.
-            self._scratch = Path(tempfile.mkdtemp(prefix="qatplan-ray-", dir="/tmp" if os.name == "posix" else None))
+            # Ray opens its own folder to everybody, so that lies in one that is nobody else's.
+            self._scratch = PrivateFolder()
             self.ray = ray  # an interruption may leave it half started
             try:
                 ray.init(
                     address="local", num_cpus=self._cores, include_dashboard=False, job_config=_job_config(ray),
-                    object_store_memory=OBJECT_STORE_BYTES, _temp_dir=str(self._scratch / "r"), **QUIET,
+                    object_store_memory=OBJECT_STORE_BYTES, _temp_dir=str(self._scratch.path / "r"), **QUIET,
                 )  # fmt: skip
             except Exception as error:  # a bare one where a machine is so busy that Ray's processes are late
                 raise SweepIncomplete(
@@ -96,14 +92,6 @@ class Cluster:
             ray.init(address=address, job_config=_job_config(ray), runtime_env={"env_vars": WORKER}, **QUIET)
         except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
             raise UsageError(f"--address {address}: no Ray cluster could be joined ({brief(error)}).") from None
-
-
-def _remove(folder: Path) -> None:
-    """Delete a folder that processes which are ending may still write into."""
-    end = time.monotonic() + REMOVE_SECONDS
-    while folder.exists() and time.monotonic() < end:
-        shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(0.05)
 
 
 def brief(error: BaseException) -> str:

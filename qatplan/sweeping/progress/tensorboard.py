@@ -105,7 +105,8 @@ def name_of(row: dict[str, Any]) -> str:
     parts = [f"w{row['width']}", format_count(row["d_total"])]
     if row["bits"] is not None:
         parts += [f"{row['bits']:g}bit", f"f{row['d_qat'] / row['d_total']:.2g}"]
-    return "-".join([*parts, row["schedule"], f"s{row['seed']}", row["run_id"][:8]])
+    name = "-".join([*parts, row["schedule"], f"s{row['seed']}", row["run_id"][:8]])
+    return name.replace("/", "_").replace("\\", "_")  # a row may be a stranger's
 
 
 def _summary_writer() -> Any:

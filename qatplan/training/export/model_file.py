@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,15 +19,14 @@ from torch import Tensor
 from qatplan.errors import DataError
 from qatplan.quant.quantizer import Affine
 from qatplan.quant.stored import MixedWeight, StoredWeight
-from qatplan.storage import atomic
 from qatplan.training.export.exported import ExportedModel, Weight
 from qatplan.training.segment import from_json
 
 FORMAT = "qatplan-model-1"
 
 
-def write(model: ExportedModel, path: Path) -> int:
-    """Write the file atomically; returns its size in bytes."""
+def encode(model: ExportedModel) -> bytes:
+    """The file's content."""
     tensors: dict[str, Tensor] = {}
     header = {name: _put(tensors, name, weight) for name, weight in model.weights.items()}
     tensors |= {name: value.float() for name, value in model.ranges.items()}
@@ -38,15 +36,12 @@ def write(model: ExportedModel, path: Path) -> int:
         "weights": json.dumps(header, separators=(",", ":")),
         "ranges": json.dumps(list(model.ranges), separators=(",", ":")),
     }
-    data = save_tensors({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata)
-    atomic.write_bytes(path, data)
-    return len(data)
+    return save_tensors({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, metadata)
 
 
-def read(path: Path) -> ExportedModel:
-    """Read a file that `write` made; DataError names a missing, damaged or foreign one."""
+def decode(data: bytes, name: str) -> ExportedModel:
+    """The model in a file that `encode` made; DataError, which calls it `name`, for a damaged or foreign one."""
     try:
-        data = path.read_bytes()
         length = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + length])["__metadata__"]
         if metadata["format"] != FORMAT:
@@ -56,7 +51,7 @@ def read(path: Path) -> ExportedModel:
         ranges = {name: tensors[name] for name in json.loads(metadata["ranges"])}
         config = from_json(json.loads(metadata["config"]))
     except Exception as error:  # safetensors raises exceptions of its own beside those of json and dictionaries
-        raise DataError(f"{path} cannot be read as an exported model: {error}.") from error
+        raise DataError(f"{name} cannot be read as an exported model: {error}.") from error
     return ExportedModel(config=config, weights=weights, ranges=ranges)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def shadow(folder: Path) -> None:
-    for name in NAMES:
+def shadow(folder: Path, names: Iterable[str] = NAMES) -> None:
+    for name in names:
         (folder / f"{name}.py").write_text(f"open({str(folder / 'imported')!r}, 'a').write('{name} ')\nraise OSError\n")
 
 
@@ -50,6 +51,14 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *words], cwd=folder, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
     )
+
+
+def test_no_module_of_the_current_folder_is_imported(folder: Path) -> None:
+    shadow(folder, {*NAMES, *sys.stdlib_module_names})
+    ended = run(folder, "-m", "qatplan", "laws", "--json")
+    assert not (folder / "imported").exists(), (folder / "imported").read_text()
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)
 
 
 @pytest.mark.parametrize("engine", ["local", "ray"])

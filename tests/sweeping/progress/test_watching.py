@@ -103,6 +103,14 @@ def test_status_from_another_process_while_it_runs_and_after(
     assert not list(out.glob(".*.tmp"))
 
 
+def test_the_name_of_a_strangers_run_leads_nowhere() -> None:
+    from qatplan.sweeping.progress.tensorboard import name_of
+
+    row = {"width": 16, "d_total": 5120, "bits": None, "schedule": "/../../x", "seed": 0, "run_id": "..\\..\\abc"}
+    assert Path(name_of(row)).name == name_of(row)
+    assert "\\" not in name_of(row)
+
+
 def test_tensorboard_reads_the_curves(
     watched: tuple[Path, Path, list[dict[str, Any]], list[status_file.Status]], specification: Path
 ) -> None:

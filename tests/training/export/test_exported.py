@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -76,12 +75,11 @@ def quantization(quantizer: str, bits: float, **changes: object) -> Quantization
     ids=lambda q: f"{q.quantizer}-{q.bits:g}-{q.group_size}-{'A' if q.activation else ''}",
 )
 def test_a_trained_model_comes_back_from_its_file(
-    choice: Quantization, trunk: SegmentConfig, trained: State, runtime: Runtime, tmp_path: Path
+    choice: Quantization, trunk: SegmentConfig, trained: State, runtime: Runtime
 ) -> None:
     config = replace(trunk, kind="qat", start=20, end=30, quantization=choice, switch=SWITCH)
     state = train(config, trained, runtime)
-    model_file.write(exported(config, state, runtime), tmp_path / "model.safetensors")
-    back = model_file.read(tmp_path / "model.safetensors")
+    back = model_file.decode(model_file.encode(exported(config, state, runtime)), "a model")
     assert back.config == replace(config, switch=None)
     expected = evaluated_tensors(config, state, runtime)
     for found, tensor in zip(back.tensors(), expected, strict=True):
@@ -93,18 +91,17 @@ def test_a_trained_model_comes_back_from_its_file(
     ("quantizer", "method"), [("paretoq", "rtn"), ("paretoq", "importance"), ("quest", "importance")]
 )
 def test_a_model_rounded_after_training_comes_back_from_its_file(
-    quantizer: str, method: str, trunk: SegmentConfig, trained: State, runtime: Runtime, tmp_path: Path
+    quantizer: str, method: str, trunk: SegmentConfig, trained: State, runtime: Runtime
 ) -> None:
     choice = quantization(quantizer, 3, post_training=method, activation=TOKENS)
     config = replace(trunk, kind="round", start=20, end=20, quantization=choice)
-    model_file.write(exported(config, trained, runtime), tmp_path / "model.safetensors")
-    back = model_file.read(tmp_path / "model.safetensors")
+    back = model_file.decode(model_file.encode(exported(config, trained, runtime)), "a model")
     assert back.evaluate(runtime).loss == pytest.approx(evaluate(config, trained, runtime).loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("width", [16, 64, 192])
 @pytest.mark.parametrize(("quantizer", "form"), [("paretoq", "int2:f"), ("min-max", "int4:g8:z:f"), ("rtn", "int3:f")])
-def test_planning_predicts_the_size_of_a_file(width: int, quantizer: str, form: str, tmp_path: Path) -> None:
+def test_planning_predicts_the_size_of_a_file(width: int, quantizer: str, form: str) -> None:
     bits, group_size = float(form[3]), 8 if "g8" in form else None
     choice = quantization(quantizer, bits, group_size=group_size)
     shape = shape_of_width(width)
@@ -119,7 +116,7 @@ def test_planning_predicts_the_size_of_a_file(width: int, quantizer: str, form: 
         learning_rate=0.0045, warmup_steps=49, weight_decay=0.1, backend="compiled", device="cpu",
         validation_tokens=131072, evaluate=True, quantization=choice,
     )  # fmt: skip
-    size = model_file.write(ExportedModel(config=config, weights=weights, ranges={}), tmp_path / "model.safetensors")
+    size = len(model_file.encode(ExportedModel(config=config, weights=weights, ranges={})))
     model = Architecture(
         name="", layers=shape.layers, width=width, heads=shape.heads, kv_heads=shape.heads, head_size=shape.head_size,
         feed_forward=shape.feed_forward, vocabulary=256, tied=True,
@@ -127,11 +124,8 @@ def test_planning_predicts_the_size_of_a_file(width: int, quantizer: str, form: 
     assert estimate(model, form=form, context=1).weights_bytes == pytest.approx(size, rel=0.01)
 
 
-def test_full_precision_and_foreign_files_are_refused(
-    trunk: SegmentConfig, trained: State, runtime: Runtime, tmp_path: Path
-) -> None:
+def test_full_precision_and_foreign_files_are_refused(trunk: SegmentConfig, trained: State, runtime: Runtime) -> None:
     with pytest.raises(UsageError, match="no integer codes"):
         exported(trunk, trained, runtime)
-    (tmp_path / "x.safetensors").write_bytes(b"\x02\x00\x00\x00\x00\x00\x00\x00{}")
-    with pytest.raises(DataError, match="cannot be read as an exported model"):
-        model_file.read(tmp_path / "x.safetensors")
+    with pytest.raises(DataError, match="a model cannot be read as an exported model"):
+        model_file.decode(b"\x02\x00\x00\x00\x00\x00\x00\x00{}", "a model")

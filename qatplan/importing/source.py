@@ -30,6 +30,7 @@ _LONGEST = 100
 """Objects in a list that become columns of their own, such as results.0.loss."""
 _BATCH = 10_000
 _PACKED = frozenset({"config", "summary"})
+_NESTED = frozenset({dict, list})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +141,7 @@ def _read_parquet(file: Path, bound: Bound) -> list[Mapping[str, Any]]:
 
 
 def _is_flat(row: Mapping[str, Any]) -> bool:
-    return not (row.keys() & _PACKED or any(isinstance(value, (dict, list)) for value in row.values()))
+    return _PACKED.isdisjoint(row) and _NESTED.isdisjoint(map(type, row.values()))
 
 
 def _leaves(row: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterable[tuple[str, Any]]:

@@ -9,7 +9,7 @@ import typer
 
 from qatplan.cli import options as opt
 from qatplan.cli.output import note, show
-from qatplan.errors import DataError, UsageError
+from qatplan.errors import DataError, NotTrustworthy, UsageError, shorten
 
 if TYPE_CHECKING:
     from qatplan.wording.sections import Section
@@ -36,9 +36,9 @@ def import_runs(
 ) -> None:
     """Turn anybody's table of runs into ours.
 
-    Every row is written, or listed with the reason why not. With SOURCE alone, the columns are matched to fields by
-    their names, ranges and arithmetic: the table is written where that leaves nothing open, else the command that
-    confirms the map is printed.
+    Every row is written, or listed with the reason why not; the exit code is 4 where some cannot be used. With SOURCE
+    alone, the columns are matched to fields by their names, ranges and arithmetic: the table is written where that
+    leaves nothing open, else the command that confirms the map is printed.
 
     FIELD is n_params, n_embedding, n_nonembedding, d_fp, d_qat, d_total, fraction, bits, loss, seed, run_id or any
     other column that `qatplan runs RUNS --fields` describes. Run tables of W&B and MLflow are recognised.
@@ -64,8 +64,8 @@ def import_runs(
             _show_proposal(error.evidence, source, out, as_json)
         raise
     evidence = made.imported.evidence
-    bad = {refused.row for refused in made.imported.rejected if "checkpoint" not in refused.reason}
-    if evidence and 2 * len(bad) > made.imported.rows_read:
+    bad = made.imported.left_out().get("unusable", 0)
+    if evidence and 2 * bad > made.imported.rows_read:
         show({"source": source, "out": None, **made.as_dict()}, made.sections, as_json)
         raise DataError(
             f"Most rows of {source} cannot be used as its columns suggest, and nothing was written; give --map."
@@ -87,6 +87,12 @@ def import_runs(
         reasons = [f"row {refused.row}: {refused.reason}" for refused in made.imported.rejected]
         first = f"; the first: {reasons[0]}" if reasons else ""
         raise DataError(f"No row of {source} can be used, and nothing was written{first}.")
+    if bad:
+        first = next(refused for refused in made.imported.rejected if refused.kind == "unusable")
+        raise NotTrustworthy(
+            f"{bad} of {made.imported.rows_read} rows of {source} cannot be used and are not in the table; the first: "
+            f"row {first.row}: {shorten(first.reason, 80)}."
+        )
 
 
 def _show_proposal(proposal: Any, source: Path, out: Path, as_json: bool) -> None:

@@ -127,18 +127,32 @@ def _rows(table: Any, kind: type[Law], options: FitOptions) -> tuple[Rows, FitOp
             table, kind.name, shape=kind, expression=options.rows, n=options.n, keep_tuning=options.keep_tuning, fix=fix
         )
 
-    chosen = rows_with(options.fix)
-    if options.restrict and kind is QatLoss and not np.any(chosen.x.quantized) and "lam" not in options.fix:
+    narrow = options.restrict and kind is QatLoss and "lam" not in options.fix
+    try:
+        chosen = rows_with(options.fix)
+    except DataError as error:
+        if not narrow and kind is QatLoss and _only_scratch(error):
+            hint = "--restrict fits runs quantized from the start, without the interaction"
+            raise DataError(f"{error}; {hint}", evidence=error.evidence) from error
+        if not narrow:
+            raise
+        chosen = None
+    if narrow and (chosen is None or not np.any(chosen.x.quantized)):
         # QAT from scratch throughout: the law without its interaction holds for such rows, which is better than none.
         fix = {**options.fix, "lam": 0.0}
         wider = rows_with(fix)
-        if np.any(wider.x.quantized):
+        if chosen is None or np.any(wider.x.quantized):
             note = (
                 "all quantized rows have D_fp = 0, where the interaction term is infinite; the law was fitted without "
                 "it (lam = 0) and says nothing about how to split tokens"
             )
             return wider, replace(options, fix=fix), (note,)
     return chosen, options, ()
+
+
+def _only_scratch(error: DataError) -> bool:
+    """Whether rows were left out because they have no full-precision phase."""
+    return any("D_fp = 0" in left.reason for left in error.evidence or ())
 
 
 def solve_rows(rows: Rows, options: FitOptions) -> tuple[Solution, support.Support]:

@@ -71,7 +71,7 @@ def intermediate_checkpoints(
         if why is None:
             ended.append(row)
         else:
-            yield Objection(row.number, "loss", f"an intermediate checkpoint: {why}")
+            yield Objection(row.number, "loss", f"an intermediate checkpoint: {why}", "checkpoint")
     yield from _overtaken(ended, columns, progress)
 
 
@@ -120,7 +120,7 @@ def _overtaken(rows: Sequence[Row], columns: Sequence[str], progress: Sequence[_
             if done < furthest:
                 on = f"the same run goes on to {furthest:g} in row {last.number}"
                 reason = f"an intermediate checkpoint: {steps or 'd_total'} is {done:g}, and {on}"
-                yield Objection(row.number, "loss", reason)
+                yield Objection(row.number, "loss", reason, "checkpoint")
 
 
 def _is_trail(members: Sequence[tuple[float, Row]]) -> bool:

@@ -44,7 +44,10 @@ def converted(
         if value.get("loss") is None or value.get("status") == DIVERGED:
             _judge_loss(value, losses[index], wrong_here, diverged)
         if wrong_here:
-            objections += [Objection(number, field, f"{field} {reason}") for field, reason in wrong_here.items()]
+            objections += [
+                Objection(number, field, f"{field} {reason}", "unfinished" if field == "status" else "unusable")
+                for field, reason in wrong_here.items()
+            ]
             continue
         _derive(value)
         usable.append(Row(number=number, cells=cells, values=value, given=made))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from qatplan.importing.mapping import Plan, column_formula, in_units, plan
 from qatplan.importing.notes import remarks_on
 from qatplan.importing.proposal import propose
 from qatplan.importing.recognise import recognise
-from qatplan.importing.row import Objection, Row, fields_of
+from qatplan.importing.row import Kind, Objection, Row, fields_of
 from qatplan.importing.source import Source, read_source
 from qatplan.importing.suspicious_rows import all_objections
 from qatplan.runs.schema import ALIASES
@@ -45,6 +46,14 @@ class Imported:
     rows_read: int
     evidence: tuple[str, ...] = ()
     """Why the map is so, where the columns suggested all of it."""
+
+    def left_out(self) -> dict[Kind, int]:
+        """How many rows are not in the table, by kind; a row that is unfinished or a checkpoint is that alone."""
+        kinds: dict[int, Kind] = {}
+        for objection in self.rejected:
+            if kinds.get(objection.row, "unusable") == "unusable":
+                kinds[objection.row] = objection.kind
+        return dict(Counter(kinds.values()))
 
 
 def import_proposed(source: str | Path, *, limit: int = DEFAULT_LIMIT, **asked: Any) -> Imported:

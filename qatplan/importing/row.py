@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 _RESULTS = frozenset({"run_id", "loss", "loss_se", "bits_per_byte", "seconds", "tokens_per_second", "finished_at"})
+
+Kind = Literal["unusable", "checkpoint", "unfinished", "repeated"]
+"""What an objection is: that a row cannot be used or looks wrong, or that it is no final result of its own. Every
+table of a tracker has such rows, and a fit without them lacks nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +33,7 @@ class Objection:
     row: int
     field: str
     reason: str
+    kind: Kind = "unusable"
 
 
 def fields_of(rows: Sequence[Row]) -> list[str]:

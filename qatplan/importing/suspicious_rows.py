@@ -65,14 +65,14 @@ def repeated_runs(rows: Sequence[Row], columns: Sequence[str]) -> Iterator[Objec
         if earlier is not None and earlier.values.get("d_total") == row.values.get("d_total"):
             same = earlier.values.get("loss") == row.values.get("loss")
             reason = f"the run '{name}' is already in row {earlier.number}" + ("" if same else ", with another loss")
-            yield Objection(row.number, "run_id", reason)
+            yield Objection(row.number, "run_id", reason, "repeated" if same else "unusable")
             continue
         # Tables may be wide: only rows of one result need a look at all their cells.
         key = (result, tuple([str(row.cells.get(c)) for c in compared]) if counts[result] > 1 else row.number)
         twin = by_values.get(key)
         if twin is not None and row.values.get("loss") is not None:
             reason = f"every mapped value is that of row {twin.number}: the same run twice"
-            yield Objection(row.number, "run_id", reason)
+            yield Objection(row.number, "run_id", reason, "repeated")
             continue
         by_values[key] = row
         if name is not None:

@@ -104,6 +104,8 @@ def _trust(fitted: FittedLaw, numbers: Numbers, *, details: bool) -> list[str]:
         made.append(f"N counts {counted} parameters")
         if proof.scaled_gradient is not None and proof.condition_number is not None:
             made.append(f"scaled gradient {proof.scaled_gradient:.2g}")
+            if proof.newton_decrement is not None:
+                made.append(f"one more step would gain {proof.newton_decrement:.2g} of the objective")
             made.append(f"condition number {numbers.plain(proof.condition_number, 2)}")
             made.append(f"at bounds: {', '.join(proof.parameters_at_bounds or ()) or 'none'}")
         if proof.bootstrap is not None:

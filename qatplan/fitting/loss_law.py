@@ -17,12 +17,14 @@ from qatplan.fitting.intervals.profile import calibrate, intervals
 from qatplan.fitting.intervals.trunk_effects import FEW_TRUNKS
 from qatplan.fitting.options import FitOptions
 from qatplan.fitting.provenance import provenance, ranges
+from qatplan.fitting.rolling import bend_flags, rolling_origin
 from qatplan.fitting.rows import Rows, select
 from qatplan.fitting.solver.objective import residuals
 from qatplan.fitting.solver.problem import build
 from qatplan.fitting.solver.solve import Solution
+from qatplan.fitting.tuning import tuning_flags
 from qatplan.laws.chinchilla import Chinchilla
-from qatplan.laws.fit_parts import LossDiagnostics, Pair
+from qatplan.laws.fit_parts import LossDiagnostics, Origin, Pair
 from qatplan.laws.fitted import FittedLaw, Status
 from qatplan.laws.flags import Flag
 from qatplan.laws.inputs import Floats
@@ -32,6 +34,9 @@ from qatplan.laws.quantiles import central
 from qatplan.laws.registry import get
 
 _DIGITS = 10  # of stored draws: far below their scatter, and a third of the file
+
+_FEW_STARTS = 8
+"""Starts of each fit that only shows a trend."""
 
 
 def fit_loss_law(
@@ -81,8 +86,14 @@ def fit_loss_law(
     if how == "profile" or (made is not None and made.how.kind != "case"):
         flags += _few_trunks(chosen, calibration.trunk_effect)
     flags += _about_rows(kind, chosen, size)
-
     refit = partial(refitted, options=options)
+    origins: tuple[Origin, ...] | None = None
+    if chosen.foreign:
+        # What a sweep of ours balances by its design must be looked at elsewhere.
+        column = "n_total" if options.n == "total" else "n_nonembedding"
+        flags += tuning_flags(chosen.points, column)
+        origins = rolling_origin(chosen, partial(refitted, options=options, starts=_FEW_STARTS)) or None
+        flags += bend_flags(origins or (), column)
     holdout = None
     if options.holdout is not None:
         holdout = diagnostics.score(chosen, diagnostics.held_out(chosen, options.holdout), refit, options.holdout)
@@ -110,6 +121,7 @@ def fit_loss_law(
         certificate=certificate,
         diagnostics=LossDiagnostics(
             residuals=diagnostics.residual_tables(chosen, error),
+            rolling_origin=origins,
             leave_one_size_out=diagnostics.leave_one_size_out(chosen, refit) if options.leave_one_size_out else None,
             aic=aic,
             bic=bic,
@@ -176,9 +188,9 @@ def solve_rows(rows: Rows, options: FitOptions) -> tuple[Solution, support.Suppo
     return solution, supports
 
 
-def refitted(rows: Rows, options: FitOptions) -> Law:
+def refitted(rows: Rows, options: FitOptions, starts: int | None = None) -> Law:
     """The best fit alone, without the terms that these rows do not support."""
-    return _natural_law(*solve_rows(rows, replace(options, restrict=True, starts=None)))
+    return _natural_law(*solve_rows(rows, replace(options, restrict=True, starts=starts)))
 
 
 def _natural_law(solution: Solution, supports: support.Support) -> Law:

@@ -48,7 +48,7 @@ class Worded(StrEnum):
 class Status(Worded):
     """How a fit ended; everything but GOOD fails the certificate."""
 
-    GOOD = "good", "the best optimum was reached from several starts, and one more step would gain next to nothing"
+    GOOD = "good", "the best optimum was reached from several starts, and one more step would gain nothing"
     STARTS_DISAGREE = "starts-disagree", "too few starts reached the best objective, so it may not be the global one"
     NOT_CONVERGED = "not-converged", "one more step from the best point would still gain, so it is not an optimum"
     UNDETERMINED = "undetermined", "the rows do not determine all parameters"

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from qatplan.wording.sections import Section
 
 
-_SOURCE = "CSV, JSON, JSON Lines (each also .gz, .zst), Parquet or .xlsx, one row per run, or a folder of them."
+_SOURCE = (
+    "CSV, JSON, JSON Lines (each also .gz, .zst), Parquet or .xlsx, one row per run, or a folder of them; "
+    "mlflow:URI or wandb:ENTITY/PROJECT for a tracker."
+)
 _MAP = "Where a field comes from: a column, or arithmetic such as d_total=flops/(6*n), loss=log(ppl); repeatable."
 _CONST = "A value for a field in every row; repeatable."
 _FIRST = 5
@@ -23,7 +26,7 @@ _FIRST = 5
 
 
 def import_runs(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help=_SOURCE)],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=_SOURCE)],
     out: Annotated[Path | None, opt.ask("The runs table to write; default SOURCE's name.", "RUNS.parquet")] = None,
     mapping: Annotated[list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help=_MAP)] = None,
     constants: Annotated[list[str] | None, typer.Option("--const", metavar="FIELD=VALUE", help=_CONST)] = None,
@@ -48,7 +51,8 @@ def import_runs(
                  --map d_total="flops/(6*N)" --map loss=val_loss
     """
     if out is None:
-        out = Path(f"{source.name.split('.', 1)[0]}.runs.parquet")
+        tracker = source.split(":", 1)[0] if source.startswith(("mlflow:", "wandb:")) else None
+        out = Path(f"{tracker or Path(source).name.split('.', 1)[0]}.runs.parquet")
     if out.suffix != ".parquet":
         raise UsageError(f"--out is {out}; a runs table is a .parquet file.")
     if out.exists() and not force and not dry_run:
@@ -95,9 +99,9 @@ def import_runs(
         )
 
 
-def _show_proposal(proposal: Any, source: Path, out: Path, as_json: bool) -> None:
+def _show_proposal(proposal: Any, source: str, out: Path, as_json: bool) -> None:
     """What the columns suggest and leave open, with the command that confirms it."""
-    command = proposal.command(str(source), str(out))
+    command = proposal.command(source, str(out))
 
     def sections() -> list[Section]:
         from qatplan.wording.imported import proposal_sections

@@ -22,6 +22,7 @@ from qatplan.importing.charts import chart_rows
 from qatplan.importing.content import DEFAULT_LIMIT, Bound, text
 from qatplan.importing.delimited import read_delimited
 from qatplan.importing.layouts import rows_of
+from qatplan.importing.trackers import is_tracker, read_tracker
 from qatplan.importing.workbook import read_workbook
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx")
@@ -47,12 +48,15 @@ class Source:
 
 
 def read_source(path: str | Path, limit: int = DEFAULT_LIMIT) -> Source:
-    """Read a foreign table, or a folder of them whose names become the column `file`.
+    """Read a foreign table, a folder of them whose names become the column `file`, or the runs of a tracker.
 
     `limit` is the memory that its rows may take. Raises UsageError for an unknown type, DataError for a file that is
     not of its type, or too large.
     """
     place = Path(path)
+    bound = Bound(place, limit)
+    if isinstance(path, str) and is_tracker(path):
+        return _source(place, read_tracker(path, bound), {})
     files = [place]
     if place.is_dir():
         files = sorted(file for file in place.rglob("*") if _kind(file) in FORMATS and not file.name.startswith("."))
@@ -64,12 +68,15 @@ def read_source(path: str | Path, limit: int = DEFAULT_LIMIT) -> Source:
         raise DataError(f"{place} does not exist.")
     rows: list[Mapping[str, Any]] = []
     broken: dict[int, str] = {}
-    bound = Bound(place, limit)
     for file in files:
         within: dict[int, str] = {}
         found = _read(file, within, bound)
         broken |= {len(rows) + row: why for row, why in within.items()}
         rows += found if len(files) == 1 else [{"file": _stem(file), **row} for row in found]
+    return _source(place, rows, broken)
+
+
+def _source(place: Path, rows: Sequence[Mapping[str, Any]], broken: Mapping[int, str]) -> Source:
     flat = tuple(row if _is_flat(row) else dict(_leaves(row)) for row in rows)
     columns = tuple(dict.fromkeys(chain.from_iterable(flat)))
     if not flat or not columns:

@@ -92,10 +92,10 @@ def import_runs(
         first = f"; the first: {reasons[0]}" if reasons else ""
         raise DataError(f"No row of {source} can be used, and nothing was written{first}.")
     if bad:
-        first = next(refused for refused in made.imported.rejected if refused.kind == "unusable")
+        worst = next(refused for refused in made.imported.rejected if refused.kind == "unusable")
         raise NotTrustworthy(
             f"{bad} of {made.imported.rows_read} rows of {source} cannot be used and are not in the table; the first: "
-            f"row {first.row}: {shorten(first.reason, 80)}."
+            f"row {worst.row}: {shorten(worst.reason, 80)}."
         )
 
 

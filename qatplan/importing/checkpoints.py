@@ -94,6 +94,9 @@ def _overtaken(rows: Sequence[Row], columns: Sequence[str], progress: Sequence[_
     """Rows of a run of which another row is further on."""
     steps = next((p.column for p in progress if len(set(_numbers(rows, p.column))) > 1), None)
     name_column = find(columns, RUN_NAMES)
+    if name_column is not None and len(rows) > 1 and len({str(row.cells.get(name_column)) for row in rows}) == 1:
+        # One name for all that differs in size and tokens is that of the study.
+        name_column = None if len({row.values.get("n_total") for row in rows}) > 1 else name_column
     batches = [[str(row.cells.get(c)) for row in rows] for c in columns if _BATCH.search(normalised(c))]
     batch_of = list(zip(*batches, strict=True)) if batches else [()] * len(rows)
     steps_done = _numbers(rows, steps) if steps else [None] * len(rows)

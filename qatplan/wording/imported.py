@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from qatplan.importing.row import Kind, Objection
 
 SHOWN = 50
-"""Rows that are listed; --json has all of them."""
+"""Rows that cannot be used and are listed; --json has all of them."""
+_EXAMPLES = 5
+"""Checkpoints, unfinished runs and repeats that are listed."""
 
 
 def proposal_sections(proposal: Proposal, command: str) -> list[Section]:
@@ -72,6 +74,9 @@ def _others(imported: Imported) -> str:
 
 def _rows(what: str, objections: Sequence[Objection]) -> Section:
     rows = len({objection.row for objection in objections})
-    shown = bullets(*(f"row {objection.row}: {objection.reason}" for objection in objections[:SHOWN]))
+    bad = [objection for objection in objections if objection.kind == "unusable"][:SHOWN]
+    # Of rows that every tracker has, a few are enough to see which they are.
+    listed_rows = [*bad, *[objection for objection in objections if objection.kind != "unusable"][:_EXAMPLES]]
+    shown = bullets(*(f"row {objection.row}: {objection.reason}" for objection in listed_rows))
     title = f"{rows} {'row' if rows == 1 else 'rows'} {what}"
-    return section(title, shown, more(len(objections), SHOWN, "reasons"), warning=True)
+    return section(title, shown, more(len(objections), len(listed_rows), "reasons"), warning=True)

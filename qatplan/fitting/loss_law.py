@@ -149,17 +149,18 @@ def _rows(table: Any, kind: type[Law], options: FitOptions) -> tuple[Rows, FitOp
         if not narrow:
             raise
         chosen = None
-    if narrow and (chosen is None or not np.any(chosen.x.quantized)):
-        # QAT from scratch throughout: the law without its interaction holds for such rows, which is better than none.
-        fix = {**options.fix, "lam": 0.0}
-        wider = rows_with(fix)
-        if chosen is None or np.any(wider.x.quantized):
-            note = (
-                "all quantized rows have D_fp = 0, where the interaction term is infinite; the law was fitted without "
-                "it (lam = 0) and says nothing about how to split tokens"
-            )
-            return wider, replace(options, fix=fix), (note,)
-    return chosen, options, ()
+    if chosen is not None and (not narrow or np.any(chosen.x.quantized)):
+        return chosen, options, ()
+    # QAT from scratch throughout: the law without its interaction holds for such rows, which is better than none.
+    fix = {**options.fix, "lam": 0.0}
+    wider = rows_with(fix)
+    if chosen is not None and not np.any(wider.x.quantized):
+        return chosen, options, ()
+    note = (
+        "all quantized rows have D_fp = 0, where the interaction term is infinite; the law was fitted without it "
+        "(lam = 0) and says nothing about how to split tokens"
+    )
+    return wider, replace(options, fix=fix), (note,)
 
 
 def _only_scratch(error: DataError) -> bool:

@@ -65,7 +65,7 @@ def import_runs(
     constants: Mapping[str, str] | None = None, *, diverged: bool = False, keep_suspect: bool = False,
     limit: int | str | None = None, propose: bool = False,
 ) -> Imported:  # fmt: skip
-    """Anybody's table of runs (CSV, JSON, JSON Lines, Parquet, Excel, or a folder of them) in our columns.
+    """Anybody's table of runs (CSV, JSON, JSON Lines, Parquet, Excel, a folder of them, or a tracker) in our columns.
 
     `mapping` gives a column or formula for a field, `constants` a value. Every row is used or listed with the reason.
     `limit` is the memory that the rows may take, by default 4 GiB. With `propose` the columns are matched to fields by

@@ -10,13 +10,16 @@ import typer
 
 from qatplan.cli import options as opt
 from qatplan.cli.output import note, show
-from qatplan.errors import DataError, UsageError
+from qatplan.errors import DataError, NotTrustworthy, UsageError, shorten
 
 if TYPE_CHECKING:
     from qatplan.wording.sections import Section
 
 
-_SOURCE = "CSV, JSON, JSON Lines (each also .gz, .zst), Parquet or .xlsx, one row per run, or a folder of them."
+_SOURCE = (
+    "CSV, JSON, JSON Lines (each also .gz, .zst), Parquet or .xlsx, one row per run, or a folder of them; "
+    "mlflow:URI or wandb:ENTITY/PROJECT for a tracker."
+)
 _MAP = "Where a field comes from: a column, or arithmetic such as d_total=flops/(6*n), loss=log(ppl); repeatable."
 _CONST = "A value for a field in every row; repeatable."
 _FIRST = 5
@@ -24,7 +27,7 @@ _FIRST = 5
 
 
 def import_runs(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help=_SOURCE)],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=_SOURCE)],
     out: Annotated[Path | None, opt.ask("The runs table to write; default SOURCE's name.", "RUNS.parquet")] = None,
     mapping: Annotated[list[str] | None, typer.Option("--map", metavar="FIELD=COLUMN", help=_MAP)] = None,
     constants: Annotated[list[str] | None, typer.Option("--const", metavar="FIELD=VALUE", help=_CONST)] = None,
@@ -37,9 +40,9 @@ def import_runs(
 ) -> None:
     """Turn anybody's table of runs into ours.
 
-    Every row is written, or listed with the reason why not. With SOURCE alone, the columns are matched to fields by
-    their names, ranges and arithmetic: the table is written where that leaves nothing open, else the command that
-    confirms the map is printed.
+    Every row is written, or listed with the reason why not; the exit code is 4 where some cannot be used. With SOURCE
+    alone, the columns are matched to fields by their names, ranges and arithmetic: the table is written where that
+    leaves nothing open, else the command that confirms the map is printed.
 
     FIELD is n_params, n_embedding, n_nonembedding, d_fp, d_qat, d_total, fraction, bits, loss, seed, run_id or any
     other column that `qatplan runs RUNS --fields` describes. Run tables of W&B and MLflow are recognised.
@@ -49,7 +52,8 @@ def import_runs(
                  --map d_total="flops/(6*N)" --map loss=val_loss
     """
     if out is None:
-        out = Path(f"{Path(os.path.abspath(source)).name.split('.', 1)[0]}.runs.parquet")
+        tracker = source.split(":", 1)[0] if source.startswith(("mlflow:", "wandb:")) else None
+        out = Path(f"{tracker or Path(os.path.abspath(source)).name.split('.', 1)[0]}.runs.parquet")
     if out.suffix != ".parquet":
         raise UsageError(f"--out is {out}; a runs table is a .parquet file.")
     from qatplan.storage.target import check_target
@@ -67,8 +71,8 @@ def import_runs(
             _show_proposal(error.evidence, source, out, as_json)
         raise
     evidence = made.imported.evidence
-    bad = {refused.row for refused in made.imported.rejected if "checkpoint" not in refused.reason}
-    if evidence and 2 * len(bad) > made.imported.rows_read:
+    bad = made.imported.left_out().get("unusable", 0)
+    if evidence and 2 * bad > made.imported.rows_read:
         show({"source": source, "out": None, **made.as_dict()}, made.sections, as_json)
         raise DataError(
             f"Most rows of {source} cannot be used as its columns suggest, and nothing was written; give --map."
@@ -90,11 +94,17 @@ def import_runs(
         reasons = [f"row {refused.row}: {refused.reason}" for refused in made.imported.rejected]
         first = f"; the first: {reasons[0]}" if reasons else ""
         raise DataError(f"No row of {source} can be used, and nothing was written{first}.")
+    if bad:
+        worst = next(refused for refused in made.imported.rejected if refused.kind == "unusable")
+        raise NotTrustworthy(
+            f"{bad} of {made.imported.rows_read} rows of {source} cannot be used and are not in the table; the first: "
+            f"row {worst.row}: {shorten(worst.reason, 80)}."
+        )
 
 
-def _show_proposal(proposal: Any, source: Path, out: Path, as_json: bool) -> None:
+def _show_proposal(proposal: Any, source: str, out: Path, as_json: bool) -> None:
     """What the columns suggest and leave open, with the command that confirms it."""
-    command = proposal.command(str(source), str(out))
+    command = proposal.command(source, str(out))
 
     def sections() -> list[Section]:
         from qatplan.wording.imported import proposal_sections

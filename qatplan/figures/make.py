@@ -222,6 +222,11 @@ def _frontier(runs: Sequence[Run], fitted: FittedLaw, predictor: Predictor, wish
 
 def _range(fitted: FittedLaw, name: str) -> tuple[float, float]:
     low, high = fitted.ranges.get(name, (np.nan, np.nan))
+    if name == "bits" and name not in fitted.ranges and fitted.rows:
+        raise UsageError(
+            f"the fit of {fitted.law.name} is of full-precision runs alone and has no bit width to draw; that takes a "
+            "fit of quantized runs."
+        )
     if not (np.isfinite(low) and np.isfinite(high) and 0 < low <= high):
         raise DataError(f"the fit does not record its range of {name}, which this figure needs; fit the runs again.")
     return low, high

@@ -17,11 +17,13 @@ from qatplan.fitting.intervals.profile import calibrate, intervals
 from qatplan.fitting.intervals.trunk_effects import FEW_TRUNKS
 from qatplan.fitting.options import FitOptions
 from qatplan.fitting.provenance import provenance, ranges
+from qatplan.fitting.rolling import bend_flags, rolling_origin
 from qatplan.fitting.rows import Rows, select
 from qatplan.fitting.solver.objective import residuals
 from qatplan.fitting.solver.problem import build
 from qatplan.fitting.solver.solve import Solution
-from qatplan.laws.fit_parts import LossDiagnostics, Pair
+from qatplan.fitting.tuning import tuning_flags
+from qatplan.laws.fit_parts import LossDiagnostics, Origin, Pair
 from qatplan.laws.fitted import FittedLaw, Status
 from qatplan.laws.flags import Flag
 from qatplan.laws.inputs import Floats
@@ -31,6 +33,9 @@ from qatplan.laws.quantiles import central
 from qatplan.laws.registry import get
 
 _DIGITS = 10  # of stored draws: far below their scatter, and a third of the file
+
+_FEW_STARTS = 8
+"""Starts of each fit that only shows a trend."""
 
 
 def fit_loss_law(
@@ -80,8 +85,14 @@ def fit_loss_law(
     if how == "profile" or (made is not None and made.how.kind != "case"):
         flags += _few_trunks(chosen, calibration.trunk_effect)
     flags += _about_rows(kind, chosen, size)
-
     refit = partial(refitted, options=options)
+    origins: tuple[Origin, ...] | None = None
+    if chosen.foreign:
+        # What a sweep of ours balances by its design must be looked at elsewhere.
+        column = "n_total" if options.n == "total" else "n_nonembedding"
+        flags += tuning_flags(chosen.points, column)
+        origins = rolling_origin(chosen, partial(refitted, options=options, starts=_FEW_STARTS)) or None
+        flags += bend_flags(origins or (), column)
     holdout = None
     if options.holdout is not None:
         holdout = diagnostics.score(chosen, diagnostics.held_out(chosen, options.holdout), refit, options.holdout)
@@ -110,6 +121,7 @@ def fit_loss_law(
         certificate=certificate,
         diagnostics=LossDiagnostics(
             residuals=diagnostics.residual_tables(chosen, error),
+            rolling_origin=origins,
             leave_one_size_out=diagnostics.leave_one_size_out(chosen, refit) if options.leave_one_size_out else None,
             aic=aic,
             bic=bic,
@@ -127,18 +139,33 @@ def _rows(table: Any, kind: type[Law], options: FitOptions) -> tuple[Rows, FitOp
             table, kind.name, shape=kind, expression=options.rows, n=options.n, keep_tuning=options.keep_tuning, fix=fix
         )
 
-    chosen = rows_with(options.fix)
-    if options.restrict and kind is QatLoss and not np.any(chosen.x.quantized) and "lam" not in options.fix:
-        # QAT from scratch throughout: the law without its interaction holds for such rows, which is better than none.
-        fix = {**options.fix, "lam": 0.0}
-        wider = rows_with(fix)
-        if np.any(wider.x.quantized):
-            note = (
-                "all quantized rows have D_fp = 0, where the interaction term is infinite; the law was fitted without "
-                "it (lam = 0) and says nothing about how to split tokens"
-            )
-            return wider, replace(options, fix=fix), (note,)
-    return chosen, options, ()
+    narrow = options.restrict and kind is QatLoss and "lam" not in options.fix
+    try:
+        chosen = rows_with(options.fix)
+    except DataError as error:
+        if not narrow and kind is QatLoss and _only_scratch(error):
+            hint = "--restrict fits runs quantized from the start, without the interaction"
+            raise DataError(f"{error}; {hint}", evidence=error.evidence) from error
+        if not narrow:
+            raise
+        chosen = None
+    if chosen is not None and (not narrow or np.any(chosen.x.quantized)):
+        return chosen, options, ()
+    # QAT from scratch throughout: the law without its interaction holds for such rows, which is better than none.
+    fix = {**options.fix, "lam": 0.0}
+    wider = rows_with(fix)
+    if chosen is not None and not np.any(wider.x.quantized):
+        return chosen, options, ()
+    note = (
+        "all quantized rows have D_fp = 0, where the interaction term is infinite; the law was fitted without it "
+        "(lam = 0) and says nothing about how to split tokens"
+    )
+    return wider, replace(options, fix=fix), (note,)
+
+
+def _only_scratch(error: DataError) -> bool:
+    """Whether rows were left out because they have no full-precision phase."""
+    return any("D_fp = 0" in left.reason for left in error.evidence or ())
 
 
 def solve_rows(rows: Rows, options: FitOptions) -> tuple[Solution, support.Support]:
@@ -162,9 +189,9 @@ def solve_rows(rows: Rows, options: FitOptions) -> tuple[Solution, support.Suppo
     return solution, supports
 
 
-def refitted(rows: Rows, options: FitOptions) -> Law:
+def refitted(rows: Rows, options: FitOptions, starts: int | None = None) -> Law:
     """The best fit alone, without the terms that these rows do not support."""
-    return _natural_law(*solve_rows(rows, replace(options, restrict=True, starts=None)))
+    return _natural_law(*solve_rows(rows, replace(options, restrict=True, starts=starts)))
 
 
 def _natural_law(solution: Solution, supports: support.Support) -> Law:

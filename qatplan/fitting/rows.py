@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qatplan.errors import DataError, UsageError
+from qatplan.fitting.tuning import TUNED, Tried, tried
 from qatplan.laws.fit_parts import LeftOut
 from qatplan.laws.inputs import Floats, Inputs
 from qatplan.laws.law import Law
@@ -22,7 +23,7 @@ _NUMERIC = (
 )  # fmt: skip
 _WORDS = (
     "run_id", "trunk_id", "status", "schedule", "quantizer", "post_training", "optimizer_state", "corpus_digest",
-    "corpus", "precision", "optimizer", "update",
+    "corpus", "precision", "optimizer", "update", "sweep_id",
 )  # fmt: skip
 
 _QAT_SCHEDULES = ("classic", None)
@@ -30,12 +31,6 @@ _ROUNDED = "post-training"
 _NEAREST = ("rtn", None)
 # Per law the schedules of quantized rows that it is fitted on unless rows are asked for by an expression.
 _DEFAULT_SCHEDULES: Mapping[str, tuple[str | None, ...]] = {"ouyang": (_ROUNDED, None)}
-# What a run sets that no law has as an axis: of a point's runs the best counts.
-_TUNED = (
-    "learning_rate", "qat_learning_rate", "rewarmup_tokens", "cooldown", "qat_decay", "optimizer_state", "batch_tokens",
-    "sequence", "width", "layers", "optimizer", "update", "transition_rate", "scale_learning_rate",
-)  # fmt: skip
-
 BEATEN = "at the same point another learning rate or tuning did better"
 """Why a run of a worse tuning is left out."""
 
@@ -59,6 +54,10 @@ class Rows:
     left_out: tuple[LeftOut, ...]
     bytes_per_token: float | None
     """Of the validation text; None where rows do not say, or not the same."""
+    points: tuple[Tried, ...] = ()
+    """What was tried at each point; nothing where all tuning is kept."""
+    foreign: bool = False
+    """True for a table of which no run was made by a sweep of ours."""
 
     def __len__(self) -> int:
         return len(self.x)
@@ -121,9 +120,11 @@ def select(
     if expression is None:
         for mask, reason in _unasked(law, shape, word, ~np.isnan(number["bits"])):
             leave(mask, reason)
+    points: tuple[Tried, ...] = ()
     if not keep_tuning:
         key = np.stack([size, *(number[k] for k in ("d_fp", "d_qat", "bits", "group_size", "activation_bits", "seed"))])
-        leave(_beaten(key, number, word, alive), BEATEN)
+        beaten, points = _beaten(key, number, word, alive)
+        leave(beaten, BEATEN)
     index = np.flatnonzero(alive)
     x = Inputs.of(n=size[index], **{k: number[k][index] for k in ("d_fp", "d_qat", "bits", "group_size")})
     if index.size:
@@ -144,7 +145,7 @@ def select(
     ]
     names, cluster = np.unique(np.array(trunks), return_inverse=True)
     method = [
-        (word["schedule"][i], word["quantizer"][i], _learned(word, i), *(_plain(number, word, k, i) for k in _TUNED))
+        (word["schedule"][i], word["quantizer"][i], _learned(word, i), *(_plain(number, word, k, i) for k in TUNED))
         for i in index.tolist()
     ]
     return Rows(
@@ -157,6 +158,8 @@ def select(
         method=method,
         left_out=tuple(left_out.values()),
         bytes_per_token=_bytes_per_token(number["loss"][index], number["bits_per_byte"][index]),
+        points=points,
+        foreign=not isinstance(table, Mapping) and all(sweep is None for sweep in word["sweep_id"]),
     )
 
 
@@ -237,21 +240,23 @@ def _from_mapping(table: Mapping[str, Any]) -> tuple[dict[str, Floats], dict[str
 
 def _beaten(
     key: Floats, number: dict[str, Floats], word: dict[str, list[Any]], alive: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """True for runs that another run of the same point, seed and method, but other tuning, undercuts."""
+) -> tuple[NDArray[np.bool_], tuple[Tried, ...]]:
+    """True for runs that another of the same point, seed and method, but other tuning, undercuts; what was tried."""
     best: dict[tuple[Any, ...], tuple[float, tuple[Any, ...]]] = {}
     made: dict[int, tuple[tuple[Any, ...], tuple[Any, ...]]] = {}
+    settings: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
     for i in np.flatnonzero(alive).tolist():
         values = tuple(map(known, key[:, i]))
         words = (word[name][i] for name in ("schedule", "quantizer", "corpus_digest", "corpus"))
         point = (*values, *words, word["precision"][i] or "float32", _learned(word, i))
-        tuning = tuple(_plain(number, word, k, i) for k in _TUNED)
+        tuning = tuple(_plain(number, word, k, i) for k in TUNED)
         made[i] = point, tuning
+        settings.setdefault(point, []).append(tuning)
         if point not in best or number["loss"][i] < best[point][0]:
             best[point] = (float(number["loss"][i]), tuning)
     beaten = np.zeros(len(alive), dtype=np.bool_)
     beaten[[i for i, (point, tuning) in made.items() if best[point][1] != tuning]] = True
-    return beaten
+    return beaten, tuple(tried(point[0], best[point][1], tunings) for point, tunings in settings.items())
 
 
 def _plain(number: dict[str, Floats], word: dict[str, list[Any]], name: str, i: int) -> Any:

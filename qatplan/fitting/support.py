@@ -75,7 +75,7 @@ def check(shape: Law, x: Inputs, *, fix: Mapping[str, float], restrict: bool) ->
         elif not np.any(term.rows):
             what = f"no row supports the term '{term.name}' ({', '.join(members)})"
             if not restrict or term.amplitude is None:
-                hint = f"; leave it out with --fix {term.amplitude}=0 or --restrict" if term.amplitude else ""
+                hint = "; --restrict leaves out what no row supports" if term.amplitude else ""
                 raise DataError(f"{what}{hint}")
             why = f"{what}; the law was fitted without it"
         else:

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from qatplan.importing.conversion import numbers
 from qatplan.importing.recognise import RUN_NAMES, find, normalised
-from qatplan.importing.row import Objection, Row
-from qatplan.importing.values import number_or_none
+from qatplan.importing.row import Objection, Row, settings
 
 _UNITS = {
     "step": re.compile(r"step|(?:^|_)(?:ckpt|checkpoint)(?:$|_)"),
@@ -62,48 +62,55 @@ def intermediate_checkpoints(
     """
     progress = _progress_columns(columns, rows)
     ended: list[Row] = []
+    short: dict[int, str] = {}
+    for each in progress:
+        for row, counts in _short(rows, each, read):
+            short.setdefault(row.number, counts)
     for row in rows:
-        why = next(filter(None, (_short(row, each, read) for each in progress)), None)
+        why = short.get(row.number)
         if why is None:
             ended.append(row)
         else:
-            yield Objection(row.number, "loss", f"an intermediate checkpoint: {why}")
+            yield Objection(row.number, "loss", f"an intermediate checkpoint: {why}", "checkpoint")
     yield from _overtaken(ended, columns, progress)
 
 
-def _short(row: Row, progress: _Progress, read: Mapping[str, Sequence[str]]) -> str | None:
-    """That a row lies before the planned end of its run."""
-    done = _known(row.cells.get(progress.column))
+def _short(rows: Sequence[Row], progress: _Progress, read: Mapping[str, Sequence[str]]) -> Iterator[tuple[Row, str]]:
+    """Rows that lie before the planned end of their run, with the counts that say so."""
     # W&B's own _step counts calls of its log function, not training steps.
-    if done is None or progress.column == "_step":
-        return None
-    total = _known(row.cells.get(progress.total)) if progress.total else None
-    if total is not None and done < 0.99 * total:
-        return f"{progress.column} is {done:g} of {progress.total} {total:g}"
-    mapped = _known(row.values.get("d_total")) if total is None else None
+    if progress.column == "_step":
+        return
+    totals = _numbers(rows, progress.total) if progress.total else [None] * len(rows)
     seen = _UNITS["tokens"].search(normalised(progress.column)) and progress.column not in read.get("d_total", ())
-    if seen and mapped is not None and done < 0.99 * mapped:
-        return f"{progress.column} is {done:g} of d_total {mapped:g}"
-    return None
+    mapped = numbers([row.values.get("d_total") for row in rows]) if seen else [None] * len(rows)
+    for row, done, total, tokens in zip(rows, _numbers(rows, progress.column), totals, mapped, strict=True):
+        if done is not None and total is not None and done < 0.99 * total:
+            yield row, f"{progress.column} is {done:g} of {progress.total} {total:g}"
+        elif done is not None and total is None and tokens is not None and done < 0.99 * tokens:
+            yield row, f"{progress.column} is {done:g} of d_total {tokens:g}"
 
 
 def _overtaken(rows: Sequence[Row], columns: Sequence[str], progress: Sequence[_Progress]) -> Iterator[Objection]:
     """Rows of a run of which another row is further on."""
-    steps = next((p.column for p in progress if _varies(rows, p.column)), None)
+    steps = next((p.column for p in progress if len(set(_numbers(rows, p.column))) > 1), None)
     name_column = find(columns, RUN_NAMES)
-    batches = [c for c in columns if _BATCH.search(normalised(c))]
+    if name_column is not None and len(rows) > 1 and len({str(row.cells.get(name_column)) for row in rows}) == 1:
+        # One name for all that differs in size and tokens is that of the study.
+        name_column = None if len({row.values.get("n_total") for row in rows}) > 1 else name_column
+    batches = [[str(row.cells.get(c)) for row in rows] for c in columns if _BATCH.search(normalised(c))]
+    batch_of = list(zip(*batches, strict=True)) if batches else [()] * len(rows)
+    steps_done = _numbers(rows, steps) if steps else [None] * len(rows)
+    tokens = numbers([row.values.get("d_total") for row in rows])
     groups: dict[Any, list[tuple[float, Row]]] = {}
-    for row in rows:
+    for i, setting in enumerate(settings(rows, without=_TOKENS)):
+        row, done = rows[i], steps_done[i]
         name = row.values.get("run_id")
         label = row.cells.get(name_column) if name_column else None
         kind = "mapped" if name is not None else "nameless" if label in (None, "") else "named"
-        batch = tuple([str(row.cells.get(c)) for c in batches])
-        settings = tuple([pair for pair in row.configuration if pair[0] not in _TOKENS])
-        key = (kind, str(name if name is not None else label), settings, batch)
-        done = _known(row.cells.get(steps)) if steps else None
         if done is None and kind != "nameless":
-            done = _known(row.values.get("d_total"))
+            done = tokens[i]
         if done is not None:
+            key = (kind, str(name if name is not None else label), setting, batch_of[i])
             groups.setdefault(key, []).append((done, row))
     for (kind, *_), members in groups.items():
         if kind == "nameless" and not _is_trail(members):
@@ -116,7 +123,7 @@ def _overtaken(rows: Sequence[Row], columns: Sequence[str], progress: Sequence[_
             if done < furthest:
                 on = f"the same run goes on to {furthest:g} in row {last.number}"
                 reason = f"an intermediate checkpoint: {steps or 'd_total'} is {done:g}, and {on}"
-                yield Objection(row.number, "loss", reason)
+                yield Objection(row.number, "loss", reason, "checkpoint")
 
 
 def _is_trail(members: Sequence[tuple[float, Row]]) -> bool:
@@ -133,19 +140,21 @@ def _is_trail(members: Sequence[tuple[float, Row]]) -> bool:
 
 def _progress_columns(columns: Sequence[str], rows: Sequence[Row]) -> list[_Progress]:
     """The columns that say how far a run had come, each with the total beside it, in the order of their units."""
+    parted = {column: _parted(column) for column in columns}
+    parted = {column: name for column, name in parted.items() if not _NO_PROGRESS.search(name)}
     found = []
     for unit in _UNITS.values():
-        of_unit = [c for c in columns if unit.search(_parted(c)) and not _NO_PROGRESS.search(_parted(c))]
-        totals = [c for c in of_unit if _TOTAL.search(_parted(c))]
+        of_unit = [c for c, name in parted.items() if unit.search(name)]
+        totals = [c for c in of_unit if _TOTAL.search(parted[c])]
         done = [c for c in of_unit if c not in totals]
         if not totals and len(done) > 1:
-            totals = [c for c in done if _PLAIN_TOTAL.search(_parted(c))][:1]
+            totals = [c for c in done if _PLAIN_TOTAL.search(parted[c])][:1]
             done = [c for c in done if c not in totals]
         elif not totals:
             # Alone, `iterations` says how long a run was.
-            done = [c for c in done if not _PLAIN_TOTAL.search(_parted(c))]
+            done = [c for c in done if not _PLAIN_TOTAL.search(parted[c])]
         found += [_Progress(column=c, total=_nearest(c, totals)) for c in done]
-    return [p for p in found if any(_known(row.cells.get(p.column)) is not None for row in rows)]
+    return [p for p in found if any(value is not None for value in _numbers(rows, p.column))]
 
 
 def _nearest(column: str, totals: Sequence[str]) -> str | None:
@@ -157,24 +166,10 @@ def _shared(left: str, right: str) -> str:
     return next((left[:i] for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), left)
 
 
-def _varies(rows: Sequence[Row], column: str) -> bool:
-    values = (_known(row.cells.get(column)) for row in rows)
-    first = next(values, None)
-    return any(value != first for value in values)
-
-
 def _parted(column: str) -> str:
     """A column's name in parts, trainerGlobalStep as trainer_global_step."""
     return normalised(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", column))
 
 
-def _known(cell: Any) -> float | None:
-    value = number_or_none(cell)
-    return float(value) if value is not None and np.isfinite(_bounded(value)) else None
-
-
-def _bounded(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return float("inf")
+def _numbers(rows: Sequence[Row], column: str) -> list[float | None]:
+    return numbers([row.cells.get(column) for row in rows])

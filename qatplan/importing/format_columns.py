@@ -42,10 +42,9 @@ def format_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> 
     if width_columns(columns, rows):
         return None
     found: list[str] = []
-    for column in columns:
+    for column, texts in _texts(columns, rows).items():
         name = normalised(column)
         if not (_ELSEWHERE.search(name) or _OF_ACTIVATIONS.search(name) or name in RUN_NAMES):
-            texts = _texts(column, rows)
             # In a column of any other name, only a text that is a format and nothing else counts.
             low = names_low_bits if _FORMAT_COLUMN.search(name) else is_low_format
             known = sum(widths(text) is not None for text in texts)
@@ -72,13 +71,14 @@ def false_full_precision(
     names = {c: normalised(c) for c in columns if c not in taken and not _ELSEWHERE.search(normalised(c))}
     labels = [c for c, name in names.items() if name in RUN_NAMES or c in read.get("run_id", ())]
     names = {c: name for c, name in names.items() if c not in labels}
+    texts = _texts(list(names), [row.cells for row in rows])
     for field in ("bits", "activation_bits") if "activation_bits" in read else ("bits",):
         of_field = {c: n for c, n in names.items() if bool(_OF_ACTIVATIONS.search(n)) == (field == "activation_bits")}
         in_numbers = [c for c, name in of_field.items() if _WIDTH_COLUMN.search(name)]
         formats = [c for c, name in of_field.items() if c not in in_numbers and _FORMAT_COLUMN.search(name)]
         methods = [c for c in formats if _METHOD_COLUMN.fullmatch(of_field[c])]
-        others = [c for c in of_field if c not in in_numbers and c not in formats]
-        others = [c for c in others if any(map(is_low_format, _texts(c, [row.cells for row in rows])))]
+        others = [c for c in texts if c in of_field and c not in in_numbers and c not in formats]
+        others = [c for c in others if any(map(is_low_format, texts[c]))]
         if not (in_numbers or formats or others or labels or field == "bits"):
             continue
         for row in rows:
@@ -100,16 +100,17 @@ def false_full_precision(
                 yield Objection(row.number, field, why)
 
 
-def _texts(column: str, rows: Iterable[Mapping[str, Any]]) -> set[str]:
-    """The different texts of a column that could name formats; none where there are too many."""
-    texts: set[str] = set()
+def _texts(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, set[str]]:
+    """The different texts of each column that could name formats; a column of none or too many is left out."""
+    found: dict[str, set[str]] = {column: set() for column in columns}
     for row in rows:
-        cell = row.get(column)
-        if isinstance(cell, str) and cell not in texts:
-            texts.add(cell)
-            if len(texts) > _MOST_FORMATS:
-                return set()
-    return {text for text in texts if any(map(str.isalpha, text))}
+        for column, cell in row.items():
+            if cell and isinstance(cell, str) and (texts := found.get(column)) is not None:
+                texts.add(cell)
+                if len(texts) > _MOST_FORMATS:
+                    del found[column]
+    words = {column: {text for text in texts if any(map(str.isalpha, text))} for column, texts in found.items()}
+    return {column: texts for column, texts in words.items() if texts}
 
 
 def _low_width(cell: Any) -> bool:

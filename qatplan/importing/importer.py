@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,17 +14,16 @@ import pyarrow as pa
 from qatplan import runs
 from qatplan.errors import UsageError
 from qatplan.importing.content import DEFAULT_LIMIT
+from qatplan.importing.conversion import converted
 from qatplan.importing.format_columns import format_column
-from qatplan.importing.formats import widths
 from qatplan.importing.mapping import Plan, column_formula, in_units, plan
 from qatplan.importing.notes import remarks_on
 from qatplan.importing.proposal import propose
-from qatplan.importing.recognise import FRACTION, recognise
-from qatplan.importing.row import Objection, Row
+from qatplan.importing.recognise import recognise
+from qatplan.importing.row import Kind, Objection, Row, fields_of
 from qatplan.importing.source import Source, read_source
 from qatplan.importing.suspicious_rows import all_objections
-from qatplan.importing.values import CellError, convert, fraction, number_or_none
-from qatplan.runs.schema import ALIASES, BY_NAME, DIVERGED
+from qatplan.runs.schema import ALIASES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,14 @@ class Imported:
     rows_read: int
     evidence: tuple[str, ...] = ()
     """Why the map is so, where the columns suggested all of it."""
+
+    def left_out(self) -> dict[Kind, int]:
+        """How many rows are not in the table, by kind; a row that is unfinished or a checkpoint is that alone."""
+        kinds: dict[int, Kind] = {}
+        for objection in self.rejected:
+            if kinds.get(objection.row, "unusable") == "unusable":
+                kinds[objection.row] = objection.kind
+        return dict(Counter(kinds.values()))
 
 
 def import_proposed(source: str | Path, *, limit: int = DEFAULT_LIMIT, **asked: Any) -> Imported:
@@ -84,14 +92,9 @@ def import_runs(
     planned, remarks = in_units(planned, read.rows)
     planned, read_as = _with_formats(planned, read)
     formulas = planned.formulas
-    rejected = [Objection(row, "", why) for row, why in read.broken.items()]
-    rows: list[Row] = []
-    for index, cells in enumerate(read.rows, start=1):
-        if index not in read.broken:
-            row, objections = _convert_row(index, cells, planned, diverged)
-            rejected += objections
-            if not objections:
-                rows.append(row)
+    numbered = [(row, cells) for row, cells in enumerate(read.rows, start=1) if row not in read.broken]
+    rows, unusable = converted(numbered, planned, diverged)
+    rejected = [*(Objection(row, "", why) for row, why in read.broken.items()), *unusable]
     columns_of = {field: formula.columns for field, formula in formulas.items()}
     used = {column for columns in columns_of.values() for column in columns}
     objections = all_objections(rows, read.columns, columns_of)
@@ -133,49 +136,9 @@ def _with_formats(planned: Plan, read: Source) -> tuple[Plan, str | None]:
     return replace(planned, formulas={**planned.formulas, "bits": column_formula(column)}), column
 
 
-def _convert_row(index: int, cells: Mapping[str, Any], planned: Plan, diverged: bool) -> tuple[Row, list[Objection]]:
-    values: dict[str, Any] = dict(planned.constants)
-    given: dict[str, Any] = {}
-    objections = []
-    for field, formula in planned.formulas.items():
-        try:
-            given[field] = cell = formula.value(cells)
-            computed = formula.computed
-            values[field] = fraction(cell) if field == FRACTION else convert(cell, BY_NAME[field], rounded=computed)
-        except CellError as error:
-            objections.append(Objection(index, field, f"{field} {error}"))
-    named = widths(cell) if isinstance(cell := given.get("bits"), str) else None
-    if named is not None and "activation_bits" not in values:
-        values["activation_bits"] = named.activations
-    logged = number_or_none(given.get("loss"))
-    if values.get("status") == DIVERGED or (diverged and logged is not None and logged - logged != 0):
-        # Whatever was logged as the loss of a diverged run, NaN or infinity among it, is none.
-        values["loss"], values["status"] = None, DIVERGED
-        objections = [o for o in objections if o.field != "loss"]
-    elif logged is not None and logged - logged != 0:
-        hint = "; --diverged records such a run as diverged"
-        objections = [replace(o, reason=o.reason + hint) if o.field == "loss" else o for o in objections]
-    elif values.get("loss") is None and not any(o.field in ("loss", "status") for o in objections):
-        objections.append(Objection(index, "loss", "loss is missing"))
-    _derive(values)
-    return Row(number=index, cells=cells, values=values, given=given), objections
-
-
-def _derive(values: dict[str, Any]) -> None:
-    """Totals from their parts; d_fp and d_qat from the fraction, of which a full-precision run has none."""
-    for whole, part, rest in (("d_total", "d_fp", "d_qat"), ("n_total", "n_embedding", "n_nonembedding")):
-        if values.get(whole) is None and values.get(part) is not None and values.get(rest) is not None:
-            values[whole] = values[part] + values[rest]
-    share = values.pop(FRACTION, None)
-    total = values.get("d_total")
-    if total is not None and share is not None and values.get("d_qat") is None and values.get("d_fp") is None:
-        values["d_qat"] = round(share * total) if values.get("bits") is not None else 0
-        values["d_fp"] = total - values["d_qat"]
-
-
 def _store(rows: Sequence[Row]) -> tuple[pa.Table, list[Objection]]:
     """The rows as a completed table of SCHEMA, without those that its checks refuse."""
-    table = runs.complete(pa.Table.from_pylist(_named_apart(rows), schema=runs.SCHEMA))
+    table = runs.complete(_arrow(rows))
     problems = runs.validate(table)
     objections = []
     for problem in problems:
@@ -195,14 +158,18 @@ def _store(rows: Sequence[Row]) -> tuple[pa.Table, list[Objection]]:
     return table.take(pa.array([i for i in range(len(rows)) if i not in bad], pa.int64())), unique
 
 
-def _named_apart(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The values of each row; runs that only what is not mapped tells apart get names from all their cells."""
-    made = [dict(row.values) for row in rows]
-    keys = [frozenset([pair for pair in values.items() if pair[1] is not None]) for values in made]
-    seen: set[frozenset[tuple[str, Any]]] = set()
-    for row, values, key in zip(rows, made, keys, strict=True):
-        if key in seen and values.get("run_id") is None:
-            cells = repr(sorted((name, str(cell)) for name, cell in row.cells.items()))
-            values["run_id"] = hashlib.sha256(cells.encode()).hexdigest()[:16]
+def _arrow(rows: Sequence[Row]) -> pa.Table:
+    """The values of the rows; runs that only what is not mapped tells apart get names from all their cells."""
+    columns = {field: [row.values.get(field) for row in rows] for field in fields_of(rows)}
+    names = columns.setdefault("run_id", [None] * len(rows))
+    seen: set[tuple[Any, ...]] = set()
+    for index, key in enumerate(zip(*columns.values(), strict=True)):
+        if key in seen and names[index] is None:
+            cells = repr(sorted((name, str(cell)) for name, cell in rows[index].cells.items()))
+            names[index] = hashlib.sha256(cells.encode()).hexdigest()[:16]
         seen.add(key)
-    return made
+    arrays = [
+        pa.array(columns[field.name], field.type) if field.name in columns else pa.nulls(len(rows), field.type)
+        for field in runs.SCHEMA
+    ]
+    return pa.Table.from_arrays(arrays, schema=runs.SCHEMA)

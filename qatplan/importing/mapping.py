@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from qatplan.errors import UsageError, closest
+from qatplan.errors import UsageError, closest, shorten
 from qatplan.expressions import Expression, Language, Leaf, Operation, parse
 from qatplan.importing.recognise import FRACTION, Recognised
 from qatplan.importing.units import COUNTS, conversion, quote, unscaled
@@ -24,7 +24,8 @@ MAPPABLE: tuple[str, ...] = (*SCALARS, *ALIASES, FRACTION)
 _LANGUAGE = Language(
     option="--map", operand="a column or number", signs=("+", "-", "*", "/", "**", "(", ")"), functions=("log", "exp")
 )
-_SHOWN = 30
+_SHOWN = 80
+"""Characters of the columns that a message lists."""
 _LARGEST = 4096
 """Bits of a whole number; floats end at 1024, and Python prints no number of more than 4300 digits."""
 _NEEDED = (
@@ -195,7 +196,15 @@ def _missing(field: str, shown: str, planned: Plan, seen: Recognised) -> str:
 
 
 def _listed(columns: Sequence[str]) -> str:
-    return f"its columns are {', '.join(columns[:_SHOWN])}" + (", ..." if len(columns) > _SHOWN else "")
+    """The first columns, in about a line of text."""
+    shown: list[str] = []
+    for column in columns:
+        if sum(map(len, shown)) + len(column) > _SHOWN:
+            break
+        shown.append(column)
+    shown = shown or [shorten(columns[0])]
+    rest = len(columns) - len(shown)
+    return f"its columns are {', '.join(shown)}" + (f" and {rest} more" if rest else "")
 
 
 def in_units(planned: Plan, rows: Sequence[Mapping[str, Any]]) -> tuple[Plan, list[str]]:

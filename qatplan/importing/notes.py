@@ -7,7 +7,7 @@ from typing import Any
 
 from qatplan.importing.mapping import Formula
 from qatplan.importing.recognise import Recognised
-from qatplan.importing.row import Row
+from qatplan.importing.row import Row, settings
 from qatplan.importing.values import BIT_FIELDS, WHOLE, number_or_none
 from qatplan.runs.schema import ALIASES
 
@@ -42,9 +42,9 @@ def remarks_on(
             notes.append(f"{field} is not taken, since it could be any of {', '.join(rivals)}")
     if read_as is not None:
         notes.append(f"bits are read from {read_as}: {_formats(rows)}")
-    rounded = [field for field in formulas if field in WHOLE and any(_rounded(row, field) for row in rows)]
-    if rounded:
-        count = sum(any(_rounded(row, field) for field in rounded) for row in rows)
+    not_whole = {field: found for field in formulas if field in WHOLE and (found := _rounded(rows, field))}
+    if not_whole:
+        rounded, count = list(not_whole), len(set().union(*not_whole.values()))
         notes.append(f"{', '.join(rounded)} of {count} rows are not whole and were rounded")
     for field in sorted(BIT_FIELDS & set(formulas)):
         count = sum(row.values.get(field) is None and row.given.get(field) not in (None, "") for row in rows)
@@ -66,19 +66,22 @@ def _formats(rows: Sequence[Row]) -> str:
     return ", ".join(shown[:12]) + (", ..." if len(shown) > 12 else "")
 
 
-def _rounded(row: Row, field: str) -> bool:
-    cell = row.given.get(field)
-    if cell is None or isinstance(cell, int) or (isinstance(cell, str) and cell.isdecimal()):
-        return False
-    found = number_or_none(cell) if field in WHOLE else None
-    return isinstance(found, float) and not found.is_integer()
+def _rounded(rows: Sequence[Row], field: str) -> set[int]:
+    """The rows whose count of this field is not whole."""
+    cells = [(row.number, row.given.get(field)) for row in rows]
+    # Whole as they stand, most of them.
+    rest = [
+        (n, cell) for n, cell in cells if not isinstance(cell, int) and not (type(cell) is str and cell.isdecimal())
+    ]
+    found = ((number, number_or_none(cell)) for number, cell in rest if cell is not None)
+    return {number for number, value in found if isinstance(value, float) and not value.is_integer()}
 
 
 def _repeats(rows: Sequence[Row]) -> list[str]:
     """Runs that nothing but their loss tells apart: repeats, or a column that should have been mapped."""
     groups: dict[Any, list[int]] = {}
-    for row in rows:
-        groups.setdefault(row.configuration, []).append(row.number)
+    for row, setting in zip(rows, settings(rows), strict=True):
+        groups.setdefault(setting, []).append(row.number)
     repeated = [numbers for numbers in groups.values() if len(numbers) > 1]
     if not repeated:
         return []

@@ -108,11 +108,18 @@ def _by_name(read: Source) -> tuple[dict[str, str], list[str], list[str]]:
 
 def _candidates(read: Source, field: str) -> Iterator[str]:
     names = {field, *SYNONYMS.get(field, ()), *_MORE.get(field, ()), *(a for a, f in ALIASES.items() if f == field)}
-    for column in read.columns:
+
+    def named(column: str) -> bool:
         name = normalised(column).strip("_")
-        stem = _UNIT.sub("", name).strip("_")
-        if (name in names or stem in names) and _fits(read, column, field):
-            yield column
+        return (name in names or _UNIT.sub("", name).strip("_") in names) and _fits(read, column, field)
+
+    found = [column for column in read.columns if named(column)]
+    if not found and field not in ("run_id", "loss"):
+        # Settings are often grouped: model.n_params, optim.lr.
+        last = {column: re.split(r"[./]", column)[-1] for column in read.columns}
+        found = [column for column in read.columns if last[column] != column and normalised(last[column]) in names]
+        found = [column for column in found if _fits(read, column, field)]
+    yield from found
 
 
 def _fits(read: Source, column: str, field: str) -> bool:

@@ -95,9 +95,13 @@ def recognise(columns: Sequence[str]) -> Recognised:
     used = {name: column for column in columns if (name := ALIASES.get(column, column)) in usable}
     likely: dict[str, str] = {}
     rivals: dict[str, tuple[str, ...]] = {}
+    by_name: dict[str, list[str]] = {}
+    for column in columns:
+        by_name.setdefault(normalised(column), []).append(column)
+    place = {column: index for index, column in enumerate(columns)}
     for field, synonyms in SYNONYMS.items():
         names = {field, *synonyms, *(alias for alias, name in ALIASES.items() if name == field)}
-        found = tuple(column for column in columns if normalised(column) in names)
+        found = tuple(sorted((column for name in names for column in by_name.get(name, ())), key=place.__getitem__))
         if field == "run_id":
             found = found[:1] or tuple(column for column in columns if origin == "wandb" and column in ("Name", "name"))
         if field == "loss" and len(found) > 1:

@@ -22,6 +22,7 @@ from qatplan.importing.charts import chart_rows
 from qatplan.importing.content import DEFAULT_LIMIT, Bound, text
 from qatplan.importing.delimited import read_delimited
 from qatplan.importing.layouts import rows_of
+from qatplan.importing.trackers import is_tracker, read_tracker
 from qatplan.importing.workbook import read_workbook
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx")
@@ -30,6 +31,7 @@ _LONGEST = 100
 """Objects in a list that become columns of their own, such as results.0.loss."""
 _BATCH = 10_000
 _PACKED = frozenset({"config", "summary"})
+_NESTED = frozenset({dict, list})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +48,15 @@ class Source:
 
 
 def read_source(path: str | Path, limit: int = DEFAULT_LIMIT) -> Source:
-    """Read a foreign table, or a folder of them whose names become the column `file`.
+    """Read a foreign table, a folder of them whose names become the column `file`, or the runs of a tracker.
 
     `limit` is the memory that its rows may take. Raises UsageError for an unknown type, DataError for a file that is
     not of its type, or too large.
     """
     place = Path(path)
+    bound = Bound(place, limit)
+    if isinstance(path, str) and is_tracker(path):
+        return _source(place, read_tracker(path, bound), {})
     files = [place]
     if place.is_dir():
         found = (file for file in place.rglob("*") if _kind(file) in FORMATS and not file.name.startswith("."))
@@ -65,12 +70,15 @@ def read_source(path: str | Path, limit: int = DEFAULT_LIMIT) -> Source:
         raise DataError(f"{place} {there}.")
     rows: list[Mapping[str, Any]] = []
     broken: dict[int, str] = {}
-    bound = Bound(place, limit)
     for file in files:
         within: dict[int, str] = {}
         read = _read(file, within, bound)
         broken |= {len(rows) + row: why for row, why in within.items()}
         rows += read if len(files) == 1 else [{"file": _stem(file), **row} for row in read]
+    return _source(place, rows, broken)
+
+
+def _source(place: Path, rows: Sequence[Mapping[str, Any]], broken: Mapping[int, str]) -> Source:
     flat = tuple(row if _is_flat(row) else dict(_leaves(row)) for row in rows)
     columns = tuple(dict.fromkeys(chain.from_iterable(flat)))
     if not flat or not columns:
@@ -142,7 +150,7 @@ def _read_parquet(file: Path, bound: Bound) -> list[Mapping[str, Any]]:
 
 
 def _is_flat(row: Mapping[str, Any]) -> bool:
-    return not (row.keys() & _PACKED or any(isinstance(value, (dict, list)) for value in row.values()))
+    return _PACKED.isdisjoint(row) and _NESTED.isdisjoint(map(type, row.values()))
 
 
 def _leaves(row: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterable[tuple[str, Any]]:

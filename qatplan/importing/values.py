@@ -20,8 +20,8 @@ _FINISHED = frozenset({"finished", "completed", "complete", "done", "success", "
 _ROUND_FROM = 1e4
 """Counts above this are rounded to a whole number."""
 
-
-_TEXTS = frozenset(field.name for field in FIELDS if pa.types.is_string(field.type))
+TEXTS = frozenset(field.name for field in FIELDS if pa.types.is_string(field.type))
+"""Fields that are words."""
 WHOLE = frozenset(field.name for field in FIELDS if pa.types.is_integer(field.type))
 """Fields that are whole numbers."""
 _SURELY_FITS = 2**31
@@ -87,7 +87,7 @@ def convert(value: Any, field: Field, *, rounded: bool = False) -> Any:
 
     Raises CellError with the reason.
     """
-    if field.name in _TEXTS:
+    if field.name in TEXTS:
         return _status(value) if field.name == "status" else _text(value)
     if field.name in BIT_FIELDS:
         return _bits(value)

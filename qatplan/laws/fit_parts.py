@@ -125,12 +125,30 @@ class Residuals:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin:
+    """How well the largest size or budget is predicted from smaller ones without the smallest."""
+
+    axis: str
+    """n or d_total."""
+    left_out: int
+    """How many of the smallest sizes, budgets or ranges of them were left out."""
+    least: float
+    """The smallest that stayed."""
+    rows: int
+    """Rows of the largest that were predicted."""
+    error: float
+    """Mean absolute error, a share of the loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LossDiagnostics:
     """Where the residuals of a loss law show structure, and what its size costs."""
 
     residuals: Residuals
     leave_one_size_out: tuple[Score, ...] | None = field(default=None, metadata=ABSENT)
     """One score for each model size, where asked for."""
+    rolling_origin: tuple[Origin, ...] | None = field(default=None, metadata=ABSENT)
+    """For a table that no sweep of ours made."""
     aic: float
     bic: float
 

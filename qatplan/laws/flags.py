@@ -45,6 +45,17 @@ class Flag(Enum):
         "({effect:.2g} of log loss) is inferred from the residuals"
     )
     FEW_TRUNKS_ALONE = "only {trunks} trunks, whose effect does not show in the residuals: intervals leave it out"
+    TUNED_LESS = (
+        "tuned less: {few:g} settings were tried a point at {sizes} parameters, {most:g} at others; losses there are "
+        'upper bounds, as of an upper envelope; tune them as much, or --rows "{column} not in ({sizes})"'
+    )
+    TUNING_END = (
+        "{ends} of {points} points have their best run at an end of the {name} tried, so a better one may lie beyond"
+    )
+    BENT = (
+        "small {what} bend the fit: the largest is predicted from the others to {all:.2%}, without the {left_out} "
+        'smallest to {error:.2%}; --rows "{column} >= {least:.0f}" leaves them out'
+    )
     HUBER = (
         "huber delta {delta:g} is {share:.2g} of the residual standard deviation {sd:.2g}: nearly all rows count by "
         "their sign only; --huber {sd:.1g} would use them better"

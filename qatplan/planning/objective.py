@@ -37,7 +37,8 @@ class Objective:
         low, high = (float(law.predict(Inputs.of(n=1e8, d_total=1e10, fraction=0.5, bits=b))[0]) for b in (2.0, 4.0))
         if low == high:
             raise UsageError(
-                f"this fit of {law.name} knows no bit width, so it cannot plan quantization; that takes quantized runs."
+                f"this fit of {law.name} is of full-precision runs alone and knows no bit width; qatplan predict gives "
+                "its losses without --bits, and planning quantization takes quantized runs or --law qat-fraction alone."
             )
         least = fit.ranges.get("fraction", (1e-3, 1.0))[0]
         return Objective(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from qatplan.laws.fit_parts import FractionDiagnostics, LeftOut, LossDiagnostics, Residuals, Score, SplitScore
+from qatplan.laws.fit_parts import FractionDiagnostics, LeftOut, LossDiagnostics, Origin, Residuals, Score, SplitScore
 from qatplan.laws.fitted import FittedLaw, Status
 from qatplan.laws.flags import by_weight
 from qatplan.laws.law import Parameter
@@ -109,6 +109,8 @@ def _trust(fitted: FittedLaw, numbers: Numbers, *, details: bool) -> list[str]:
         made.append(f"N counts {counted} parameters")
         if proof.scaled_gradient is not None and proof.condition_number is not None:
             made.append(f"scaled gradient {proof.scaled_gradient:.2g}")
+            if proof.newton_decrement is not None:
+                made.append(f"one more step would gain {proof.newton_decrement:.2g} of the objective")
             made.append(f"condition number {numbers.plain(proof.condition_number, 2)}")
             made.append(f"at bounds: {', '.join(proof.parameters_at_bounds or ()) or 'none'}")
         if proof.bootstrap is not None:
@@ -226,6 +228,7 @@ def diagnostics_sections(fitted: FittedLaw, numbers: Numbers = TEXT) -> list[Sec
         return []
     return [
         section("Each size predicted from the others", sizes_table(found.leave_one_size_out or (), numbers)),
+        section("The largest predicted without the smallest", origins_table(found.rolling_origin or (), numbers)),
         *(section(f"Log residuals by {title}", made) for title, made in residual_tables(found.residuals, numbers)),
         section("Information criteria", f"AIC {found.aic:.1f}, BIC {found.bic:.1f}."),
     ]
@@ -239,6 +242,16 @@ def sizes_table(scores: Sequence[Score], numbers: Numbers = TEXT) -> Table | Non
         if s.n is not None and s.mape is not None and s.max_ape is not None
     )
     return Table(headers=("N", "runs", "mean error", "worst"), rows=rows) if rows else None
+
+
+def origins_table(origins: Sequence[Origin], numbers: Numbers = TEXT) -> Table | None:
+    """The error on the largest size and budget by how many of the smallest were left out."""
+    axes = {"n": "N", "d_total": "D"}
+    rows = tuple(
+        (axes[o.axis], str(o.left_out), numbers.plain(o.least), str(o.rows), numbers.percent(o.error)) for o in origins
+    )
+    headers = ("largest", "left out", "smallest kept", "runs", "mean error")
+    return Table(headers=headers, rows=rows, words=(0,)) if rows else None
 
 
 def residual_tables(residuals: Residuals, numbers: Numbers = TEXT) -> list[tuple[str, Table]]:

@@ -89,3 +89,9 @@ def _span(extremes: Range, digits: int = 3, show: Callable[[float], str] | None 
         return span(*extremes, digits)
     low, high = map(show, extremes)
     return low if low == high else f"{low} to {high}"
+
+
+def listed(names: Sequence[str], shown: int = 20) -> str:
+    """The first names, and how many more there are."""
+    rest = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {rest} more" if rest > 0 else "")

@@ -23,16 +23,21 @@ def source(tmp_path: Path) -> Path:
 
 def test_json_accounts_for_every_row(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "runs.parquet"
-    assert main(["import", str(source), "--out", str(out), *MAPS, "--const", "fraction=1", "--json"]) == 0
+    assert main(["import", str(source), "--out", str(out), *MAPS, "--const", "fraction=1", "--json"]) == 4
     printed = capsys.readouterr()
     shown = json.loads(printed.out)
     table = runs.read(out)
     assert (shown["rows_read"], shown["rows_written"], table.num_rows) == (3, 2, 2)
     assert shown["digest"] == runs.digest(table)
-    assert shown["rejected"] == [{"row": 3, "field": "loss", "reason": "loss is -3.5; it must be more than 0"}]
+    assert shown["rejected"] == [
+        {"row": 3, "field": "loss", "reason": "loss is -3.5; it must be more than 0", "kind": "unusable"}
+    ]
     assert shown["unused_columns"] == ["tokens"]
     assert shown["mapping"]["d_total"] == "20*N*5"
-    assert printed.err == "".join(f"note: {remark}\n" for remark in shown["notes"])
+    *notes, error = printed.err.splitlines()
+    assert notes == [f"note: {remark}" for remark in shown["notes"]]
+    assert "1 of 3 rows" in error
+    assert "row 3: loss is -3.5" in error
     assert table.column("d_total").to_pylist() == [10**8, 10**8]
 
 
@@ -40,9 +45,9 @@ def test_text_lists_what_was_left_out(
     source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(source.parent)
-    assert main(["import", source.name, "--out", "runs.parquet", *MAPS, "--const", "fraction=1"]) == 0
+    assert main(["import", source.name, "--out", "runs.parquet", *MAPS, "--const", "fraction=1"]) == 4
     text = capsys.readouterr().out
-    assert text.startswith("Imported\n  2 of 3 rows written to runs.parquet.\n")
+    assert text.startswith("Imported\n  2 of 3 rows written to runs.parquet; 1 cannot be used.\n")
     assert "  - columns not used: tokens\n" in text
     assert "1 row not written\n  - row 3: loss is -3.5; it must be more than 0\n" in text
     assert max(map(len, text.splitlines())) <= 80
@@ -60,7 +65,7 @@ def test_long_lists_of_rows_are_cut_and_say_so(
     assert main([*command, "--keep-suspect"]) == 0
     text = capsys.readouterr().out
     assert "30 rows written although they look wrong\n" in text
-    assert main([*command, "--force"]) == 0
+    assert main([*command, "--force"]) == 4
     text = capsys.readouterr().out
     assert "30 rows not written\n" in text
     assert text.count("  - row ") == 50
@@ -78,7 +83,7 @@ def test_an_existing_table_is_kept_unless_forced(
     assert main(command) == 2
     assert "exists; --force overwrites it." in capsys.readouterr().err
     assert out.read_bytes() == b"precious"
-    assert main([*command, "--force"]) == 0
+    assert main([*command, "--force"]) == 4
     assert runs.read(out).num_rows == 2
 
 
@@ -116,3 +121,25 @@ def test_usage_errors(
     assert printed.err.count("\n") == 1
     assert printed.out == ""
     assert sorted(path.name for path in source.parent.iterdir()) == ["theirs.csv"]
+
+
+def test_rows_that_are_no_results_of_their_own_are_no_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    header = "run_id,state,n_params,d_total,step,max_steps,loss\n"
+    rows = [
+        "a,finished,1000000,50000000,50,100,3.5", "a,finished,1000000,100000000,100,100,3.2",
+        "b,finished,2000000,100000000,100,100,3.1", "c,crashed,2000000,100000000,100,100,",
+        "b,finished,2000000,100000000,100,100,3.1",
+    ]  # fmt: skip
+    (tmp_path / "theirs.csv").write_text(header + "\n".join(rows))
+    assert main(["import", "theirs.csv", "--out", "a.parquet", "--map", "status=state"]) == 0
+    head = " ".join(capsys.readouterr().out.split("- ")[0].split())
+    others = "1 is an intermediate checkpoint; 1 did not finish; 1 is given twice."
+    assert head == f"Imported 2 of 5 rows written to a.parquet; {others}"
+    # A loss that cannot be one is another matter, even in a single row.
+    (tmp_path / "theirs.csv").write_text(header + "\n".join([*rows[:2], "d,finished,2000000,100000000,100,100,n/a"]))
+    assert main(["import", "theirs.csv", "--out", "b.parquet", "--map", "status=state"]) == 4
+    assert runs.read("b.parquet").num_rows == 1
+    assert "row 3: loss is missing" in capsys.readouterr().err

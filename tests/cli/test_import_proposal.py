@@ -127,3 +127,18 @@ def test_a_finished_status_may_be_ok(here: Path) -> None:
     (here / "a.csv").write_text("N,tokens,val_loss,status\n1000000,100000000,3.25,ok\n")
     assert main(["import", "a.csv"]) == 0
     assert runs.read(here / "a.runs.parquet").column("status").to_pylist() == ["finished"]
+
+
+def test_grouped_settings_are_known_by_their_last_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    header = "run,model.n_params,data.total_tokens,quant/bits,quant/qat_fraction,optim.lr,eval/loss\n"
+    rows = [f"r{i},{n}000000,100000000,{b},0.2,0.001,{3 + i / 10}\n" for i, (n, b) in enumerate([(1, 4), (2, 16)])]
+    Path("a.csv").write_text(header + "".join(rows))
+    assert main(["import", "a.csv", "--json"]) == 0
+    mapping = json.loads(capsys.readouterr().out)["mapping"]
+    assert mapping == {
+        "run_id": "run", "n_total": "model.n_params", "d_total": "data.total_tokens", "bits": "quant/bits",
+        "fraction": "quant/qat_fraction", "learning_rate": "optim.lr", "loss": "eval/loss",
+    }  # fmt: skip

@@ -40,6 +40,7 @@ EXPECTED = [
     ("docs/how-to/cluster.md", "it trains, and needs a cluster"),
     ("docs/how-to/cluster.md", "it needs Slurm"),
     ("docs/how-to/given-checkpoint.md", "a model of this size needs a fit of your own"),
+    ("docs/how-to/own-runs.md", "it needs a tracking server"),
     ("docs/how-to/own-runs.md", "six rows are too few for a law"),
     ("docs/tutorial.md", "it installs packages"),
     ("docs/tutorial.md", "it trains for some minutes"),

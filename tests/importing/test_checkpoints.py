@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from support.foreign import imported, reasons
 
+from qatplan.importing.importer import import_runs
+
 MAPPING = {"n_params": "n", "d_total": "tokens", "loss": "val"}
 
 
@@ -114,3 +116,15 @@ def test_budgets_apart_by_factors_are_no_trail(tmp_path: Path) -> None:
 def test_settings_and_speeds_are_no_progress(tmp_path: Path, column: str) -> None:
     rows = [row(tokens=t * 10**8, max_steps=1000, val=4 - t / 10, **{column: t * 100}) for t in (1, 2, 3, 4, 5)]
     assert imported(tmp_path, rows, MAPPING).rejected == ()
+
+
+def test_one_name_for_all_sizes_is_that_of_the_study(tmp_path: Path) -> None:
+    rows = [f"study,{n},{d},{3 + i / 100}" for i, (n, d) in enumerate((n, d) for n in (1, 2) for d in (1, 3, 10))]
+    text = "Name,N,tokens,loss\n" + "\n".join(rows)
+    (tmp_path / "a.csv").write_text(text)
+    made = import_runs(tmp_path / "a.csv", {"n_params": "N * 1000000", "d_total": "tokens * 10000000"})
+    assert made.table.num_rows == 6
+    # At one size it may well be the name of one run.
+    (tmp_path / "b.csv").write_text("\n".join(text.splitlines()[:4]))
+    made = import_runs(tmp_path / "b.csv", {"n_params": "N * 1000000", "d_total": "tokens * 10000000"})
+    assert made.left_out() == {"checkpoint": 2}

@@ -153,3 +153,23 @@ def test_single_rows_have_no_deviation_and_missing_values_a_word() -> None:
     assert "2 rows: the run diverged (e.g. a)" in text
     assert "condition number unknown; at bounds: none" in text
     assert "Fitted on 12 runs; 2 left out." in text
+
+
+GAINS = [10.0**power for power in range(-16, 4)]
+
+
+@pytest.mark.parametrize(
+    ("status", "decrement"),
+    [(s, gain) for s in Status for gain in GAINS if (gain > 1e-9) is (s is Status.NOT_CONVERGED)],
+)
+def test_the_words_of_a_certificate_never_contradict_its_numbers(status: Status, decrement: float) -> None:
+    """A kink of the Huber loss leaves a large gradient at an optimum: words are about what a step would gain."""
+    proof = Certificate(
+        starts=8, starts_agreeing=8, scaled_gradient=21.0, newton_decrement=decrement, condition_number=9.0
+    )
+    text = squeezed(to_text(fit_sections(replace(BARE, status=status, certificate=proof), details=True)))
+    assert f"scaled gradient 21; one more step would gain {decrement:.2g} of the objective" in text
+    assert "vanish" not in text
+    assert "gradient is" not in text
+    assert ("still gain" in text) is (status is Status.NOT_CONVERGED)
+    assert ("would gain nothing" in text) is (status is Status.GOOD)

@@ -14,7 +14,7 @@ from support.simulated import TRUE_CHINCHILLA, TRUE_QAT, chinchilla_points, obse
 from qatplan.fitting.solver.newton import minimise
 from qatplan.fitting.solver.objective import Weighted
 from qatplan.fitting.solver.problem import build
-from qatplan.fitting.solver.solve import solve
+from qatplan.fitting.solver.solve import _describe, solve
 from qatplan.laws import Law, Status
 from qatplan.laws.inputs import Inputs
 
@@ -132,3 +132,15 @@ def test_a_hair_inside_a_bound_is_at_the_bound() -> None:
     again = minimise(task, best, deltas=[1e-3])
     assert again.decrement[0] < 1e-12
     assert again.u[0, at] == 0
+
+
+def test_the_status_follows_what_one_more_step_would_gain() -> None:
+    x = chinchilla_points()
+    problem = build(TRUE_CHINCHILLA, x, observed(TRUE_CHINCHILLA, x, 0.01))
+    task = Weighted(problem=problem, weights=np.ones(len(problem.log_y)), log_y=problem.log_y)
+    found = minimise(task, solve(problem, delta=1e-3, seed=0).u[None, :], deltas=[1e-3], iterations=60)
+    for power in range(-16, 4):
+        found.decrement[:] = 10.0**power
+        ended = _describe(task, found, tried=1, agreeing=1)
+        assert ended.certificate.newton_decrement == 10.0**power
+        assert ended.status is (Status.NOT_CONVERGED if power > -9 else Status.GOOD)

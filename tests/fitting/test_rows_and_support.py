@@ -94,7 +94,7 @@ def test_the_best_of_any_setting_counts_and_the_rest_is_listed(setting: str) -> 
 
 def test_chinchilla_takes_full_precision_and_precision_takes_rounded_models() -> None:
     assert select(sweep_table(), "chinchilla", shape=Chinchilla).run_id == ["r0"]
-    assert "r4" in select(sweep_table(), "precision", shape=QatLoss, keep_tuning=True, fix={"phi": 0, "lam": 0}).run_id
+    assert "r4" in select(sweep_table(), "precision", shape=Precision, keep_tuning=True, fix={"phi": 0, "lam": 0}).run_id
 
 
 def test_other_rounding_than_to_nearest_is_left_out_unless_asked_for() -> None:
@@ -104,10 +104,10 @@ def test_other_rounding_than_to_nearest_is_left_out_unless_asked_for() -> None:
         for seed, method in enumerate((None, "rtn", "adaround"))
     ]
     zero = {"phi": 0.0, "lam": 0.0}
-    chosen = select(runs.table(both), "precision", shape=QatLoss, fix=zero)
+    chosen = select(runs.table(both), "precision", shape=Precision, fix=zero)
     assert chosen.run_id == ["none", "rtn"]
     assert chosen.left_out[0].reason.startswith("post-training method adaround; law precision is fitted on rtn")
-    asked = select(runs.table(both), "precision", shape=QatLoss, fix=zero, expression="post_training == 'adaround'")
+    asked = select(runs.table(both), "precision", shape=Precision, fix=zero, expression="post_training == 'adaround'")
     assert asked.run_id == ["adaround"]
     assert asked.method[0][:3] == ("post-training", None, "adaround")
 

@@ -402,12 +402,13 @@ def report(
     fit: FitLike, runs: RunsLike | None = None, *, out: str | os.PathLike[str], params: Count | None = None,
     tokens: Count | None = None, flops: Count | None = None, memory: Count | None = None,
     bits: float | Sequence[float] | None = None, context: int | None = None, vocabulary: Count | None = None,
-    sequence: int | None = None, force: bool = False,
+    sequence: int | None = None, split: FitLike | None = None, force: bool = False,
 ) -> Report:  # fmt: skip
     """Write one self-contained HTML page about a fit, and return it: look at `doubts` before relying on it.
 
     Without `runs` those that the fit names are shown; without budgets the plan is for the setting that was measured
-    most closely. Only a page of ours is replaced, unless `force`.
+    most closely. `split`, a fit of fraction-surface, is what the plan's split is held against, as in `recommend`. Only
+    a page of ours is replaced, unless `force`.
     """
     from qatplan.figures.style import out_path
     from qatplan.reporting.build import is_report, page
@@ -416,15 +417,21 @@ def report(
     from qatplan.storage.target import check_target
 
     target, known = out_path(out, (".html", ".htm")), _fit(fit)
+    measured = None if split is None else _fit(split)
     shown = None if runs is None else _runs(runs)
     reads = [known.path, *([] if shown is None else shown.sources), *_recorded(known.fitted, known.path)]
+    reads += [] if measured is None else [measured.path]
     check_target(target, reads=reads, force=force or is_report(target))
     question = Question(
         **_counts(params=params, tokens=tokens, flops=flops, memory=memory, vocabulary=vocabulary), bits=_widths(bits),
         context=context, sequence=sequence,
     )  # fmt: skip
     table, names = (None, ()) if shown is None else (shown.table, shown.sources)
-    made = page(gather(known.fitted, path=known.path, table=table, names=names), question)
+    sources = gather(
+        known.fitted, path=known.path, table=table, names=names, split=None if measured is None else measured.fitted,
+        split_path=None if measured is None else measured.path,
+    )  # fmt: skip
+    made = page(sources, question)
     made.save(target)
     return made
 

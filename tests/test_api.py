@@ -37,7 +37,7 @@ SURFACE = {
     "recommend": "fit law memory params model tokens flops gpu_hours bits fraction target_loss fp_tokens context batch "
     "kv_format group_size embedding_bits vocabulary sequence device dtype mfu qat_slowdown split tolerance runs "
     "price_per_hour level extrapolation_limit",
-    "report": "fit runs out params tokens flops memory bits context vocabulary sequence force",
+    "report": "fit runs out params tokens flops memory bits context vocabulary sequence split force",
     "sweep": "specification out dry_run engine address gpu_share workers stacked device console json_lines tensorboard",
 }
 POSITIONAL = {

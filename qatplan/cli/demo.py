@@ -18,7 +18,9 @@ from qatplan.cli.output import emit, note
 from qatplan.errors import SweepIncomplete, UsageError
 from qatplan.units import format_duration
 
-FIGURES = ("loss-curves", "fraction", "contours", "residuals")
+FIGURES = ("loss-curves", "fraction", "split", "contours", "residuals")
+_OF_FRACTIONS = ("fraction", "split")
+_QUESTION = "--params 30K --tokens 900K --bits 2,3,4"
 AT_THIS_SIZE = "--vocabulary 256 --context 128 --sequence 128"
 """The demo's models read bytes, 128 at a time."""
 
@@ -62,14 +64,24 @@ def demo(
     source = importlib.resources.files("qatplan.cli") / ("demo_short.toml" if short else "demo.toml")
     _place(specification, source.read_text(encoding="utf-8"))
     count = "" if workers is None else f" --workers {workers}"
+    figures = [(kind, fraction if kind in _OF_FRACTIONS else fit) for kind in FIGURES]
     plan = [
         ("Train the runs", f"sweep {q(specification)} --out {q(sweep)} --device {device}{count}"),
         ("Look at the table", f"runs {q(sweep)}"),
-        ("Fit the loss law", f"fit {q(sweep)} --law qat-loss --bootstrap 200 --out {q(fit)} --force"),
-        ("Fit the fraction law", f"fit {q(sweep)} --law qat-fraction --bootstrap 200 --out {q(fraction)} --force"),
-        ("Recommend a plan", f"recommend {q(fit)} --params 30K --tokens 900K --bits 2,3,4 {AT_THIS_SIZE}"),
-        *(("Draw", f"plot {kind} {q(fit)} --runs {q(sweep)} --out {q(out / kind)}.svg --force") for kind in FIGURES),
-        ("Write it up", f"report {q(fit)} --runs {q(sweep)} --out {q(page)} {AT_THIS_SIZE}"),
+        ("Fit a law of the loss", f"fit {q(sweep)} --law effective-tokens --bootstrap 100 --out {q(fit)} --force"),
+        (
+            "Fit the best QAT fractions",
+            f"fit {q(sweep)} --law fraction-surface --bootstrap 200 --out {q(fraction)} --force",
+        ),
+        ("Recommend a plan", f"recommend {q(fit)} --split {q(fraction)} {_QUESTION} {AT_THIS_SIZE}"),
+        *(
+            ("Draw", f"plot {kind} {q(law)} --runs {q(sweep)} --out {q(out / kind)}.svg --force")
+            for kind, law in figures
+        ),
+        (
+            "Write it up",
+            f"report {q(fit)} --split {q(fraction)} --runs {q(sweep)} --out {q(page)} {_QUESTION} {AT_THIS_SIZE}",
+        ),
     ]
     steps: list[Step] = []
     for purpose, arguments in plan:

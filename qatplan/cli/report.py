@@ -21,6 +21,7 @@ def report(
     context: Annotated[int | None, opt.ask("Tokens of context at inference.")] = None,
     vocabulary: Annotated[float | None, opt.count("Embedding entries of the model.")] = None,
     sequence: Annotated[int | None, opt.ask("Tokens per training sequence.")] = None,
+    split: Annotated[Path | None, opt.ask("A fit of fraction-surface, for the plan's split.", "FIT")] = None,
     force: opt.Force = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -37,7 +38,7 @@ def report(
 
     made = api.report(
         fit, runs or None, out=out, params=params, tokens=tokens, flops=flops, memory=memory, bits=bits,
-        context=context, vocabulary=vocabulary, sequence=sequence, force=force,
+        context=context, vocabulary=vocabulary, sequence=sequence, split=split, force=force,
     )  # fmt: skip
     note(*made.remarks)
     size = len(made.html.encode())

@@ -39,6 +39,9 @@ class Material:
     """Those that the law is fitted on."""
     exact: bool | None = None
     """Whether these are exactly the rows that the fit was made from; None where that is not known."""
+    split: FittedLaw | None = None
+    """A fit of a fraction law with measured curves, against which the plan's split is held."""
+    split_name: str = "split.json"
 
     @property
     def trusted(self) -> bool:
@@ -47,8 +50,9 @@ class Material:
 
     @property
     def run_options(self) -> list[str]:
-        """The runs as options of a command line."""
-        return [word for name in self.run_names for word in ("--runs", name)]
+        """Runs and split as options of a command line."""
+        split = [] if self.split is None else ["--split", self.split_name]
+        return [*(word for name in self.run_names for word in ("--runs", name)), *split]
 
     def number(self, column: str, table: pa.Table | None = None) -> list[float]:
         """The known numbers of a column of the runs."""
@@ -65,11 +69,12 @@ class Material:
 
 
 def gather(
-    fitted: FittedLaw, *, path: Path | None = None, table: pa.Table | None = None, names: Sequence[Location] = ()
-) -> Material:
+    fitted: FittedLaw, *, path: Path | None = None, table: pa.Table | None = None, names: Sequence[Location] = (),
+    split: FittedLaw | None = None, split_path: Path | None = None,
+) -> Material:  # fmt: skip
     """A fit with its runs: those of `table`, which were read from `names`, or else those that the fit names.
 
-    `path` is the file of the fit. Raises DataError for runs that cannot be used.
+    `path` is the file of the fit, `split_path` that of `split`. Raises DataError for runs that cannot be used.
     """
     found = False
     remark = ""
@@ -84,4 +89,5 @@ def gather(
         fitted=fitted, fit_name="fit.json" if path is None else str(path),
         fit_digest=None if path is None else hashlib.sha256(path.read_bytes()).hexdigest(),
         run_names=tuple(map(str, names)), found=found, remark=remark, table=table, used=used, exact=exact,
+        split=split, split_name="split.json" if split_path is None else str(split_path),
     )  # fmt: skip

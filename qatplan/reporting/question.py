@@ -110,7 +110,7 @@ def _advice(material: Material, question: Question) -> Recommendation | Fraction
         training=Training() if question.sequence is None else Training(sequence=question.sequence),
     )
     evidence = [] if material.table is None else material.table.select(list(COLUMNS)).to_pylist()
-    return plan(material.fitted, problem, runs=evidence)
+    return plan(material.fitted, problem, split=material.split, runs=evidence)
 
 
 def _complete(material: Material, question: Question) -> tuple[Question, tuple[str, ...]]:

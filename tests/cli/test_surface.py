@@ -55,7 +55,7 @@ EXACT = {
     },
     "report": {
         *("--out", "--runs", "--params", "--tokens", "--flops", "--memory", "--bits", "--context", "--vocabulary"),
-        *("--sequence", "--force", "--json", "--help"),
+        *("--sequence", "--split", "--force", "--json", "--help"),
     },
 }
 """All options of the commands that have settled."""

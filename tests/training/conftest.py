@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from support.curves import make_curve_dense
 
 from qatplan.training.corpus.corpus import Source, open_corpus, prepare
 from qatplan.training.runtime import Runtime
@@ -28,3 +29,8 @@ def trunk(runtime: Runtime) -> SegmentConfig:
         sequences=4, sequence=32, learning_rate=0.02, warmup_steps=5, weight_decay=0.1, backend="eager", device="cpu",
         validation_tokens=2048, evaluate=True,
     )  # fmt: skip
+
+
+@pytest.fixture
+def dense_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_curve_dense(monkeypatch)

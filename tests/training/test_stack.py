@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from support.curves import make_curve_dense
 
 from qatplan.quant import registry
 from qatplan.quant.weight import QuantizedWeight, fake_stack
@@ -28,7 +28,7 @@ EIGHT_BITS = Activation(quantizer="min-max", bits=8, granularity="tensor")
 
 @pytest.fixture(scope="module")
 def trunk(trunk: SegmentConfig) -> SegmentConfig:
-    return replace(trunk, end=30)
+    return replace(trunk, end=30, validation_tokens=512)
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +51,14 @@ def branch(
 def many(trunk: SegmentConfig, activation: Activation | None = None) -> list[SegmentConfig]:
     """Branches that differ in all that branches may differ in."""
     return [
-        branch(trunk, "paretoq", 2, 80, activation=activation),
-        branch(trunk, "paretoq", 4, 62, activation=activation, learning_rate=0.3),
-        branch(trunk, "paretoq", 8, 71, activation=activation, group_size=8),
-        branch(trunk, "lsq", 4, 80, activation=activation, optimizer_state="reset"),
-        branch(trunk, "rtn", 4, 55, activation=activation, optimizer="muon"),
-        branch(trunk, "paretoq", 2, 80, activation=activation, learning_rate=0.5, scale_learning_rate=0.1),
-        branch(trunk, "beta-gamma", 4, 45, activation=activation, optimizer="sgd"),
-        branch(trunk, "paretoq", 2, 80, activation=activation, update="transition-rate", transition_rate=0.01),
+        branch(trunk, "paretoq", 2, 43, activation=activation),
+        branch(trunk, "paretoq", 4, 38, activation=activation, learning_rate=0.3),
+        branch(trunk, "paretoq", 8, 39, activation=activation, group_size=8),
+        branch(trunk, "lsq", 4, 43, activation=activation, optimizer_state="reset"),
+        branch(trunk, "rtn", 4, 36, activation=activation, optimizer="muon"),
+        branch(trunk, "paretoq", 2, 43, activation=activation, learning_rate=0.5, scale_learning_rate=0.1),
+        branch(trunk, "beta-gamma", 4, 34, activation=activation, optimizer="sgd"),
+        branch(trunk, "paretoq", 2, 43, activation=activation, update="transition-rate", transition_rate=0.01),
     ]
 
 
@@ -75,12 +75,39 @@ def alike(stacked: State, alone: State, *, tolerance: float = 1e-5) -> None:
     assert stacked.moments.keys() == alone.moments.keys()
 
 
+@dataclass(frozen=True)
+class Stacked:
+    """The `many` as one stack: their ends in the order they came, and what was saved on the way, by (number, step)."""
+
+    ends: list[tuple[int, State]]
+    saved: dict[tuple[int, int], State]
+
+
+@pytest.fixture(scope="module")
+def stacked(
+    trunk: SegmentConfig, trunk_end: State, runtime: Runtime, tmp_path_factory: pytest.TempPathFactory
+) -> Stacked:
+    folder = LocalStorage(tmp_path_factory.mktemp("saved"))
+    saved: dict[tuple[int, int], State] = {}
+
+    def save(number: int, state: State) -> None:
+        entry = Entry(folder, f"{number}-{state.step}.pt")
+        checkpoint.save(state, entry)
+        saved[number, state.step] = checkpoint.load(entry)
+
+    with pytest.MonkeyPatch.context() as patch:
+        make_curve_dense(patch)
+        ends = list(train_stack(many(trunk), [trunk_end] * 8, runtime, save=save, save_seconds=0.0))
+    return Stacked(ends, saved)
+
+
+@pytest.mark.usefixtures("dense_curve")
 def test_a_stack_trains_each_branch_as_if_it_were_alone(
-    trunk: SegmentConfig, trunk_end: State, runtime: Runtime
+    trunk: SegmentConfig, trunk_end: State, stacked: Stacked, runtime: Runtime
 ) -> None:
     configs = many(trunk)
     assert len({config.stack for config in configs}) == 1
-    ends = list(train_stack(configs, [trunk_end] * len(configs), runtime))
+    ends = stacked.ends
     lengths = [configs[number].end for number, _ in ends]
     assert lengths == sorted(lengths), "each is handed over as it ends"
     for number, end in ends:
@@ -95,7 +122,7 @@ def test_a_stack_trains_each_branch_as_if_it_were_alone(
 def test_a_second_phase_in_full_precision_is_a_branch_like_others(
     trunk: SegmentConfig, trunk_end: State, runtime: Runtime
 ) -> None:
-    quantized = branch(trunk, "paretoq", 4, 62)
+    quantized = branch(trunk, "paretoq", 4, 38)
     control = replace(quantized, quantization=None)
     assert control.stack == quantized.stack
     ends = dict(train_stack([control, quantized], [trunk_end] * 2, runtime))
@@ -121,7 +148,7 @@ def test_quantized_activations_have_ranges_of_their_own(
     configs = many(trunk, activation)
     assert configs[0].stack != many(trunk)[0].stack
     # Few steps: at thresholds of rounding a difference in the last digit becomes one of a level.
-    configs = [replace(config, end=38) for config in configs[:6]]
+    configs = [replace(config, end=34) for config in configs[:6]]
     for number, end in train_stack(configs, [trunk_end] * len(configs), runtime):
         alike(end, train(configs[number], trunk_end, runtime), tolerance=1e-4)
         assert any(".input:" in name for name in end.ranges) == bool(
@@ -130,57 +157,53 @@ def test_quantized_activations_have_ranges_of_their_own(
 
 
 def test_branches_of_different_switch_points_see_their_own_text(trunk: SegmentConfig, runtime: Runtime) -> None:
-    early, late = replace(trunk, end=10), replace(trunk, end=20)
+    early, late = replace(trunk, end=6), replace(trunk, end=12)
     trunks = [train(config, start_state(config), runtime) for config in (early, late)]
-    configs = [branch(config, "paretoq", 2, 40) for config in (early, late)]
-    configs.append(replace(late, kind="cooldown", start=20, end=35))
+    configs = [branch(config, "paretoq", 2, 20, decay_start=15) for config in (early, late)]
+    configs.append(replace(late, kind="cooldown", start=12, end=16))
     begins = [*trunks, trunks[1]]
     for number, end in train_stack(configs, begins, runtime):
         alike(end, train(configs[number], begins[number], runtime))
 
 
 def test_trunks_of_several_seeds_are_trained_together(trunk: SegmentConfig, runtime: Runtime) -> None:
-    configs = [replace(trunk, seed=seed, learning_rate=rate) for seed, rate in ((1, 0.02), (2, 0.02), (1, 0.01))]
+    configs = [
+        replace(trunk, end=12, seed=seed, learning_rate=rate) for seed, rate in ((1, 0.02), (2, 0.02), (1, 0.01))
+    ]
     begins = [start_state(config) for config in configs]
     for number, end in train_stack(configs, begins, runtime):
         alike(end, train(configs[number], begins[number], runtime))
 
 
+@pytest.mark.usefixtures("dense_curve")
 def test_one_that_diverges_leaves_and_takes_nobody_with_it(
     trunk: SegmentConfig, trunk_end: State, runtime: Runtime
 ) -> None:
     configs = [
-        branch(trunk, "paretoq", 2, 80),
-        branch(trunk, "lsq", 4, 80, learning_rate=1e30),
-        branch(trunk, "rtn", 4, 80),
+        branch(trunk, "paretoq", 2, 43),
+        branch(trunk, "lsq", 4, 43, learning_rate=1e30),
+        branch(trunk, "rtn", 4, 43),
     ]
     begins = [trunk_end, trunk_end, replace(trunk_end, status="diverged")]
     ends = list(train_stack(configs, begins, runtime))
     assert [number for number, _ in ends] == [2, 1, 0]
     found = dict(ends)
     assert (found[1].status, found[2].status) == ("diverged", "diverged")
-    assert found[1].step == found[2].step == 80
+    assert found[1].step == found[2].step == 43
     assert len(found[1].curve) < len(found[0].curve)
     alike(found[0], train(configs[0], trunk_end, runtime))
 
 
+@pytest.mark.usefixtures("dense_curve")
 def test_what_was_saved_in_a_stack_goes_on_alone_or_in_another(
-    trunk: SegmentConfig, trunk_end: State, runtime: Runtime, tmp_path: Path
+    trunk: SegmentConfig, trunk_end: State, stacked: Stacked, runtime: Runtime
 ) -> None:
-    configs = many(trunk)
-    saved: dict[tuple[int, int], State] = {}
-
-    def save(number: int, state: State) -> None:
-        entry = Entry(LocalStorage(tmp_path), f"{number}-{state.step}.pt")
-        checkpoint.save(state, entry)
-        saved[number, state.step] = checkpoint.load(entry)
-
+    configs, saved, whole = many(trunk), stacked.saved, dict(stacked.ends)
     watched: set[int] = set()
-    whole = dict(train_stack(configs, [trunk_end] * 8, runtime, save=save, save_seconds=0.0))
-    assert {(0, 50), (0, 75), (2, 50), (7, 75)} <= saved.keys()
+    assert {(0, 35), (0, 40), (2, 35), (7, 40)} <= saved.keys()
     for number in (0, 3, 7):
-        alike(train(configs[number], saved[number, 75], runtime), whole[number])
-    begins = [saved[0, 75], saved[1, 50], trunk_end, saved[7, 50]]
+        alike(train(configs[number], saved[number, 40], runtime), whole[number])
+    begins = [saved[0, 40], saved[1, 35], trunk_end, saved[7, 35]]
     again = [configs[number] for number in (0, 1, 3, 7)]
     for number, end in train_stack(again, begins, runtime, watch=lambda number, _: watched.add(number)):
         alike(end, whole[(0, 1, 3, 7)[number]])
@@ -188,7 +211,7 @@ def test_what_was_saved_in_a_stack_goes_on_alone_or_in_another(
 
 
 def test_a_stack_of_one_is_training_alone_bit_for_bit(trunk: SegmentConfig, trunk_end: State, runtime: Runtime) -> None:
-    config = branch(trunk, "paretoq", 2, 60)
+    config = branch(trunk, "paretoq", 2, 40)
     ((_, end),) = train_stack([config], [trunk_end], runtime)
     alone = train(config, trunk_end, runtime)
     assert end.curve == alone.curve

@@ -18,6 +18,7 @@ from qatplan.training.export import model_file
 from qatplan.training.export.exported import ExportedModel, Weight, exported
 from qatplan.training.model.decoder import first_weights
 from qatplan.training.model.quantized import is_quantized, quantizer_of
+from qatplan.training.recipes import RECIPES, MixedWidths
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import Activation, Quantization, SegmentConfig, Switch
 from qatplan.training.shape import shape_of_width
@@ -43,7 +44,7 @@ def trunk(runtime: Runtime) -> SegmentConfig:
     return SegmentConfig(
         kind="trunk", shape=shape_of_width(16), seed=1, corpus=runtime.corpus.info.digest, start=0, end=20,
         sequences=4, sequence=32, learning_rate=0.02, warmup_steps=5, weight_decay=0.1, backend="eager", device="cpu",
-        validation_tokens=2048, evaluate=True,
+        validation_tokens=512, evaluate=True,
     )  # fmt: skip
 
 
@@ -77,7 +78,7 @@ def quantization(quantizer: str, bits: float, **changes: object) -> Quantization
 def test_a_trained_model_comes_back_from_its_file(
     choice: Quantization, trunk: SegmentConfig, trained: State, runtime: Runtime
 ) -> None:
-    config = replace(trunk, kind="qat", start=20, end=30, quantization=choice, switch=SWITCH)
+    config = replace(trunk, kind="qat", start=20, end=26, quantization=choice, switch=SWITCH)
     state = train(config, trained, runtime)
     back = model_file.decode(model_file.encode(exported(config, state, runtime)), "a model")
     assert back.config == replace(config, switch=None)
@@ -91,8 +92,10 @@ def test_a_trained_model_comes_back_from_its_file(
     ("quantizer", "method"), [("paretoq", "rtn"), ("paretoq", "importance"), ("quest", "importance")]
 )
 def test_a_model_rounded_after_training_comes_back_from_its_file(
-    quantizer: str, method: str, trunk: SegmentConfig, trained: State, runtime: Runtime
-) -> None:
+    quantizer: str, method: str, trunk: SegmentConfig, trained: State, runtime: Runtime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setitem(RECIPES, "importance", MixedWidths(calibration_tokens=512))
     choice = quantization(quantizer, 3, post_training=method, activation=TOKENS)
     config = replace(trunk, kind="round", start=20, end=20, quantization=choice)
     back = model_file.decode(model_file.encode(exported(config, trained, runtime)), "a model")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ import torch
 from qatplan.models.formats import own
 from qatplan.quant import registry
 from qatplan.quant.stored import pack
-from qatplan.quant.weight import rounded_by_row
+from qatplan.quant.weight import RoundedWeight, rounded
 from qatplan.training.checkpoint import State
 from qatplan.training.model.decoder import BLOCK_TENSORS, make_block
 from qatplan.training.model.quantized import is_quantized
@@ -22,20 +24,30 @@ from qatplan.training.post_training.methods import (
     measured_importance,
     quantize_after_training,
 )
-from qatplan.training.recipes import RECIPES, AdaRound
+from qatplan.training.recipes import RECIPES, AdaRound, MixedWidths
 from qatplan.training.runtime import Runtime
 from qatplan.training.segment import Activation, Quantization, SegmentConfig
 from qatplan.training.shape import shape_of_width
-from qatplan.training.trainer import evaluate, evaluated_tensors, start_state, train
+from qatplan.training.trainer import evaluate, evaluated_tensors, loss_of, start_state, train
 
 QUICK = AdaRound(iterations=120, learning_rate=5e-2, batch_tokens=256, calibration_tokens=2048)
+BRIEF = replace(QUICK, iterations=30)
+"""Where it matters that rounding is learned, not how well."""
 W4 = Quantization(quantizer="paretoq", bits=4, group_size=None, embedding_bits=4)
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer steps than a sweep takes, so that this file takes seconds."""
-    monkeypatch.setitem(RECIPES, "adaround", QUICK)
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Fewer steps and less text than a sweep takes, so that this file takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RECIPES, "adaround", QUICK)
+        patch.setitem(RECIPES, "importance", MixedWidths(calibration_tokens=2048))
+        yield
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RECIPES, "adaround", BRIEF)
 
 
 @pytest.fixture(scope="module")
@@ -57,26 +69,37 @@ def rounding(trunk: SegmentConfig, method: str = "rtn", **changes: object) -> Se
     return replace(trunk, kind="round", start=trunk.end, quantization=quantization)
 
 
-def decoded(config: SegmentConfig, trained: State, runtime: Runtime) -> dict[str, torch.Tensor]:
-    found = quantize_after_training(config, trained.weights, runtime)
+Quantize = Callable[[SegmentConfig], dict[str, RoundedWeight]]
+
+
+@pytest.fixture(scope="module")
+def quantized(trained: State, runtime: Runtime, quick: None) -> Quantize:
+    """The trained model's matrices as codes, found once for each configuration and recipe."""
+    found = cache(lambda config, recipe: quantize_after_training(config, trained.weights, runtime))
+    return lambda config: found(config, RECIPES[config.quantization.post_training])
+
+
+def decoded(found: dict[str, RoundedWeight], trained: State) -> dict[str, torch.Tensor]:
     return {name: found[name].values() if name in found else weight for name, weight in trained.weights.items()}
 
 
 # At 4 bits so small a model loses less by rounding than chance gives or takes.
 @pytest.mark.parametrize("bits", [2, 3])
 def test_adaround_recovers_part_of_what_rounding_loses(
-    trunk: SegmentConfig, trained: State, runtime: Runtime, bits: int
+    trunk: SegmentConfig, trained: State, quantized: Quantize, runtime: Runtime, bits: int
 ) -> None:
     full = evaluate(trunk, trained, runtime).loss
-    nearest = evaluate(rounding(trunk, bits=bits), trained, runtime).loss
-    learned = evaluate(rounding(trunk, "adaround", bits=bits), trained, runtime).loss
+    nearest, learned = (
+        loss_of(config, list(decoded(quantized(config), trained).values()), runtime).loss
+        for config in (rounding(trunk, method, bits=bits) for method in ("rtn", "adaround"))
+    )
     assert full < learned < nearest
     assert nearest - learned > 0.4 * (nearest - full)
 
 
 @pytest.mark.parametrize("bits", [2, 4])
 def test_adaround_leaves_the_layers_nearer_to_their_outputs(
-    trunk: SegmentConfig, trained: State, runtime: Runtime, bits: int
+    trunk: SegmentConfig, trained: State, quantized: Quantize, runtime: Runtime, bits: int
 ) -> None:
     tokens = calibration_tokens(trunk, runtime, 2048)
     block = make_block(trunk.shape, trunk.sequence, runtime.device)
@@ -89,32 +112,36 @@ def test_adaround_leaves_the_layers_nearer_to_their_outputs(
         return found
 
     exact = streams(trained.weights)
-    nearest = streams(decoded(rounding(trunk, bits=bits), trained, runtime))
-    learned = streams(decoded(rounding(trunk, "adaround", bits=bits), trained, runtime))
+    nearest = streams(decoded(quantized(rounding(trunk, bits=bits)), trained))
+    learned = streams(decoded(quantized(rounding(trunk, "adaround", bits=bits)), trained))
     assert torch.equal(learned[0], nearest[0]), "the embedding is rounded to nearest by both"
     for target, rtn, adaround in list(zip(exact, nearest, learned, strict=True))[1:]:
         assert (adaround - target).square().sum() < (rtn - target).square().sum()
 
 
-def test_adaround_moves_each_weight_to_a_neighbouring_level(
-    trunk: SegmentConfig, trained: State, runtime: Runtime
-) -> None:
-    nearest = quantize_after_training(rounding(trunk), trained.weights, runtime)
-    learned = quantize_after_training(rounding(trunk, "adaround"), trained.weights, runtime)
+def test_adaround_moves_each_weight_to_a_neighbouring_level(trunk: SegmentConfig, quantized: Quantize) -> None:
+    nearest, learned = quantized(rounding(trunk)), quantized(rounding(trunk, "adaround"))
     for name, weight in learned.items():
         assert torch.equal(weight.grid.step, nearest[name].grid.step)
         assert (weight.codes - nearest[name].codes).abs().max() <= 1
         assert (weight.codes != nearest[name].codes).any() == (name != "embedding")
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("method", ["adaround", "importance"])
 def test_repeating_changes_no_bit_and_another_seed_does(
-    trunk: SegmentConfig, trained: State, runtime: Runtime, method: str
+    trunk: SegmentConfig, trained: State, quantized: Quantize, runtime: Runtime, method: str
 ) -> None:
-    config = rounding(trunk, method, group_size=8)
-    first, second = (decoded(config, trained, runtime) for _ in range(2))
+    config = rounding(trunk, method, bits=3, group_size=8)
+    first, second, other = (
+        decoded(found, trained)
+        for found in (
+            quantized(config),
+            quantize_after_training(config, trained.weights, runtime),
+            quantize_after_training(replace(config, seed=2), trained.weights, runtime),
+        )
+    )
     assert all(torch.equal(first[name], second[name]) for name in first)
-    other = decoded(replace(config, seed=2), trained, runtime)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
@@ -151,10 +178,9 @@ def test_importance_is_the_gradient_of_the_full_precision_loss(
 
 @pytest.mark.parametrize("group_size", [None, 8])
 def test_mixed_widths_average_the_asked_bits_and_take_the_planned_bytes(
-    trunk: SegmentConfig, trained: State, runtime: Runtime, group_size: int | None
+    trunk: SegmentConfig, quantized: Quantize, group_size: int | None
 ) -> None:
-    config = rounding(trunk, "importance", bits=3, group_size=group_size)
-    found = quantize_after_training(config, trained.weights, runtime)
+    found = quantized(rounding(trunk, "importance", bits=3, group_size=group_size))
     matrices = [weight for name, weight in found.items() if name != "embedding"]
     bits = sum(float(weight.bits.expand(weight.codes.shape).sum()) for weight in matrices)
     assert bits == 3 * sum(weight.codes.numel() for weight in matrices)
@@ -179,13 +205,16 @@ def test_bits_by_importance_beat_bits_by_chance_and_those_beat_bits_by_unimporta
         {name: torch.rand(len(values), generator=generator) for name, values in importance.items()},
         {name: -values for name, values in importance.items()},
     )
+    quantizers = [registry.create("paretoq", bits) for bits in (1, 2, 3)]
+    by_width = {
+        name: torch.stack([rounded(trained.weights[name], quantizer, None).values() for quantizer in quantizers])
+        for name in importance
+    }
     losses = []
     for ranking in rankings:
         extra = extra_bits(ranking, {name: trained.weights[name].shape[1] for name in ranking}, 0.25)
-        quantizers = {step: registry.create("paretoq", 2 + step) for step in (-1, 0, 1)}
         weights = trained.weights | {
-            name: rounded_by_row(trained.weights[name], quantizers, choice, None).values()
-            for name, choice in extra.items()
+            name: by_width[name][choice.long() + 1, torch.arange(len(choice))] for name, choice in extra.items()
         }
         losses.append(evaluate(trunk, replace(trained, weights=weights), runtime).loss)
     assert losses[0] < losses[1] < losses[2]
@@ -203,16 +232,18 @@ def test_activations_are_quantized_too(
     assert len(tensors) == len(trained.weights) + 8 * len(registry.create(quantizer, 6).parameters)
     if method == "adaround":
         nearest = evaluate(rounding(trunk, bits=3, activation=activation), trained, runtime).loss
-        assert evaluate(config, trained, runtime).loss < nearest
+        assert loss_of(config, tensors, runtime).loss < nearest
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("method", ["rtn", "adaround", "importance"])
 def test_rotated_activations_meet_turned_weights(
-    trunk: SegmentConfig, trained: State, runtime: Runtime, method: str
+    trunk: SegmentConfig, trained: State, quantized: Quantize, runtime: Runtime, method: str
 ) -> None:
     activation = Activation(quantizer="quest", bits=8, granularity="token")
     found = evaluate(rounding(trunk, method, bits=3, activation=activation), trained, runtime).loss
-    plain = evaluate(rounding(trunk, method, bits=3), trained, runtime).loss
+    without = rounding(trunk, method, bits=3)
+    plain = loss_of(without, list(decoded(quantized(without), trained).values()), runtime).loss
     assert found != plain
     assert found == pytest.approx(plain, abs=0.01), "8 bits cost little"
 
@@ -225,6 +256,7 @@ def test_asymmetric_grids_are_rounded_and_learned(trunk: SegmentConfig, trained:
     assert losses[1] < losses[0]
 
 
+@pytest.mark.usefixtures("brief")
 def test_all_zero_and_constant_rows_are_harmless(trunk: SegmentConfig, trained: State, runtime: Runtime) -> None:
     weights = {name: weight.clone() for name, weight in trained.weights.items()}
     weights["blocks.0.gate_up"][:4] = 0.0

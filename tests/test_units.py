@@ -7,7 +7,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qatplan import units
@@ -182,6 +182,7 @@ def test_bytes_are_never_read_as_a_count(number: str, suffix: str) -> None:
         units.parse_count(number + " " + suffix)
 
 
+@settings(max_examples=50)
 @given(st.text(max_size=12))
 def test_any_text_is_a_number_or_a_usage_error(text: str) -> None:
     for parse in (units.parse_count, units.parse_bytes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -21,7 +22,7 @@ def cut(figure: Figure) -> list[str]:
     """Texts that reach beyond the figure's edge, by more than a pixel."""
     figure.set_dpi(200)  # that of the files; at fewer dots hinting sets small type wider
     with applied():
-        figure.canvas.draw()
+        figure.draw_without_rendering()
     renderer, edge = figure.canvas.get_renderer(), figure.bbox  # type: ignore[attr-defined]
     # Matplotlib keeps labels for ticks outside the limits, which it does not draw.
     undrawn = set()
@@ -40,6 +41,11 @@ def cut(figure: Figure) -> list[str]:
     return beyond
 
 
+@pytest.fixture(scope="module")
+def table() -> pa.Table:
+    return runs.read([SHIPPED / "data" / "main" / "runs.parquet"])
+
+
 @pytest.mark.parametrize(
     ("kind", "fit", "request_"),
     [
@@ -56,8 +62,7 @@ def cut(figure: Figure) -> list[str]:
         ("split", "fraction-surface", {}),
     ],
 )
-def test_no_text_is_cut(kind: str, fit: str | None, request_: dict[str, object]) -> None:
-    table = runs.read([SHIPPED / "data" / "main" / "runs.parquet"])
+def test_no_text_is_cut(kind: str, fit: str | None, request_: dict[str, object], table: pa.Table) -> None:
     fitted = None if fit is None else FittedLaw.read(SHIPPED / "fits" / f"{fit}.json")
     made = make.draw(kind, fitted=fitted, table=table, request=make.Request(**request_))  # type: ignore[arg-type]
     assert cut(made.figure) == []

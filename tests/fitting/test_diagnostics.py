@@ -46,10 +46,10 @@ def test_nothing_to_fit_is_refused() -> None:
 
 
 def test_holdout_score_is_a_fit_without_those_rows() -> None:
-    fitted = fit(COLUMNS, FitOptions(law="qat-loss", holdout="largest-n"))
+    fitted = fit(COLUMNS, FitOptions(law="qat-loss", holdout="largest-n", starts=4))
     assert fitted.holdout is not None
     without = X.n < 2.2e9
-    alone = fit(table(X.take(without), Y[without]), FitOptions(law="qat-loss"))
+    alone = fit(table(X.take(without), Y[without]), FitOptions(law="qat-loss", starts=4))
     error = np.abs(alone.predict(X.take(~without)) / Y[~without] - 1)
     assert fitted.holdout.mape == pytest.approx(error.mean(), rel=1e-4)
     assert fitted.holdout.max_ape == pytest.approx(error.max(), rel=1e-3)
@@ -57,7 +57,7 @@ def test_holdout_score_is_a_fit_without_those_rows() -> None:
 
 
 def test_leave_one_size_out_and_residual_tables() -> None:
-    fitted = fit(COLUMNS, FitOptions(law="qat-loss", leave_one_size_out=True))
+    fitted = fit(COLUMNS, FitOptions(law="qat-loss", leave_one_size_out=True, starts=4))
     found = fitted.diagnostics
     assert isinstance(found, LossDiagnostics)
     assert [s.n for s in found.leave_one_size_out or ()] == sorted(set(X.n.tolist()))

@@ -31,9 +31,21 @@ def simulated(count: int, effects: Choice, bootstrap: int = 0, **sizes: float) -
     return [fit(sweep(seed, **sizes), asked) for seed in range(count)]  # type: ignore[arg-type]
 
 
-def test_effects_are_found_and_the_split_is_known_better() -> None:
-    sizes = {"trunk": 0.02, "curve": 0.015, "own": 0.004}
-    plain, mixed = simulated(4, "none", **sizes), simulated(4, "curve", 50, **sizes)
+SIZES = {"trunk": 0.02, "curve": 0.015, "own": 0.004}
+
+
+@pytest.fixture(scope="module")
+def plain() -> list[FittedLaw]:
+    return simulated(4, "none", **SIZES)
+
+
+@pytest.fixture(scope="module")
+def mixed() -> list[FittedLaw]:
+    """Fits with effects to the same sweeps."""
+    return simulated(4, "curve", 39, **SIZES)
+
+
+def test_effects_are_found_and_the_split_is_known_better(plain: list[FittedLaw], mixed: list[FittedLaw]) -> None:
     found = [f.certificate.effects for f in mixed]
     assert all(e is not None and e.settled and (e.trunks, e.curves) == (12, 60) for e in found)
     for name, true, within in (("own", 0.004, 0.1), ("curve", 0.015, 0.2), ("trunk", 0.02, 0.3)):
@@ -67,7 +79,7 @@ def test_effects_of_size_0_are_the_plain_fit() -> None:
 
 
 def test_the_order_of_rows_plays_no_part() -> None:
-    columns = sweep(3, trunk=0.02, curve=0.01, own=0.004)
+    columns = sweep(3, trunk=0.02, curve=0.01, own=0.004, sizes=3)
     order = np.random.default_rng(0).permutation(len(columns["loss"]))
     other = {k: v[order] if isinstance(v, np.ndarray) else [v[i] for i in order] for k, v in columns.items()}
     one, two = (fit(c, replace(QUICK, effects="curve")) for c in (columns, other))
@@ -100,7 +112,7 @@ def test_what_rows_support() -> None:
 @pytest.mark.parametrize("name", ["qat-loss", "effective", "chinchilla-per-bits", "precision", "chen2025"])
 def test_every_loss_law_can_have_effects(name: str) -> None:
     columns = sweep(1, trunk=0.01, curve=0.02, own=0.004, sizes=3)
-    fitted = fit(columns, FitOptions(law=name, effects="curve", restrict=True, starts=4, bootstrap=19, level=0.9))
+    fitted = fit(columns, FitOptions(law=name, effects="curve", restrict=True, starts=2, bootstrap=19, level=0.9))
     effects = fitted.certificate.effects
     assert effects is not None
     assert effects.kind == "curve"
@@ -114,16 +126,15 @@ def test_every_loss_law_can_have_effects(name: str) -> None:
 
 def test_profiles_know_the_effects() -> None:
     asked = replace(QUICK, effects="curve", interval="profile")
-    fitted = fit(sweep(0, trunk=0.02, curve=0.015, own=0.004), asked)
+    fitted = fit(sweep(0, **SIZES), asked)
     low, high = fitted.intervals["omega"]
     assert low < TRUE["omega"] < high
     assert high - low < 0.25 * TRUE["omega"]
 
 
-def test_a_fits_file_records_its_effects() -> None:
-    columns = sweep(0, trunk=0.02, curve=0.015, own=0.004)
-    for effects in ("none", "trunk", "curve"):
-        fitted = fit(columns, replace(QUICK, effects=effects))
+def test_a_fits_file_records_its_effects(plain: list[FittedLaw], mixed: list[FittedLaw]) -> None:
+    trunk = fit(sweep(0, **SIZES), replace(QUICK, effects="trunk"))
+    for effects, fitted in (("none", plain[0]), ("trunk", trunk), ("curve", mixed[0])):
         written = fitted.to_json()
         assert ("effects" in written["certificate"]) == (effects != "none")
         assert FittedLaw.from_json(written).certificate == fitted.certificate
@@ -139,12 +150,11 @@ def test_mistakes_are_one_sentence() -> None:
         fit(table(x, observed(TRUE_CHINCHILLA, x)), FitOptions(law="chinchilla", effects="trunk"))
 
 
-def test_residuals_stay_those_of_the_law() -> None:
+def test_residuals_stay_those_of_the_law(mixed: list[FittedLaw]) -> None:
     """What is reported as noise is how single runs scatter about the law, effects included."""
-    columns = sweep(0, trunk=0.02, curve=0.015, own=0.004)
-    rows = select(columns, "effective-tokens", shape=EffectiveTokens)
+    rows = select(sweep(0, **SIZES), "effective-tokens", shape=EffectiveTokens)
     solution, _ = solve_rows(rows, replace(QUICK, effects="curve"))
     law = solution.problem.law.from_coordinates(solution.theta()).replace(FIX)
     left = residuals(solution.problem, solution.u[None])[0]
     np.testing.assert_allclose(left, np.log(law.predict(rows.x) / rows.y), atol=1e-10)
-    assert fit(columns, replace(QUICK, effects="curve")).noise == pytest.approx(0.025, rel=0.4)
+    assert mixed[0].noise == pytest.approx(0.025, rel=0.4)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from support.reports import build
 
 from qatplan import api, runs
 from qatplan.errors import DataError, UsageError
+from qatplan.figures import parameters
 from qatplan.laws import Chinchilla, ChinchillaPerBits, FittedLaw, QatFraction, Status
 from qatplan.reporting.build import CONTENTS, Report, is_report
 from qatplan.reporting.formula import mathml
@@ -62,6 +65,14 @@ class Reader(HTMLParser):
                 self.loads.append(value or "")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _words_are_measured_once() -> Iterator[None]:
+    """All pages name the same parameters, and measuring their meanings is a good part of drawing them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parameters, "text_width", functools.cache(parameters.text_width))
+        yield
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report")
@@ -73,6 +84,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(folder: Path) -> Report:
     return build(folder / "fit.json")
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """Of a fit that fails its checks and whose runs are not at hand."""
+    path = tmp_path_factory.mktemp("alone") / "doubtful.json"
+    fit_of(folder / "runs.parquet", status=Status.STARTS_DISAGREE).write(path)
+    return build(path)
 
 
 @pytest.fixture(scope="module")
@@ -145,18 +164,14 @@ def test_the_same_files_give_the_same_page(made: Report, folder: Path) -> None:
     assert build(folder / "fit.json").html == made.html
 
 
-def test_a_fit_that_fails_its_checks_is_warned_of_first(folder: Path) -> None:
-    fit_of(folder / "runs.parquet", status=Status.STARTS_DISAGREE).write(folder / "doubtful.json")
-    doubtful = build(folder / "doubtful.json")
-    assert "not trustworthy" in doubtful.doubts[0]
-    text = Reader(doubtful.html).text
+def test_a_fit_that_fails_its_checks_is_warned_of_first(alone: Report) -> None:
+    assert "not trustworthy" in alone.doubts[0]
+    text = Reader(alone.html).text
     assert text.index("Warning: not to be relied upon") < text.index("In short") < text.index("The question")
     assert Status.STARTS_DISAGREE.message in text
 
 
-def test_without_runs_the_page_says_what_the_fit_remembers(tmp_path: Path, folder: Path) -> None:
-    FittedLaw.read(folder / "fit.json").write(tmp_path / "alone.json")
-    alone = build(tmp_path / "alone.json")
+def test_without_runs_the_page_says_what_the_fit_remembers(alone: Report) -> None:
     assert alone.material.table is None
     assert "loss-curves" not in alone.figures
     text = Reader(alone.html).text
@@ -164,13 +179,18 @@ def test_without_runs_the_page_says_what_the_fit_remembers(tmp_path: Path, folde
     assert "the run diverged" in text
 
 
-def test_other_runs_than_the_fits_are_remarked_upon(tmp_path: Path, folder: Path) -> None:
+def test_other_runs_than_the_fits_and_a_plan_far_outside_their_range_are_remarked_upon(
+    tmp_path: Path, folder: Path
+) -> None:
     write_runs(tmp_path / "other.parquet", loss_se=0.002)
     table = runs.read([tmp_path / "other.parquet"])
     runs.write(table.slice(0, 40), tmp_path / "other.parquet")
-    other = build(folder / "fit.json", [tmp_path / "other.parquet"])
+    question = Question(params=1e9, tokens=1e12)
+    other = build(folder / "fit.json", [tmp_path / "other.parquet"], question)
     assert other.material.exact is False
     assert "not exactly the runs" in Reader(other.html).text
+    assert "the plan is too far outside" in other.doubts[0]
+    assert "this plan is not to be relied upon" in other.html
 
 
 def test_budgets_are_the_users(folder: Path) -> None:
@@ -180,12 +200,6 @@ def test_budgets_are_the_users(folder: Path) -> None:
     assert "--params 50000 --tokens 4000000" in text
     with pytest.raises(UsageError, match="too small"):
         build(folder / "fit.json", question=Question(memory=1000.0, tokens=4e6))
-
-
-def test_far_outside_the_fitted_range_the_plan_is_doubted(folder: Path) -> None:
-    far = build(folder / "fit.json", question=Question(params=1e9, tokens=1e12))
-    assert "the plan is too far outside" in far.doubts[0]
-    assert "this plan is not to be relied upon" in far.html
 
 
 @pytest.mark.parametrize("law", [QatFraction(a=5.0), Chinchilla.published()])

@@ -232,7 +232,7 @@ ROW = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(CONDITIONS, st.lists(ROW, max_size=5))
 def test_selection_is_what_plain_python_keeps(condition: tuple[str, Any], drawn: list[dict[str, Any]]) -> None:
     expression, reference = condition
@@ -257,7 +257,7 @@ COMPARISON = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data(), st.lists(COMPARISON, min_size=1, max_size=4))
 def test_precedence_is_pythons(data: st.DataObject, comparisons: list[list[list[str]]]) -> None:
     def join(parts: list[str], signs: list[str]) -> str:

@@ -20,7 +20,7 @@ from qatplan.sweeping.specification import read
 GRIDS = """
 [[grid]]
 widths = 16
-tokens = 12800
+tokens = 5120
 bits = 4
 fractions = [0, 0.5]
 """

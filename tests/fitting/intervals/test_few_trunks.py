@@ -66,13 +66,13 @@ def test_draws_of_many_runs_from_few_trunks_know_their_effects() -> None:
 def test_what_only_intervals_show_to_be_open_is_said() -> None:
     """A line through the estimate shows E within some per cent; along the valley of trunk effects it runs to 0."""
     columns = one_trunk_for_each_size(effect=0.03, own=0.001, seed=0)
-    drawn = fit(columns, FitOptions(law="chinchilla", bootstrap=200))
+    drawn = fit(columns, FitOptions(law="chinchilla", bootstrap=99))
     profile = fit(columns, FitOptions(law="chinchilla", interval="profile", bootstrap=0))
     for made in (drawn, profile):
         low, high = made.intervals["E"]
         assert high / low > 4
         assert any(s.startswith("E is not determined") for s in made.identifiability)
-    quiet = fit(one_trunk_for_each_size(effect=0.0, own=0.001, seed=0), FitOptions(law="chinchilla", bootstrap=200))
+    quiet = fit(one_trunk_for_each_size(effect=0.0, own=0.001, seed=0), FitOptions(law="chinchilla", bootstrap=99))
     assert quiet.identifiability == ()
 
 

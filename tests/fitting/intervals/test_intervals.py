@@ -19,18 +19,19 @@ from qatplan.fitting.solver.problem import build
 from qatplan.fitting.solver.solve import deltas, solve
 from qatplan.fitting.solver.starts import design
 from qatplan.laws import Chinchilla, Inputs
+from qatplan.laws.law import predict_many
 
 
 def test_warm_draws_are_where_independent_global_fits_end() -> None:
     x = qat_points(500)
     data = rows(TRUE_QAT, x, observed(TRUE_QAT, x, 0.001))
     solution = solve(build(TRUE_QAT, data.x, data.y), delta=1e-3, seed=0)
-    made = draw(solution, data, count=6, seed=4, delta=1e-3)
+    made = draw(solution, data, count=4, seed=4, delta=1e-3)
     rng = np.random.default_rng([4, 1])
-    weights = rng.multinomial(len(data), np.full(len(data), 1 / len(data)), size=6).astype(float)[:, data.cluster]
-    for k in range(6):
+    weights = rng.multinomial(len(data), np.full(len(data), 1 / len(data)), size=4).astype(float)[:, data.cluster]
+    for k in range(4):
         task = Weighted(problem=solution.problem, weights=weights[k], log_y=solution.problem.log_y)
-        alone = minimise(task, design(task, 16, 9), deltas=deltas(1e-3))
+        alone = minimise(task, design(task, 12, 9), deltas=deltas(1e-3))
         theta = solution.problem.theta(alone.u[np.argmin(alone.value)])
         np.testing.assert_allclose(made.theta[k], theta, rtol=1e-3, atol=1e-3)
 
@@ -133,10 +134,10 @@ def coverage(noise: float, count: int, misspecified: bool = False) -> tuple[int,
             y = y * np.exp(0.02 * np.sin(np.log(x.n)))
         data = select(table(x, y), "chinchilla", shape=Chinchilla)
         solution = solve(build(truth, data.x, data.y), delta=1e-3, seed=0, starts=2)
-        theta = draw(solution, data, count=200, seed=k, delta=1e-3).theta
+        theta = draw(solution, data, count=79, seed=k, delta=1e-3).theta
         low, high = np.quantile(theta[:, 2], [0.025, 0.975], method="weibull")
         hits += bool(low <= truth.alpha <= high)
-        values = [truth.from_coordinates(t).predict(point)[0] for t in theta]
+        values = predict_many(truth, theta, point)[:, 0]
         low, high = np.quantile(values, [0.025, 0.975], method="weibull")
         predicted += bool(low <= truth.predict(point)[0] <= high)
     return hits, predicted

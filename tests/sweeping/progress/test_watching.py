@@ -23,12 +23,12 @@ from qatplan.sweeping.progress import status_file
 GRIDS = """
 [[grid]]
 widths = 16
-tokens = "51200"
+tokens = "12800"
 bits = 2
 fractions = [0, 0.5]
 [[grid]]
 widths = 16
-tokens = 25600
+tokens = 5120
 trunk_learning_rates = 1e3
 """
 RUNS = 4

@@ -14,6 +14,7 @@ from support.specifications import written
 from support.sweeps import command, console, is_worker, processes_of, wait_for_rows
 
 from qatplan import runs
+from qatplan.cli.app import main
 from qatplan.errors import UsageError
 from qatplan.sweeping.run import Outcome, sweep
 from qatplan.sweeping.specification import read
@@ -50,7 +51,7 @@ def specification(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(specification: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, pa.Table]:
     out = tmp_path_factory.mktemp("sweep") / "undisturbed"
-    outcome = sweep(read(specification), out, device="cpu", workers=2, console=console())
+    outcome = sweep(read(specification), out, device="cpu", workers=1, console=console())
     return outcome, runs.read([out])
 
 
@@ -150,7 +151,7 @@ def test_killed_drivers_and_workers_change_nothing(
         assert time.monotonic() < deadline, "no orphan remains"
         time.sleep(0.1)
 
-    driver = command(specification, out)
+    driver = command(specification, out, workers=1)
     wait_for_rows(out, 12, driver)
     workers = [pid for pid in processes_of(driver.pid) if pid != driver.pid and is_worker(pid)]
     os.kill(workers[0], signal.SIGKILL)
@@ -166,8 +167,10 @@ def test_ctrl_c_says_how_to_go_on_and_the_lock_keeps_others_out(
     out = tmp_path / "interrupted"
     driver = command(specification, out)
     wait_for_rows(out, 2, driver)
+    os.killpg(driver.pid, signal.SIGSTOP)  # so that it is not finished before the other asks
     with pytest.raises(UsageError, match="in use by another sweep"):
         sweep(read(specification), out, device="cpu", workers=1, console=console())
+    os.killpg(driver.pid, signal.SIGCONT)
     os.killpg(driver.pid, signal.SIGINT)
     _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 5
@@ -177,7 +180,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_lock_keeps_others_out(
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 4
     victim.write_bytes(data)
-    outcome = sweep(read(specification), out, device="cpu", workers=2, console=console())
+    outcome = sweep(read(specification), out, device="cpu", workers=1, console=console())
     (remark,) = outcome.set_aside
     assert remark.startswith(f"{victim} ")  # damaged, or with a column of a name nobody knows: as the bit falls
     assert remark.endswith(f"it is now {victim.name}.damaged.")
@@ -185,14 +188,15 @@ def test_ctrl_c_says_how_to_go_on_and_the_lock_keeps_others_out(
     assert runs.digest(runs.read([out])) == runs.digest(undisturbed[1])
 
 
-def test_mistakes_are_one_sentence_before_any_training(specification: Path, tmp_path: Path) -> None:
+def test_mistakes_are_one_sentence_before_any_training(
+    specification: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "sweep.toml").write_text(specification.read_text().replace("widths = 16", "widths = 17"))
     (tmp_path / "text.txt").write_text("text")
-    process = command(tmp_path / "sweep.toml", tmp_path / "out")
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert output == ""
-    assert errors.strip() == "qatplan: grid 1: widths: width 17 is not a multiple of 8 from 16 to 1024."
+    assert main(["sweep", str(tmp_path / "sweep.toml"), "--out", str(tmp_path / "out"), "--workers", "2"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.strip() == "qatplan: grid 1: widths: width 17 is not a multiple of 8 from 16 to 1024."
     assert not (tmp_path / "out").exists()
 
 

@@ -18,7 +18,7 @@ NAMES = ("signal", "queue", "typing_extensions", "numpy", "torch", "rich", "type
 GRID = """
 [[grid]]
 widths = 16
-tokens = 12800
+tokens = 5120
 bits = 4
 fractions = 0.5
 """

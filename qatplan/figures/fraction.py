@@ -126,9 +126,8 @@ def _missed(optima: Sequence[MeasuredOptimum], said: Callable[[Inputs], Band] | 
         return ()
     fraction = np.array([o.fraction for o in inner])
     outside = int(np.sum((fraction < band.low) | (fraction > band.high)))
-    if not outside:
-        return (f"The law's intervals hold all {len(inner)} measured optima between the ends.",)
-    return (f"The law's intervals miss {outside} of the {len(inner)} measured optima between the ends.",)
+    how = f"hold all {len(inner)}" if not outside else f"miss {outside} of the {len(inner)}"
+    return (f"At their own sizes, the law's intervals {how} measured optima between the ends.",)
 
 
 def _title(optima: Sequence[MeasuredOptimum], a: float | None) -> str:
@@ -160,7 +159,8 @@ def _notes(
         what = "optimum of the fitted loss law" if surface is None else f"fitted law {surface.law.name}"
         notes.append(f"Thin lines: {what} at N = {format_count(paths[0].n)}.")
     if paths and surface is not None:
-        notes.append(f"Bands: {surface.level:.0%} intervals, from errors on curves that it was not fitted to.")
+        sure = f"{surface.level:.0%} intervals at this size, from errors on curves that it was not fitted to"
+        notes.append(f"Bands: {sure}.")
         return tuple(notes)
     shown = bool(paths) or (predictor is not None and isinstance(predictor.law, QatFraction))
     if predictor is not None and predictor.draws is not None and shown:

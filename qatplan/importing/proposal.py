@@ -31,6 +31,8 @@ _NEEDED = ("n_total", "d_total", "loss")
 _RANGES = {"n_total": (1e3, 1e13), "d_total": (1e3, 1e16), "loss": (0.0, 13.0)}
 _HELD_OUT = re.compile(r"val|eval|test|held|dev")
 _TRAIN = re.compile(r"(?:^|_)train|(?:^|_)tr_")
+_SPLIT = re.compile(r"(?:.*_)?(?:qat(?:_.*)?|(?:qat_?)?(?:frac|share|split))")
+"""A column that may hold the QAT fraction."""
 _UNIT = re.compile(r"_(?:k|m|b|g|t|bn|mm|millions?|billions?|trillions?|bits?|in_(?:millions?|billions?)|1e\d+)_?$")
 _CLOSE = 0.1
 """How far flops may be from 6 N D for the arithmetic to check out."""
@@ -78,8 +80,14 @@ def propose(read: Source) -> Proposal:
         questions.append(f"bits: {rivals}")
     column = mapping.get("bits") or format_column(read.columns, read.rows)
     if column is not None and not {"d_qat", "d_fp", "fraction"} & mapping.keys() and _low_bits(read, column):
-        constants["fraction"] = "1"
-        questions.append("fraction: some rows are quantized; is 1 right, quantized from the start?")
+        likely = [c for c in read.columns if c not in mapping.values() and _SPLIT.match(normalised(c))]
+        if likely:
+            mapping["fraction"] = likely[0]
+            rivals = f"it could be any of {', '.join(likely)}" if likely[1:] else f"is it {likely[0]}?"
+            questions.append(f"fraction: some rows are quantized; {rivals}")
+        else:
+            constants["fraction"] = "1"
+            questions.append("fraction: some rows are quantized; is 1 right, quantized from the start?")
     named = {_shown(field): text for field, text in mapping.items()}
     return Proposal(mapping=named, constants=constants, evidence=tuple(evidence), questions=tuple(questions))
 

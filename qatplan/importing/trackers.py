@@ -39,6 +39,10 @@ def read_tracker(source: str, bound: Bound) -> list[Mapping[str, Any]]:
         raise
     except Exception as error:
         # The client's errors are of many kinds; all say that it could not read.
+        if "MLFLOW_ALLOW_FILE_STORE" in str(error):
+            # It is long, and the cure stands at its end.
+            cure = "this MLflow reads a folder of files only with MLFLOW_ALLOW_FILE_STORE=true in the environment"
+            raise DataError(f"{source} cannot be read: {cure}.") from error
         raise DataError(f"{source} cannot be read: {shorten(first_line(error), 150)}.") from error
     if not rows:
         raise DataError(f"{source} has no runs.")

@@ -107,7 +107,8 @@ def advise(problem: Problem, fit: FittedLaw | None = None) -> FractionAdvice:
     if problem.budgets.target_loss is not None:
         raise UsageError("a target loss needs a law of the loss: fit qat-loss on a sweep; qat-fraction gives no loss.")
     if not problem.split_is_free:
-        raise UsageError("the fraction law finds the fraction of a free split; leave out fp tokens and fraction.")
+        given = "fp tokens" if problem.continues else "fraction"
+        raise UsageError(f"the fraction law finds the fraction of a free split; leave out {given}.")
     splits, excluded = [], {}
     for bits in dict.fromkeys(problem.bits or default_bits(fit)):
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qatplan.wording.runs import listed, more
-from qatplan.wording.sections import Section, Table, bullets, section
+from qatplan.wording.sections import Command, Section, Table, bullets, section
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,7 +27,7 @@ def proposal_sections(proposal: Proposal, command: str) -> list[Section]:
     return [
         section("Proposed", bullets(*proposal.evidence)),
         section("Open", bullets(*proposal.questions), warning=True),
-        section("To confirm", command),
+        section("To confirm", Command(command)),
     ]
 
 

@@ -42,8 +42,15 @@ class More:
     what: str
 
 
-Block = str | Bullets | Table | More
-"""A paragraph, a list, a table, or what is left out."""
+@dataclass(frozen=True)
+class Command:
+    """A shell command to copy: its lines break between words alone, each with a backslash."""
+
+    text: str
+
+
+Block = str | Bullets | Table | More | Command
+"""A paragraph, a list, a table, what is left out, or a command."""
 
 
 @dataclass(frozen=True)

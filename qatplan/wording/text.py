@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Callable, Iterable
 
-from qatplan.wording.sections import Block, Bullets, More, Section, Table
+from qatplan.wording.sections import Block, Bullets, Command, More, Section, Table
 
 WIDTH = 80
 """Columns of a terminal that does not say how many it has."""
@@ -51,7 +52,20 @@ def _lines(block: Block, width: int, strong: Style, more: str) -> list[str]:
         return [line for item in block.items for line in wrapped(item, width, first="  - ", rest="    ")]
     if isinstance(block, Table):
         return [f"  {line}" if line else "" for line in table_lines(block, width - 2, strong)]
+    if isinstance(block, Command):
+        return command_lines(block.text, width)
     return wrapped(block, width, first="  ", rest="  ")
+
+
+def command_lines(text: str, width: int) -> list[str]:
+    """A shell command that can be copied whole: a word in quotes stays whole, however long."""
+    lines: list[str] = []
+    for word in map(shlex.quote, shlex.split(text)):
+        if lines and len(lines[-1]) + len(word) + 3 <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"    {word}" if lines else f"  {word}")
+    return [f"{line} \\" for line in lines[:-1]] + lines[-1:]
 
 
 def wrapped(text: str, width: int, *, first: str = "", rest: str = "") -> list[str]:

@@ -63,6 +63,11 @@ def test_what_only_a_person_knows_is_asked(here: Path, capsys: pytest.CaptureFix
     assert "fraction: some rows are quantized; is 1 right, quantized from the start?" in text
     assert "params_M is in units of 1e+06 by its name, so it is taken as params_M * 1e+06" in text
     assert "qatplan import a.csv --out a.runs.parquet --map" in text
+    (here / "d.csv").write_text("N,tokens,bits,QAT %,loss\n1000000,100000000,4,0.2,3.0\n")
+    assert main(["import", "d.csv"]) == 2
+    text = " ".join(capsys.readouterr().out.split())
+    assert "fraction: some rows are quantized; is it QAT %?" in text
+    assert "--map 'fraction=QAT %'" in text
     (here / "b.csv").write_text("n_nonemb,tokens,loss\n1000000,100000000,3.0\n")
     assert main(["import", "b.csv"]) == 2
     assert "no column counts embeddings; is n_nonemb all there is to count?" in " ".join(

@@ -236,7 +236,9 @@ def test_a_fraction_figure_draws_the_surface_and_says_how_many_optima_a_law_miss
     assert np.all(band.low < band.value)
     assert np.all(band.value < band.high)
     inner = sum(o.end == 0 for o in surface.series.optima)
-    assert f"The law's intervals hold all {inner} measured optima between the ends." in surface.notes
+    assert (
+        f"At their own sizes, the law's intervals hold all {inner} measured optima between the ends." in surface.notes
+    )
     law = FittedLaw.read(root / "fits/qat-loss.json")
     drawn = make.draw("fraction", fitted=law, table=table)
     optima = [o for o in drawn.series.optima if o.end == 0]
@@ -245,4 +247,7 @@ def test_a_fraction_figure_draws_the_surface_and_says_how_many_optima_a_law_miss
         _, own = law.predictor().optimum(n=o.n, d_total=o.d_total, bits=o.bits)
         missed += not own.low[0] <= o.fraction <= own.high[0]
     assert missed > len(optima) / 2
-    assert f"The law's intervals miss {missed} of the {len(optima)} measured optima between the ends." in drawn.notes
+    assert (
+        f"At their own sizes, the law's intervals miss {missed} of the {len(optima)} measured optima between the ends."
+        in drawn.notes
+    )

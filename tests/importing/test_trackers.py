@@ -131,3 +131,9 @@ def test_runs_of_a_project_come_in_like_its_exported_table(monkeypatch: pytest.M
     (row,) = made.table.select(["n_total", "d_total", "d_qat", "bits", "loss"]).to_pylist()
     assert row == {"n_total": 10**6, "d_total": 10**8, "d_qat": 2 * 10**7, "bits": 4.0, "loss": 3.1}
     assert [(objection.row, objection.kind) for objection in made.rejected] == [(2, "unfinished")]
+
+
+def test_a_folder_that_mlflow_refuses_names_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "false")
+    with pytest.raises(DataError, match="only with MLFLOW_ALLOW_FILE_STORE=true in the environment"):
+        read_source(f"mlflow:{tmp_path.as_uri()}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qatplan.wording.sections import Table, bullets, section
+from qatplan.wording.sections import Command, Table, bullets, section
 from qatplan.wording.text import table_lines, to_text
 
 
@@ -55,3 +57,21 @@ def test_words_are_wrapped_to_the_width(texts: list[str], width: int) -> None:
 def test_a_row_of_another_length_is_our_mistake() -> None:
     with pytest.raises(ValueError, match="2 cells under 1 headers"):
         Table(headers=("a",), rows=(("1", "2"),))
+
+
+def test_a_command_can_be_copied_whole() -> None:
+    words = [
+        "qatplan",
+        "import",
+        "a.csv",
+        "--map",
+        "fraction=QAT % of all",
+        "--map",
+        "d_total=`flops (1e15)` * 1e15 / (6 * N)",
+    ]
+    for width in (20, 40, 80):
+        text = to_text([section("", Command(shlex.join(words)))], width)
+        assert shlex.split(text.replace("\\\n", "")) == words
+        longest = max(len(shlex.quote(word)) + 6 for word in words)
+        assert all(len(line) <= max(width, longest) for line in text.splitlines())
+        assert all(line.endswith(" \\") for line in text.splitlines()[:-1])

@@ -92,7 +92,7 @@ def law_of(definition: Definition) -> type[OwnLaw]:
             "title": definition.title,
             "formula": f"L = {definition.formula.replace('**', '^')}",
             "source": definition.source,
-            "domain": f"runs for which {listed} give the formula a finite value",
+            "domain": f"runs for which the formula of {listed} is finite",
             "sees_fraction": bool(named & SPLIT),
             "sees_bits": bool(named & SEES_BITS),
             "takes_rounded": "rounded" in named,

@@ -14,6 +14,7 @@ import typer
 from refresh import Block, blocks, pages, replay
 from surroundings import ROOT
 
+import qatplan as qp
 from qatplan.cli.app import app
 from qatplan.sweeping.specification import Grid, Training
 from qatplan.training.corpus.corpus import Source
@@ -82,9 +83,16 @@ def commands(text: str) -> list[list[str]]:
 
 
 TOML = [block for page in pages() for block in blocks(page) if block.language == "toml"]
+LAWS = [block for block in TOML if "formula" in tomllib.loads(block.text)]
 
 
-@pytest.mark.parametrize("block", TOML, ids=str)
+@pytest.mark.parametrize("block", LAWS, ids=str)
+def test_laws_of_ones_own_are_read(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "law.toml").write_text(block.text, encoding="utf-8")
+    assert qp.law(tmp_path / "law.toml")
+
+
+@pytest.mark.parametrize("block", [block for block in TOML if block not in LAWS], ids=str)
 def test_keys_of_specifications_exist(block: Block) -> None:
     """Whole specifications, and keys of a grid shown alone."""
     tables = tomllib.loads(block.text)

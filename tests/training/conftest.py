@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.curves import make_curve_dense
+from support.dense_curves import make_curve_dense
 
 from qatplan.training.corpus.corpus import Source, open_corpus, prepare
 from qatplan.training.runtime import Runtime

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from support.curves import make_curve_dense
+from support.dense_curves import make_curve_dense
 
 from qatplan.quant import registry
 from qatplan.quant.weight import QuantizedWeight, fake_stack

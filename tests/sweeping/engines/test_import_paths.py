@@ -54,7 +54,8 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_no_module_of_the_current_folder_is_imported(folder: Path) -> None:
-    shadow(folder, {*NAMES, *sys.stdlib_module_names})
+    # `python -m` itself imports importlib from there, before anything of the module that it is to run.
+    shadow(folder, {*NAMES, *sys.stdlib_module_names} - {"importlib"})
     ended = run(folder, "-m", "qatplan", "laws", "--json")
     assert not (folder / "imported").exists(), (folder / "imported").read_text()
     assert ended.returncode == 0, ended.stderr

@@ -253,11 +253,12 @@ def test_the_folder_of_a_cluster_of_ones_own_is_private_and_removed() -> None:
     try:
         cluster.connect()
         assert cluster._scratch is not None
-        assert stat.S_IMODE(cluster._scratch.stat().st_mode) == 0o700
-        assert (cluster._scratch / "r").is_dir()
+        folder = cluster._scratch.path
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert (folder / "r").is_dir()
     finally:
         cluster.close()
-    assert not cluster._scratch.exists()
+    assert not folder.exists()
 
 
 def test_without_ray_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

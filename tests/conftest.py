@@ -8,9 +8,18 @@ from collections.abc import Iterator
 
 import pytest
 
+LONGEST = ("test_ray_engine", "test_engine", "test_watching", "test_examples", "test_trainer", "test_stack", "test_score")
+"""Files that take a minute and more, the longest first: begun last, one would keep a core waiting for the other."""
+
 # Before anything loads a linear-algebra library.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files begin first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-LONGEST = ("test_ray_engine", "test_engine", "test_watching", "test_examples", "test_trainer", "test_stack", "test_score")
+LONGEST = [
+    *("test_ray_engine", "test_engine", "test_watching", "test_examples"),
+    *("test_trainer", "test_stack", "test_score"),
+]
 """Files that take a minute and more, the longest first: begun last, one would keep a core waiting for the other."""
 
 # Before anything loads a linear-algebra library.

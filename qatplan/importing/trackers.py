@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from qatplan.errors import DataError, MissingExtra, UsageError, first_line, shorten
 from qatplan.importing.content import Bound
@@ -55,6 +57,10 @@ def _mlflow(place: str) -> Iterator[Mapping[str, Any]]:
     uri, _, name = place.partition("#")
     if not uri:
         raise UsageError("mlflow: names no place; write mlflow:URI, such as mlflow:http://localhost:5000.")
+    path = _local_path(uri)
+    if path is not None and not path.exists():
+        # The client would make it.
+        raise DataError(f"mlflow:{uri} cannot be read: {path} does not exist.")
     client = MlflowClient(tracking_uri=uri)
     known = list(_pages(client.search_experiments))
     wanted = [experiment for experiment in known if not name or experiment.name == name]
@@ -75,6 +81,14 @@ def _mlflow(place: str) -> Iterator[Mapping[str, Any]]:
             **{f"metrics.{key}": value for key, value in run.data.metrics.items()},
             **{f"tags.{key}": value for key, value in run.data.tags.items() if not key.startswith("mlflow.")},
         }
+
+
+def _local_path(uri: str) -> Path | None:
+    """The folder or database of a store on this machine; None for any other address."""
+    parts = urlsplit(uri)
+    if parts.scheme == "sqlite":
+        return Path(parts.path.removeprefix("/"))
+    return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 
 
 def _pages(search: Any, *what: Any) -> Iterator[Any]:

@@ -1,9 +1,17 @@
-"""Runs read from trackers: MLflow's own client on a store of its own, W&B's on recorded answers of its API."""
+"""Runs read from trackers: MLflow's own client on its own folder and server, W&B's on recorded answers of its API."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import socket
+import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,36 +22,75 @@ from qatplan.errors import DataError, MissingExtra, UsageError
 from qatplan.importing.importer import import_runs
 from qatplan.importing.source import read_source
 
+SETTINGS = {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A store with two experiments: three runs of a precision study, one of them unfinished, and one other run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        from mlflow.tracking import MlflowClient
 
-        uri = (tmp_path_factory.mktemp("mlflow") / "mlruns").as_uri()
-        client = MlflowClient(tracking_uri=uri)
-        study = client.create_experiment("study")
-        for name, bits, loss, status in (
-            ("a", "bf16", 3.1, "FINISHED"), ("b", "W4A16", 3.2, "FINISHED"), ("c", "W2A16", 3.9, "FAILED"),
-        ):  # fmt: skip
-            run = client.create_run(study, run_name=name).info.run_id
-            for key, value in {"n_params": 10**6, "tokens": 10**8, "format": bits, "fraction": 0.2}.items():
-                client.log_param(run, key, value)
-            # Of a metric that was logged twice, the last value counts.
-            client.log_metric(run, "val_loss", loss + 1, step=1)
-            client.log_metric(run, "val_loss", loss, step=2)
-            client.set_terminated(run, status)
-        client.create_run(client.create_experiment("other"))
-    return uri
+def fill(uri: str) -> None:
+    """Two experiments: three runs of a precision study, one of them unfinished, and one other run."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    study = client.create_experiment("study")
+    for name, bits, loss, status in (
+        ("a", "bf16", 3.1, "FINISHED"), ("b", "W4A16", 3.2, "FINISHED"), ("c", "W2A16", 3.9, "FAILED"),
+    ):  # fmt: skip
+        run = client.create_run(study, run_name=name).info.run_id
+        for key, value in {"n_params": 10**6, "tokens": 10**8, "format": bits, "fraction": 0.2}.items():
+            client.log_param(run, key, value)
+        # Of a metric that was logged twice, the last value counts.
+        client.log_metric(run, "val_loss", loss + 1, step=1)
+        client.log_metric(run, "val_loss", loss, step=2)
+        client.set_terminated(run, status)
+    client.create_run(client.create_experiment("other"))
+
+
+@contextlib.contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """MLflow's own server on loopback, with its runs in a database."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    places = (
+        "--backend-store-uri",
+        f"sqlite:///{folder}/runs.db",
+        "--default-artifact-root",
+        str(folder / "artifacts"),
+    )
+    command = (sys.executable, "-m", "mlflow", "server", *places, "--port", str(port), "--workers", "1")
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    try:
+        end = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < end, (folder / "log").read_text()
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture(scope="module", params=["folder", "server"])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a store with the runs of `fill`."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
+        for name, value in SETTINGS.items():
+            patch.setenv(name, value)
+        uri = stack.enter_context(server(folder)) if request.param == "server" else (folder / "mlruns").as_uri()
+        fill(uri)
+        yield uri
 
 
 @pytest.fixture(autouse=True)
-def _allow_folders(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
 
 
 def test_runs_of_an_experiment_come_in_like_its_exported_table(store: str) -> None:
@@ -137,3 +184,15 @@ def test_a_folder_that_mlflow_refuses_names_the_cure(tmp_path: Path, monkeypatch
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "false")
     with pytest.raises(DataError, match="only with MLFLOW_ALLOW_FILE_STORE=true in the environment"):
         read_source(f"mlflow:{tmp_path.as_uri()}")
+
+
+@pytest.mark.parametrize(
+    "address", ["./nope", "file:nope", "{folder}/nope", "sqlite:///nope.db", "sqlite:///{folder}/nope.db"]
+)
+def test_a_store_that_is_not_there_is_named_and_not_made(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"cannot be read: .*nope(\.db)? does not exist\.$"):
+        read_source(f"mlflow:{address.format(folder=tmp_path)}")
+    assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeAlias, overload
 
-from qatplan.errors import UsageError
+from qatplan.errors import UsageError, kind
 from qatplan.results import Comparison, Design, Fit, Imported, Law, Memory, Plan, Prediction, Runs, SplitComparison
 from qatplan.shown import without_secrets
 from qatplan.units import parse_bytes, parse_count, parse_loss
@@ -496,7 +496,7 @@ def _runs(source: RunsLike, *more: Location) -> Runs:
         paths = [*source, *more]
     else:
         raise UsageError(
-            f"runs are a {type(source).__name__}; allowed are paths, a pandas or Arrow table, and what qp.read returns."
+            f"runs are {kind(source)}; allowed are paths, a pandas or Arrow table, and what qp.read returns."
         )
     return Runs(runs.read(paths), tuple(without_secrets(str(path)) for path in paths))
 
@@ -536,7 +536,7 @@ def _place(name: str, value: Any) -> str:
 
 def _path(name: str, value: object) -> Path:
     if not isinstance(value, (str, os.PathLike)):
-        raise UsageError(f"{name} is a {type(value).__name__}; a path is needed.")
+        raise UsageError(f"{name} is {kind(value)}; a path is needed.")
     return Path(value)
 
 

@@ -72,6 +72,18 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
+def kind(value: object) -> str:
+    """What a value is, for a message that needs another: `a number`, `a list`, or the name of its type."""
+    names = (
+        (bool, "true or false"),
+        (int | float, "a number"),
+        (str, "a text"),
+        (list | tuple, "a list"),
+        (dict, "a table"),
+    )
+    return next((name for types, name in names.items() if isinstance(value, types)), f"a {type(value).__name__}")
+
+
 def shorten(text: str, longest: int = 60) -> str:
     """`text` for a message, cut where it is longer; half an address would keep its secrets, so they go first."""
     text = without_secrets(text)

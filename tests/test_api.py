@@ -81,7 +81,7 @@ def test_runs_come_from_whatever_people_have(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "kind", "sentence"),
     [
-        (lambda: qp.read(3), UsageError, "runs are a int; allowed are paths"),
+        (lambda: qp.read(3), UsageError, "runs are a number; allowed are paths"),
         (lambda: qp.read(pd.DataFrame({"n_total": [1], "d_totl": [2]})), DataError, "column 'd_totl' that is no field"),
         (lambda: qp.read(pd.DataFrame({"n_total": [1000], "loss": [2.0]})), DataError, "Row 1: d_"),
         (lambda: qp.read(pa.table({"n_total": ["many"]})), DataError, "n_total is 'many'"),

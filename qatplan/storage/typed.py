@@ -11,7 +11,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
 
-from qatplan.errors import shorten
+from qatplan.errors import kind, shorten
 
 ABSENT = {"absent": True}
 """Of a field that a file has only where it is known; any other number without a value is null there."""
@@ -83,8 +83,11 @@ def _parsed(hint: Any, value: Any, where: str) -> Any:
 
 
 def _wrong(where: str, value: Any, wanted: str) -> ValueError:
-    short = shorten(repr(value)) if isinstance(value, str | bool | float | None) else f"a {type(value).__name__}"
-    return ValueError(f"{where or 'it'} is {short}, which is not {wanted}")
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _LARGEST:
+        shown = "a number of too many digits"
+    else:
+        shown = kind(value) if isinstance(value, list | dict) else shorten(repr(value))
+    return ValueError(f"{where or 'it'} is {shown}, which is not {wanted}")
 
 
 def _member(members: tuple[Any, ...], value: Any) -> Any:

@@ -38,14 +38,16 @@ def law_section(law: type[Law], *, parameters: bool) -> Section:
     """A law in a few lines, with its parameters where asked for."""
     known = law_object(law)
     published = known["published"] or {}
-    rows = tuple(
-        (p["name"], TEXT.plain(published[p["name"]], 6) if p["name"] in published else None, p["unit"], p["meaning"])
-        for p in known["parameters"]
-    )
+    rows = tuple((p["name"], p["unit"], p["meaning"]) for p in known["parameters"])
+    headers: tuple[str, ...] = ("parameter", "unit", "meaning")
+    if published:
+        values = [TEXT.plain(published[name], 6) if name in published else None for name, *_ in rows]
+        rows = tuple((name, value, *rest) for (name, *rest), value in zip(rows, values, strict=True))
+        headers = ("parameter", "published", *headers[1:])
     return section(
         f"{law.name}: {law.title}",
         law.formula,
         f"domain: {law.domain}",
         f"source: {law.source} ({_SOURCES[law.evidence]})",
-        Table(headers=("parameter", "published", "unit", "meaning"), rows=rows, words=(2, 3)) if parameters else None,
+        Table(headers=headers, rows=rows, words=(len(headers) - 2, len(headers) - 1)) if parameters else None,
     )

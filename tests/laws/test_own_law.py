@@ -169,7 +169,7 @@ WRONG: list[tuple[Callable[[str], str], str]] = [
     (lambda s: s.replace("[0.01, 10], scale", "[-1, 10], scale"), "scale log needs one from 0 on"),
     (lambda s: s.replace('scale = "log"', 'scale = "lin"'), "allowed are log and linear"),
     (lambda s: s.replace("[0.01, 10], scale", "[0, inf], scale"), "parameters.eta.start is missing"),
-    (lambda s: s.replace('meaning = "f"', "meaning = 3"), "parameters.eta.meaning is a int"),
+    (lambda s: s.replace('meaning = "f"', "meaning = 3"), "parameters.eta.meaning is a number; a text"),
     (lambda s: s.replace(", unit", ", units", 1), "units is not a known key (did you mean 'unit'?)"),
     (lambda s: s.replace("formula =", "formulae ="), "formulae is not a known key (did you mean 'formula'?)"),
     (lambda s: s.replace("eta = {", "bits = {"), "has the name of a quantity"),
@@ -220,7 +220,7 @@ def test_a_saved_fit_has_the_formula_and_is_checked_when_read() -> None:
     assert "definition" not in FittedLaw(law=QAT).to_json()
     for change, sentence in [
         ({"formula": "E + C/D^b + z"}, "'z' is no parameter"),
-        ({"formula": 3}, "definition.formula is a int"),
+        ({"formula": 3}, "definition.formula is a number; a text"),
         ({"name": "chinchilla"}, "definition.name is 'chinchilla'"),
         ({"parameters": stored["definition"]["parameters"][:2]}, "'b' is no parameter"),
         ({"parameters": [{**p, "scale": "cubic"} for p in stored["definition"]["parameters"]]}, "is 'cubic'"),

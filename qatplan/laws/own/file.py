@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from qatplan.errors import DataError, UsageError, closest, first_line, shorten
+from qatplan.errors import DataError, UsageError, closest, first_line, kind, shorten
 from qatplan.laws.own.definition import Declared, Definition
 from qatplan.laws.own.law import OwnLaw, law_of
 from qatplan.storage.incoming import read_bytes
@@ -106,7 +106,7 @@ def _text(table: Mapping[str, Any], key: str, where: str, default: str | None) -
     if value is None:
         raise UsageError(f"{where}{key} is missing")
     if not isinstance(value, str):
-        raise UsageError(f"{where}{key} is a {type(value).__name__}; a text is needed")
+        raise UsageError(f"{where}{key} is {kind(value)}; a text is needed")
     return value
 
 

@@ -74,13 +74,7 @@ def first_line(error: BaseException) -> str:
 
 def kind(value: object) -> str:
     """What a value is, for a message that needs another: `a number`, `a list`, or the name of its type."""
-    names = (
-        (bool, "true or false"),
-        (int | float, "a number"),
-        (str, "a text"),
-        (list | tuple, "a list"),
-        (dict, "a table"),
-    )
+    names = {bool: "true or false", int | float: "a number", str: "a text", list | tuple: "a list", dict: "a table"}
     return next((name for types, name in names.items() if isinstance(value, types)), f"a {type(value).__name__}")
 
 

@@ -263,7 +263,8 @@ def _parameter(own: Declared, scales: bool, tree: Node) -> Parameter:
     start = own.start or own.domain
     if not math.isfinite(start[1] - start[0]) or (made.coordinate == "log" and start[0] <= 0):
         above = ", above 0" if made.coordinate == "log" else ""
-        raise UsageError(f"{own}.start is missing: where a fit begins to look, such as [0.1, 1.0]{above}")
+        why = "only a factor before a whole term of the formula needs none"
+        raise UsageError(f"{own}.start is missing: where a fit begins to look, such as [0.1, 1.0]{above}; {why}")
     return replace(made, start=start)
 
 

@@ -1,4 +1,4 @@
-"""One thread per process; how many processes the tests run in, and in which order."""
+"""One thread per process: the tests run in as many processes as there are cores, the longest files first."""
 
 from __future__ import annotations
 
@@ -17,11 +17,6 @@ LONGEST = [
 # Before anything loads a linear-algebra library.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than cores: the tests of engines mostly wait, for nodes that start and workers that are missed."""
-    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -140,9 +140,7 @@ def _store(rows: Sequence[Row]) -> tuple[pa.Table, list[Objection]]:
     """The rows as a completed table of SCHEMA, without those that its checks refuse."""
     table = runs.complete(_arrow(rows))
     problems = runs.validate(table)
-    without_total = {
-        problem.row for problem in problems if problem.field == "d_total" and "missing" in problem.sentence
-    }
+    without_total = {each.row for each in problems if each.field == "d_total" and "missing" in each.sentence}
     objections = []
     for problem in problems:
         if problem.row in without_total and problem.field in ("d_fp", "d_qat"):

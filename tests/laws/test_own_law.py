@@ -220,7 +220,7 @@ def test_a_saved_fit_has_the_formula_and_is_checked_when_read() -> None:
     assert "definition" not in FittedLaw(law=QAT).to_json()
     for change, sentence in [
         ({"formula": "E + C/D^b + z"}, "'z' is no parameter"),
-        ({"formula": 3}, "definition.formula is a number; a text"),
+        ({"formula": 3}, "definition.formula is 3, which is not text"),
         ({"name": "chinchilla"}, "definition.name is 'chinchilla'"),
         ({"parameters": stored["definition"]["parameters"][:2]}, "'b' is no parameter"),
         ({"parameters": [{**p, "scale": "cubic"} for p in stored["definition"]["parameters"]]}, "is 'cubic'"),

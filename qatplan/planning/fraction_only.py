@@ -11,11 +11,13 @@ import numpy as np
 from qatplan.errors import UsageError
 from qatplan.laws import FittedLaw, Inputs, QatFraction
 from qatplan.laws.qat_fraction import PUBLISHED_MAE
+from qatplan.models.costs import Cost
 from qatplan.planning import caveats
 from qatplan.planning.caveats import Concern, Flag
 from qatplan.planning.intervals import Interval, draws_of, theta
 from qatplan.planning.problem import Problem
 from qatplan.planning.recommend import default_bits
+from qatplan.planning.request import FULL_PRECISION
 from qatplan.planning.trust import Extrapolation, PlanStatus, extrapolation, status_of
 
 _CLASSIC = "the classic schedule: full precision with its own cooldown, then QAT; quantizers and data like the paper's"
@@ -29,9 +31,11 @@ class Split:
     params: float
     params_in_law: float
     tokens: float
+    """Of both phases."""
     fraction: float
     fraction_interval: Interval | None
     memory_bytes: int
+    cost: Cost
     tokens_per_parameter_byte: float
     binding: tuple[str, ...]
 
@@ -51,6 +55,7 @@ class Split:
             "memory_bytes": self.memory_bytes,
             "tokens_per_parameter_byte": self.tokens_per_parameter_byte,
             "binding": list(self.binding),
+            "cost": self.cost.as_dict(),
         }
 
 
@@ -58,6 +63,7 @@ class Split:
 class FractionAdvice:
     """The split at each bit width; the law cannot choose among them."""
 
+    problem: Problem
     choice: Split
     alternatives: tuple[Split, ...]
     excluded: dict[str, str]
@@ -97,13 +103,20 @@ class FractionAdvice:
 def advise(problem: Problem, fit: FittedLaw | None = None) -> FractionAdvice:
     """The optimal fraction from tokens per parameter byte, by the published law or by a fit of it.
 
-    The choice shown is 4 bits where that is allowed, else the first width: the law gives no loss, so it cannot rank
-    them. Raises UsageError where no number of parameters follows from the budgets, for a target loss, and where every
-    width has S_total <= 1.
+    The choice shown is the first width asked for that has a split, or 4 bits where none was asked for: the law gives no
+    loss, so it cannot rank them. Raises UsageError where no number of parameters follows from the budgets, for what the
+    law cannot use, and where no width has a split.
     """
     law = QatFraction() if fit is None else fit.law
     if not isinstance(law, QatFraction):
         raise UsageError(f"law {law.name} is not the fraction law.")
+    if problem.tolerance is not None:
+        raise UsageError("tolerance is in nats per token, and qat-fraction gives no loss; leave it out.")
+    if fit is None:
+        for name in ("level", "extrapolation_limit"):
+            if getattr(problem, name) != Problem.__dataclass_fields__[name].default:
+                what = f"{name.replace('_', ' ')} has no meaning for the published qat-fraction"
+                raise UsageError(f"{what}, which has neither draws nor runs of ours; leave it out.")
     if problem.budgets.target_loss is not None:
         raise UsageError("a target loss needs a law of the loss: fit qat-loss on a sweep; qat-fraction gives no loss.")
     if not problem.split_is_free:
@@ -112,12 +125,15 @@ def advise(problem: Problem, fit: FittedLaw | None = None) -> FractionAdvice:
     splits, excluded = [], {}
     for bits in dict.fromkeys(problem.bits or default_bits(fit)):
         try:
+            if bits >= FULL_PRECISION:
+                raise UsageError(f"bits is {bits:g}, which is full precision without a QAT phase; give bits below 16.")
             splits.append(_split(problem, law, fit, bits))
         except UsageError as error:
             excluded[f"{bits:g}"] = str(error)
     if not splits:
         raise UsageError(next(iter(excluded.values())))
-    choice = next((split for split in splits if split.bits == 4), splits[0])
+    preferred = problem.bits or (4.0,)
+    choice = next((split for split in splits if split.bits in preferred), splits[0])
     others = tuple(split for split in splits if split is not choice)
     sweep = "the fraction law gives no loss; run `qatplan sweep` and `qatplan fit --law qat-loss`"
     flags = [Flag(Concern.LOSSES_NEED_A_SWEEP, sweep)]
@@ -143,6 +159,7 @@ def advise(problem: Problem, fit: FittedLaw | None = None) -> FractionAdvice:
             status = judged
     shape = layout.source if layout.inferred else f"that of {layout.name}"
     return FractionAdvice(
+        problem=problem,
         choice=choice,
         alternatives=others,
         excluded=excluded,
@@ -186,6 +203,7 @@ def _split(problem: Problem, law: QatFraction, fit: FittedLaw | None, bits: floa
         fraction=fraction,
         fraction_interval=interval,
         memory_bytes=memory,
+        cost=problem.training.cost(layout, d_fp=tokens * (1.0 - fraction), d_qat=tokens * fraction),
         tokens_per_parameter_byte=s_total,
         binding=problem.binding(layout, memory, tokens, fraction),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qatplan.planning.fraction_only import FractionAdvice
 from qatplan.units import format_bytes, format_count
+from qatplan.wording.numbers import three
 from qatplan.wording.sections import More, Section, Table, bullets, section, sentence
 
 
@@ -20,6 +21,11 @@ def fraction_sections(advice: FractionAdvice, *, details: bool = False) -> list[
         )
         for s in advice.options
     )  # fmt: skip
+    money = "" if split.cost.money is None else f", {split.cost.money:,.2f} in money"
+    fit_in = None
+    if (memory := advice.problem.budgets.memory) is not None:
+        widths = ", ".join(f"{s.bits:g}" for s in sorted(advice.options, key=lambda s: s.bits))
+        fit_in = f"Widths that fit {format_bytes(memory)}: {widths} bits."
     table = Table(headers=("bits", "params", "tokens", "tokens/byte", "fraction", "memory"), rows=rows)
     distance = None if advice.extrapolation is None else "; ".join(advice.extrapolation.sentences)
     trust = None if advice.status.trustworthy else f"Not to be relied upon: {advice.status.message}: {distance}."
@@ -32,7 +38,9 @@ def fraction_sections(advice: FractionAdvice, *, details: bool = False) -> list[
             "weights.",
             f"QAT fraction {split.fraction:.3f}{interval}, at {split.tokens_per_parameter_byte:.4g} tokens per "
             f"parameter byte of {format_count(split.params)} parameters; memory "
-            f"{format_bytes(split.memory_bytes)} at inference.",
+            f"{format_bytes(split.memory_bytes)} at inference; training {split.cost.flops:.3g} FLOPs, "
+            f"{three(split.cost.gpu_hours)} {advice.problem.training.hardware.name} hours{money}.",
+            fit_in,
             "Losses, and the choice of bits, need a sweep: `qatplan sweep`, then `qatplan fit --law qat-loss`.",
         ),
         section("By bit width", table if advice.alternatives else None, bullets(*excluded)),

@@ -42,9 +42,10 @@ def test_too_few_tokens_per_byte_are_refused() -> None:
 def test_the_fraction_law_takes_size_from_memory_and_tokens_from_flops() -> None:
     asked = problem(bits=(2.0, 4.0), memory=2 * 2**30, flops=1e22)
     advice = advise(asked)
-    assert advice.choice.bits == 4
-    assert advice.choice.binding == ("memory", "flops")
-    assert asked.memory_of(asked.layout_of(advice.choice.params), 4.0) <= 2 * 2**30
+    assert [split.bits for split in advice.options] == [2, 4]
+    for split in advice.options:
+        assert split.binding == ("memory", "flops")
+        assert asked.memory_of(asked.layout_of(split.params), split.bits) <= 2 * 2**30
     assert any(flag.concern == "bits-not-chosen" for flag in advice.flags)
 
 

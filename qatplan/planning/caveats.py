@@ -25,6 +25,7 @@ class Concern(StrEnum):
     FIT = "fit"
     EXTRAPOLATION = "extrapolation"
     LOSSES_NEED_A_SWEEP = "losses-need-a-sweep"
+    OBJECTIVE_NOT_SAID = "objective-not-said"
     BITS_NOT_CHOSEN = "bits-not-chosen"
 
 

@@ -54,7 +54,7 @@ def test_the_fraction_law_takes_size_from_memory_and_tokens_from_flops() -> None
     [
         ({"params": 1e9, "target_loss": 2.0}, "needs a law of the loss"),
         ({"flops": 1e20}, "cannot choose a size"),
-        ({"params": 1e9, "fp_tokens": 1e9}, "leave out fp tokens"),
+        ({"params": 1e9, "tokens": 1e10, "fraction": 0.1}, "leave out fraction"),
         ({"params": 1e10, "tokens": 1e12, "memory": 1e9}, "memory binds at 4 bits"),
     ],
 )

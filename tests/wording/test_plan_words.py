@@ -166,7 +166,7 @@ def test_never_and_saved_tokens(shipped: FittedLaw) -> None:
 
 
 def test_the_fraction_law_says_the_split_alone() -> None:
-    advice = advise(problem(bits=(2.0, 4.0, 16.0), params=1e9, tokens=1.5e9))
+    advice = advise(problem(bits=(2.0, 4.0, 16.0), params=1e9, tokens=2.5e9))
     short, long = fraction_sections(advice), fraction_sections(advice, details=True)
     assert short == plan_sections(advice)
     for sections in (short, long):

@@ -258,17 +258,17 @@ def recommend(
 ) -> Plan:  # fmt: skip
     """Bits, parameters, tokens and the QAT fraction for budgets; each budget is an upper bound, the rest is chosen.
 
-    Without a fit, `law="qat-fraction"` answers for the fraction alone with the published law. `runs` measure what QAT
-    costs, whether fusing helps, and both ends of the split. `split`, a fit of fraction-surface, holds measured curves:
-    the split is held against them, and taken from that law where it was better on them. Fractions that cost less than
-    `tolerance` nats per token (by default what one run scatters) are told as good as the best. The plan is returned
-    even where it must not be relied upon: look at `trustworthy`. `target_loss` is nats per token, or text with its
-    unit: "2.1 nats/token", "0.9 bits/byte".
+    Without a fit, `law="qat-fraction"` answers for the fraction alone with the published law, also after `fp_tokens` of
+    a given model. Bits of 16 are full precision. `runs` measure what QAT costs, whether fusing helps, and both ends of
+    the split. `split`, a fit of fraction-surface, holds measured curves: the split is held against them, and taken from
+    that law where it was better on them. Fractions that cost less than `tolerance` nats per token (by default what one
+    run scatters) are told as good as the best. The plan is returned even where it must not be relied upon: look at
+    `trustworthy`. `target_loss` is nats per token, or text with its unit: "2.1 nats/token", "0.9 bits/byte".
 
     >>> import qatplan as qp
     >>> plan = qp.recommend(law="qat-fraction", params="1.5B", tokens="300B", bits=(2, 4))
-    >>> [round(option["fraction"], 3) for option in plan.as_dict()["alternatives"]]
-    [0.365]
+    >>> [round(option["fraction"], 3) for option in (plan.as_dict()["choice"], *plan.as_dict()["alternatives"])]
+    [0.365, 0.325]
     """
     from qatplan.models.costs import Training
     from qatplan.models.layout import of_architecture

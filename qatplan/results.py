@@ -338,14 +338,17 @@ class Plan(Result):
         Raises UsageError for what a tool cannot hold, and for a file that exists unless `overwrite`, and NotTrustworthy
         for a plan whose numbers are withheld.
         """
-        from qatplan.errors import NotTrustworthy
+        from qatplan.errors import NotTrustworthy, UsageError
         from qatplan.planning.recipes.export import export
+        from qatplan.planning.recommend import Recommendation
 
         distance = self.advice.extrapolation
         if distance is not None and distance.withheld:
             raise NotTrustworthy(
                 f"no recipe is written: the plan is {self.advice.status.message}.", evidence=self.advice
             )
+        if isinstance(plan := self.advice, Recommendation) and not plan.choice.plan.quantized:
+            raise UsageError(f"no recipe is written: the plan at {plan.choice.plan.bits:g} bits has no QAT phase.")
         export(
             self.advice, tool, Path(out), batch_tokens=batch_tokens, learning_rate=learning_rate,
             qat_learning_rate=qat_learning_rate, overwrite=overwrite,

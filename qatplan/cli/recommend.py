@@ -70,6 +70,13 @@ def recommend(
         raise UsageError("an export needs --export-out FILE, and --batch-tokens to count its steps in.")
     if export is None and export_out is not None:
         raise UsageError("--export-out needs --export torchao, paretoq, torchtitan or yaml.")
+    if export is None:
+        for option, value in (
+            ("--batch-tokens", batch_tokens), ("--learning-rate", learning_rate),
+            ("--qat-learning-rate", qat_learning_rate),
+        ):  # fmt: skip
+            if value is not None:
+                raise UsageError(f"{option} belongs to a recipe; give --export too, or leave it out.")
     if export_out is not None:
         reads = [fit, split, *(runs or ()), None if model is None else Path(model)]
         check_target(export_out, reads=reads, force=force, option="--export-out")

@@ -16,6 +16,8 @@ PUBLISHED_A = 6.7297
 """arXiv 2509.22935."""
 PUBLISHED_MAE = (0.07, 0.10)
 """Mean absolute error on the fraction that the paper reports for its own runs."""
+PUBLISHED_RANGES = {"n": (86e6, 2.2e9), "d_total": (2.3e9, 1.4e12), "bits": (1.0, 6.0)}
+"""Parameters, tokens and bit widths (1, 2, 4 and 6) of the paper's runs, smallest and largest."""
 
 
 @dataclass(frozen=True, kw_only=True)

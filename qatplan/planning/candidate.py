@@ -9,6 +9,7 @@ from qatplan.laws import Inputs
 from qatplan.models.layout import Layout
 from qatplan.planning.objective import Objective
 from qatplan.planning.problem import Problem
+from qatplan.planning.request import FULL_PRECISION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,11 @@ class Candidate:
         return self.d_fp + self.d_qat
 
     @property
+    def quantized(self) -> bool:
+        """False for a plan in full precision."""
+        return self.bits < FULL_PRECISION
+
+    @property
     def fraction(self) -> float:
         """Share of QAT in them."""
         return self.d_qat / self.tokens
@@ -53,7 +59,7 @@ def candidate_at(
 ) -> Candidate:
     """A plan with everything that follows from its numbers. Raises UsageError where the law has no value."""
     n, tokens = objective.n(layout), d_fp + d_qat
-    x = Inputs.of(n=n, d_fp=d_fp, d_qat=d_qat, bits=bits)
+    x = Inputs.of(n=n, d_fp=d_fp, d_qat=d_qat, bits=bits if bits < FULL_PRECISION else None)
     if reason := objective.law.outside(x)[0]:
         raise UsageError(f"the law {objective.law.name} has no value at {bits:g} bits: {reason}.")
     # When the full-precision model is given, every paid token is a QAT token.

@@ -25,6 +25,7 @@ class Concern(StrEnum):
     FIT = "fit"
     EXTRAPOLATION = "extrapolation"
     LOSSES_NEED_A_SWEEP = "losses-need-a-sweep"
+    OBJECTIVE_NOT_SAID = "objective-not-said"
     BITS_NOT_CHOSEN = "bits-not-chosen"
 
 
@@ -61,7 +62,7 @@ def choice_flags(problem: Problem, objective: Objective, plan: Candidate, close:
         widths = ", ".join(f"{other.bits:g}" for other in close)
         sentence = f"{plan.bits:g} and {widths} bits cannot be told apart here"
         made.append(Flag(Concern.INDISTINGUISHABLE, sentence))
-    if objective.sees_fraction and problem.split_is_free:
+    if objective.sees_fraction and problem.split_is_free and plan.quantized:
         if plan.fraction >= 1.0 - 1e-9:
             made.append(Flag(Concern.FRACTION_AT_END, "the law's loss falls all the way to QAT alone"))
         elif plan.fraction <= 1e-9:
@@ -97,9 +98,10 @@ def assumptions(fit: FittedLaw, objective: Objective, problem: Problem, plan: Ca
         f"and values for {serving.batch} x {serving.context:,} tokens, and a workspace for 512 prompt tokens",
         f"training in sequences of {training.sequence:,} tokens on {hardware.name} in {training.dtype} at "
         f"{100 * training.mfu:g} % of its peak ({hardware.source})",
-        f"a QAT token takes {slower} as a full-precision one",
     ]
-    if not objective.sees_fraction:
+    if plan.quantized:
+        lines.append(f"a QAT token takes {slower} as a full-precision one")
+    if plan.quantized and not objective.sees_fraction:
         lines.append(no_split(fit))
     return tuple(lines)
 

@@ -132,6 +132,10 @@ def full_precision(objective: Objective, plan: Candidate, draws: Predictor | Non
     target = objective.full_precision(plan.n, plan.tokens)
     start = math.log(plan.tokens)
     floor = float(objective.best(plan.n, np.exp(np.array([start + _FAR])), plan.bits)[1][0])
+    if not plan.quantized:
+        return FullPrecision(
+            loss=target, gap=0.0, tokens=plan.tokens, times=1.0, floor=floor, verdict="the plan is in full precision"
+        )
     found = objective.log_tokens_at_best(plan.n, plan.bits, target, start - _FAR, start + _FAR)
     ends = f"tends to {floor:.4f}, above full precision's {target:.4f}"
     verdict = f"never: with ever more tokens the loss at {plan.bits:g} bits {ends}"

@@ -87,13 +87,17 @@ def assess(
     """
     if draws is None:
         return [Doubt() for _ in candidates]
-    x = Inputs.of(**{name: [getattr(c, name) for c in candidates] for name in ("n", "d_fp", "d_qat", "bits")})
+    names = ("n", "d_fp", "d_qat", "bits")
+    x = Inputs.of(**{name: [float(getattr(c.x, name)[0]) for c in candidates] for name in names})
     drawn = table = draws.drawn(x)
     fractions: list[Interval | None] = [None] * len(candidates)
-    if objective.sees_fraction and free_split:
+    if objective.sees_fraction and free_split and np.any(x.quantized):
         # The split is chosen anew in each draw.
-        best, table = drawn_best(draws, objective, n=x.n, d_total=x.d_total, bits=x.bits)
-        fractions = [*pairs(draws.interval(best))]
+        split, table = np.flatnonzero(x.quantized), drawn.copy()
+        at = x.take(split)
+        best, table[:, split] = drawn_best(draws, objective, n=at.n, d_total=at.d_total, bits=at.bits)
+        for i, interval in zip(split, pairs(draws.interval(best)), strict=True):
+            fractions[i] = interval
     winner, losses = np.argmin(table, axis=1), pairs(draws.interval(drawn))
     return [
         Doubt(

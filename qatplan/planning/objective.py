@@ -12,6 +12,7 @@ from qatplan.laws import FittedLaw, Inputs, Law, optimal_fraction
 from qatplan.laws.inputs import Floats
 from qatplan.models.layout import Layout
 from qatplan.planning.numeric import first_below
+from qatplan.planning.request import FULL_PRECISION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class Objective:
 
     def split_answers(self, bits: float) -> bool:
         """Whether the law of the fraction has a value at a bit width."""
-        if self.split is None:
+        if self.split is None or bits >= FULL_PRECISION:
             return False
         return not any(self.split.law.outside(Inputs.of(n=1e8, d_total=1e10, fraction=0.5, bits=bits)))
 
@@ -63,8 +64,13 @@ class Objective:
     def best(self, n: ArrayLike, d_total: ArrayLike, bits: float) -> tuple[Floats, Floats]:
         """(fraction, loss) at the best split. A law without a split is one of QAT from scratch: fraction 1.
 
+        In full precision there is nothing to split: fraction 0.
+
         A law of the fraction is not asked beyond the fractions that were measured.
         """
+        if bits >= FULL_PRECISION:
+            loss = self.loss(n, d_total, bits, 0.0)
+            return np.zeros_like(loss), loss
         if self.split_answers(bits) and self.split is not None:
             said = optimal_fraction(self.split.law, n=n, d_total=d_total, bits=bits).fraction
             fraction = np.clip(said, *self.split.ranges.get("fraction", (0.0, 1.0)))
@@ -76,7 +82,9 @@ class Objective:
         return np.ones_like(loss), loss
 
     def loss(self, n: ArrayLike, d_total: ArrayLike, bits: float, fraction: ArrayLike) -> Floats:
-        """Loss at given splits."""
+        """Loss at given splits; in full precision, whatever the split."""
+        if bits >= FULL_PRECISION:
+            return self.law.predict(Inputs.of(n=n, d_total=d_total))
         return self.law.predict(Inputs.of(n=n, d_total=d_total, bits=bits, fraction=fraction))
 
     def loss_of_phases(self, n: ArrayLike, d_fp: ArrayLike, d_qat: ArrayLike, bits: float) -> Floats:

@@ -12,7 +12,7 @@ from qatplan.planning import caveats
 from qatplan.planning.caveats import Concern, Flag
 from qatplan.planning.intervals import Interval, draws_of, loss_intervals
 from qatplan.planning.objective import Objective
-from qatplan.planning.request import require
+from qatplan.planning.request import FULL_PRECISION, refuse_split, require
 from qatplan.planning.trust import Extrapolation, PlanStatus, extrapolation, status_of
 
 
@@ -78,6 +78,10 @@ def predict(
     if fraction is not None and bits is None:
         raise UsageError("a fraction needs bits: a full-precision run has no QAT phase.")
     law, n, assumptions = fit.law, params, []
+    if bits is not None and bits >= FULL_PRECISION and (fraction is None or not law.takes_controls):
+        # At 16 bits nothing is rounded: a fraction only has a meaning for a law of such second phases.
+        refuse_split(bits, fraction)
+        bits = fraction = None
     if fit.n_convention == "nonembedding":
         layout = infer(params)
         n = layout.nonembedding
@@ -85,7 +89,7 @@ def predict(
     known: dict[str, Any]
     if law.quantity == "fraction":
         if bits is None:
-            raise UsageError("the fraction law needs bits.")
+            raise UsageError("the fraction law needs bits below 16: full precision has no QAT phase.")
         x = Inputs.of(n=n, d_total=tokens, bits=bits, fraction=0.5)
         fraction = float(optimal_fraction(law, n=n, d_total=tokens, bits=bits).fraction[0])
         known = {"fraction_chosen": True, "optimal_fraction": fraction}

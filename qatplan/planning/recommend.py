@@ -169,10 +169,18 @@ def recommend(
     problem = replace(problem, bits=widths)
     if split is not None and not fit.law.sees_fraction:
         raise UsageError(f"law {fit.law.name} knows no split of the tokens; leave split out.")
+    share = problem.budgets.fraction
+    if share is not None and 0.0 < share < 1.0 and not fit.law.sees_fraction:
+        raise UsageError(
+            f"fraction {share:g} has no meaning for law {fit.law.name}, which knows no split of the tokens; 1 is QAT "
+            "from scratch and 0 is rounding after training."
+        )
     judged = None if split is None else costs(split, fit)
     objective = Objective.of(fit, split if judged is not None and judged.fraction_law_answers else None)
     plans, excluded = _solved(objective, problem, widths)
     choice = plans[0]
+    if not choice.quantized:
+        split = None
     draws = draws_of(fit, problem.level)
     options = _options(fit, objective, problem, plans, draws)
     distance = extrapolation(fit, choice.x, limit=problem.extrapolation_limit)
@@ -190,7 +198,7 @@ def recommend(
         new_run_interval=loss_intervals(draws, choice.x)[1],
         sensitivity=_sensitivity(objective, problem, choice),
         rules=()
-        if problem.continues or not objective.sees_fraction
+        if problem.continues or not objective.sees_fraction or not choice.quantized
         else rules(replace(objective, split=None), choice, runs=runs, fitted_fractions=fit.ranges.get("fraction")),
         full_precision=full_precision(objective, choice, draws),
         continuation=continuation(objective, choice) if problem.continues else None,
@@ -206,6 +214,7 @@ def recommend(
         published=tuple(
             made
             for plan in (plans if distance.withheld and problem.budgets.fraction is None else ())
+            if plan.quantized
             if (made := _published(problem, plan)) is not None
         ),
         split=checked,
@@ -275,7 +284,7 @@ def _options(
 def _measured_interval(objective: Objective, plan: Candidate, level: float) -> Interval | None:
     """The interval of the best fraction from measured curves; None where no fraction law answers."""
     split = objective.split
-    if split is None or not objective.split_answers(plan.bits):
+    if split is None or not plan.quantized or not objective.split_answers(plan.bits):
         return None
     evidence, _ = evidence_of(split)
     low, high = split_interval(evidence, plan.x, plan.x.fraction, split.ranges, level=level)
@@ -312,7 +321,7 @@ def _flags(
 ) -> tuple[Flag, ...]:  # fmt: skip
     choice = options[0]
     made = caveats.missing_draws(fit)
-    if split is None and problem.split_is_free and objective.sees_fraction:
+    if split is None and problem.split_is_free and objective.sees_fraction and choice.plan.quantized:
         made.append(caveats.SPLIT_UNCHECKED)
     if split is not None and split.disputed and split.other is not None:
         sentence = f"{split.answer.law} and {split.other.law} have intervals of the fraction without a common value"

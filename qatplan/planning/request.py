@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from qatplan.errors import UsageError
-from qatplan.models.formats import Uniform, own
+from qatplan.models.formats import NAMED, Uniform, own
 from qatplan.models.layout import Layout
 from qatplan.models.memory import Memory, estimate, kv_bits, total_bytes
+
+FULL_PRECISION: Final = 16.0
+"""Bits of weights that are not quantized: a plan at this width has no QAT phase."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,8 @@ class Serving:
 
     def form(self, bits: float) -> Uniform:
         """Storage format at this bit width."""
+        if bits >= FULL_PRECISION:
+            return replace(NAMED["bf16"], table_bits=self.embedding_bits or bits)
         return own(bits, group_size=self.group_size, table_bits=self.embedding_bits)
 
     def bytes_of(self, layout: Layout, bits: float) -> float:
@@ -73,6 +78,15 @@ class Serving:
         """The same, item by item in whole bytes."""
         form = self.form(bits)
         return estimate(layout, form=form, context=self.context, batch=self.batch, kv_format=self.kv_format)
+
+
+def refuse_split(bits: float, fraction: float | None) -> None:
+    """Raise UsageError for a share of QAT in full precision; none is what that is."""
+    if bits >= FULL_PRECISION and fraction:
+        raise UsageError(
+            f"fraction has no meaning at {bits:g} bits, which is full precision without a QAT phase; leave it out, or "
+            "give bits below 16."
+        )
 
 
 def require(**given: float | None) -> None:

@@ -14,6 +14,7 @@ from qatplan.planning.given_model import continue_training
 from qatplan.planning.numeric import MOST_TOKENS, first_below, minimise, root_of_falling
 from qatplan.planning.objective import Objective
 from qatplan.planning.problem import Problem
+from qatplan.planning.request import FULL_PRECISION, refuse_split
 from qatplan.units import format_count
 
 _MOST_FLOPS = 1e45
@@ -25,6 +26,11 @@ def solve(objective: Objective, problem: Problem, bits: float) -> Candidate:
 
     Raises UsageError that says which budget makes it impossible.
     """
+    if bits >= FULL_PRECISION and problem.continues:
+        raise UsageError(
+            f"bits is {bits:g}, which is full precision: the given model is there already; give bits below 16."
+        )
+    refuse_split(bits, problem.budgets.fraction)
     given = problem.given_params()
     if given is not None:
         problem.require_memory(given, bits)
@@ -73,7 +79,7 @@ def _best_of_size(objective: Objective, problem: Problem, bits: float, params: f
     """The best plan for a number of parameters."""
     layout = problem.layout_of(params)
     fraction = problem.budgets.fraction
-    if fraction is None and _split_matters(problem) and objective.sees_fraction:
+    if fraction is None and _split_matters(problem) and objective.sees_fraction and bits < FULL_PRECISION:
         fraction = _best_split(objective, problem, bits, layout)
     elif fraction is None:
         tokens = min(problem.token_limits(layout, 1.0).values())

@@ -93,7 +93,9 @@ def answer(material: Material, question: Question) -> Answer:
     """
     try:
         full, why = _complete(material, question)
-        advice = _advice(material, full)
+        # A law of the fraction ranks no widths and shows the first: 4 bits where nobody asked for others.
+        widths = question.bits or tuple(sorted(full.bits or _widths(material), key=lambda b: (b != 4.0, b)))
+        advice = _advice(material, replace(full, bits=widths))
     except UsageError as error:
         if not question.empty:
             raise
@@ -104,7 +106,7 @@ def answer(material: Material, question: Question) -> Answer:
 def _advice(material: Material, question: Question) -> Recommendation | FractionAdvice:
     problem = Problem(
         budgets=Budgets(params=question.params, tokens=question.tokens, flops=question.flops, memory=question.memory),
-        bits=question.bits or _widths(material),
+        bits=question.bits,
         vocabulary=question.vocabulary,
         serving=Serving() if question.context is None else Serving(context=question.context),
         training=Training() if question.sequence is None else Training(sequence=question.sequence),

@@ -76,6 +76,11 @@ class Numbers:
         return text.replace("-", "−") if self.page else text
 
 
+def three(value: float) -> str:
+    """Three significant digits without an exponent."""
+    return f"{float(f'{value:.3g}'):,.10g}"
+
+
 TEXT = Numbers(page=False)
 """As a terminal shows them."""
 PAGE = Numbers(page=True)

@@ -14,7 +14,7 @@ from qatplan.planning.recommend import Option, Recommendation
 from qatplan.planning.trust import WITHHELD, Extrapolation
 from qatplan.units import bits_per_byte, format_bytes, format_count
 from qatplan.wording.fraction_advice import fraction_sections
-from qatplan.wording.numbers import estimate
+from qatplan.wording.numbers import estimate, three
 from qatplan.wording.sections import More, Section, Table, bullets, percent, section, sentence
 from qatplan.wording.text import WIDTH, to_text
 
@@ -82,6 +82,8 @@ def withheld(advice: Recommendation) -> list[Section]:
             if rows
             else "The split is the one that was given."
             if advice.problem.budgets.fraction is not None
+            else "The plan is in full precision, and has no split."
+            if not advice.choice.plan.quantized
             else "The published fraction law covers none of these widths: S is 1 token per parameter byte or less.",
             warning=True,
         ),
@@ -100,6 +102,9 @@ def _level(advice: Recommendation) -> str:
 
 def _train(advice: Recommendation) -> str:
     plan = advice.choice.plan
+    if not plan.quantized:
+        size, tokens = format_count(plan.layout.parameters), format_count(plan.tokens)
+        return f"Train {size} parameters in full precision ({plan.bits:g} bits) on {tokens} tokens."
     if advice.continuation is not None:
         phases = f"{format_count(plan.d_qat)} tokens of QAT after the {format_count(plan.d_fp)} the model has seen"
     elif plan.d_qat < 1:
@@ -112,8 +117,10 @@ def _train(advice: Recommendation) -> str:
     return f"Train {format_count(plan.layout.parameters)} parameters at {plan.bits:g} bits on {phases}."
 
 
-def _fraction(advice: Recommendation) -> str:
+def _fraction(advice: Recommendation) -> str | None:
     option = advice.choice
+    if not option.plan.quantized:
+        return None
     value = f"QAT fraction {option.plan.fraction:.3f}"
     interval = fixed(option.fraction_interval)
     return f"{value} ({_level(advice)} {interval})." if interval else f"{value}."
@@ -145,13 +152,8 @@ def _cost(advice: Recommendation) -> str:
     device = advice.problem.training.hardware.name
     return (
         f"Memory {format_bytes(advice.choice.plan.memory_bytes)} at inference; training takes {cost.flops:.3g} FLOPs, "
-        f"{_three(cost.gpu_hours)} {device} hours, {_three(cost.energy_kwh)} kWh at the device{money}."
+        f"{three(cost.gpu_hours)} {device} hours, {three(cost.energy_kwh)} kWh at the device{money}."
     )
-
-
-def _three(value: float) -> str:
-    """Three significant digits without an exponent."""
-    return f"{float(f'{value:.3g}'):,.10g}"
 
 
 def _trust(advice: Recommendation) -> str | None:
@@ -171,14 +173,15 @@ def summary(advice: Recommendation) -> Section:
         shown = [estimate(o.plan.loss, o.loss_interval)[0] for o in advice.options]
         if (alike := shown.count(shown[0]) - 1) and not close:
             sure = f"; {alike} other width{'s' if alike > 1 else ''} as low, to the digits known"
-    plain = f"{_train(advice)[:-1]} (fraction {option.plan.fraction:.3f}{interval})."
+    share = f" (fraction {option.plan.fraction:.3f}{interval})" if option.plan.quantized else ""
+    plain = f"{_train(advice)[:-1]}{share}."
     return section(
         "Plan",
         _trust(advice),
         *([plain] if advice.split is None else [_train(advice), _flat(advice, advice.split)]),
         f"{_loss(advice, new_run=False)[:-1]}{sure}.",
         f"Memory {format_bytes(option.plan.memory_bytes)}; training {advice.cost.flops:.3g} FLOPs, "
-        f"{_three(advice.cost.gpu_hours)} {advice.problem.training.hardware.name} hours.",
+        f"{three(advice.cost.gpu_hours)} {advice.problem.training.hardware.name} hours.",
         warning=not advice.status.trustworthy,
     )
 
@@ -273,7 +276,7 @@ def alternatives_table(advice: Recommendation, most: int | None = None) -> Table
         "bits": [f"{plan.bits:g}" for plan in plans],
         "params": [format_count(plan.layout.parameters) for plan in plans],
         "tokens": [format_count(plan.tokens) for plan in plans],
-        "fraction": [f"{plan.fraction:.3f}" for plan in plans],
+        "fraction": [f"{plan.fraction:.3f}" if plan.quantized else "" for plan in plans],
         "loss": [value for value, _ in losses],
         _level(advice): [interval for _, interval in losses],
         "best in": ["" if o.probability_best is None else percent(o.probability_best, ".0f") for o in options],
@@ -353,6 +356,8 @@ def _deviations(advice: Recommendation) -> str | None:
 def full_precision(advice: Recommendation) -> Section:
     """The same model in full precision, and the tokens that match it."""
     full, bits = advice.full_precision, f"{advice.choice.plan.bits:g}"
+    if not advice.choice.plan.quantized:
+        return section("Full precision")
     tokens = "" if full.tokens is None else f" ({format_count(full.tokens)} tokens)"
     return section(
         "Full precision",
@@ -407,8 +412,10 @@ def continuation(advice: Recommendation) -> Section:
 
 
 def schedule(advice: Recommendation) -> Section:
-    """Whether to fuse cooldown and QAT."""
+    """Whether to fuse cooldown and QAT; empty for a plan without QAT."""
     fusion = advice.fusion
+    if not advice.choice.plan.quantized:
+        return section("Schedule")
     do = "Let the learning rate decay while quantized (fused)" if fusion.advised else "Do not fuse cooldown and QAT"
     worth = "" if fusion.saved_tokens is None else f"; worth {format_count(fusion.saved_tokens)} tokens here"
     low, high = fusion.saved_tokens_range or (None, None)

@@ -119,6 +119,17 @@ def test_every_option_reaches_the_plan(fit: str, capsys: pytest.CaptureFixture[s
         (["--law", "qat-loss", "--params", "1B", "--tokens", "1B"], "needs a fit"),
         (["--law", "magic", "--params", "1B", "--tokens", "1B"], "magic"),
         (["--law", "qat-fraction", "--params", "1B", "--tokens", "1B", "--bits", "8"], "S_total > 1"),
+        (["--law", "qat-fraction", "--params", "1B", "--tokens", "9B", "--bits", "16"], "bits is 16"),
+        (["--law", "qat-fraction", "--params", "1B", "--tokens", "9B", "--level", "0.9"], "level has no meaning"),
+        (
+            ["--law", "qat-fraction", "--params", "1B", "--tokens", "9B", "--extrapolation-limit", "5"],
+            "extrapolation limit has no meaning",
+        ),
+        (["--law", "qat-fraction", "--params", "1B", "--tokens", "9B", "--tolerance", "0.1"], "tolerance"),
+        (["FIT", "--params", "1B", "--tokens", "1B", "--learning-rate", "1e-3"], "--learning-rate belongs"),
+        (["FIT", "--params", "1B", "--tokens", "1B", "--batch-tokens", "1M"], "--batch-tokens belongs"),
+        (["FIT", "--params", "1B", "--tokens", "1B", "--bits", "16", "--fraction", "0.1"], "fraction has no meaning"),
+        (["FIT", "--params", "1B", "--fp-tokens", "1B", "--bits", "16"], "the given model is there already"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_exit_2(

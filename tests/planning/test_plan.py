@@ -67,7 +67,7 @@ def test_frames_have_a_row_a_bit_width_with_the_choice_first(fitted: Build) -> N
     assert (frame["loss_low"][0], frame["loss_high"][0]) == advice.choice.loss_interval
     assert "loss_interval" not in frame
     split = Plan(plan(None, problem(params=1e9, tokens=2e11, bits=(2.0, 4.0)), law="qat-fraction")).to_frame()
-    assert split["bits"].tolist() == [4.0, 2.0]
+    assert split["bits"].tolist() == [2.0, 4.0]
     assert split["loss"].isna().all()
     assert split["fraction_low"].isna().all()
 

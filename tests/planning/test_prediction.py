@@ -42,9 +42,10 @@ def test_too_few_tokens_per_byte_are_refused() -> None:
 def test_the_fraction_law_takes_size_from_memory_and_tokens_from_flops() -> None:
     asked = problem(bits=(2.0, 4.0), memory=2 * 2**30, flops=1e22)
     advice = advise(asked)
-    assert advice.choice.bits == 4
-    assert advice.choice.binding == ("memory", "flops")
-    assert asked.memory_of(asked.layout_of(advice.choice.params), 4.0) <= 2 * 2**30
+    assert [split.bits for split in advice.options] == [2, 4]
+    for split in advice.options:
+        assert split.binding == ("memory", "flops")
+        assert asked.memory_of(asked.layout_of(split.params), split.bits) <= 2 * 2**30
     assert any(flag.concern == "bits-not-chosen" for flag in advice.flags)
 
 
@@ -53,7 +54,7 @@ def test_the_fraction_law_takes_size_from_memory_and_tokens_from_flops() -> None
     [
         ({"params": 1e9, "target_loss": 2.0}, "needs a law of the loss"),
         ({"flops": 1e20}, "cannot choose a size"),
-        ({"params": 1e9, "fp_tokens": 1e9}, "leave out fp tokens"),
+        ({"params": 1e9, "tokens": 1e10, "fraction": 0.1}, "leave out fraction"),
         ({"params": 1e10, "tokens": 1e12, "memory": 1e9}, "memory binds at 4 bits"),
     ],
 )

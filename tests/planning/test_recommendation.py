@@ -353,3 +353,53 @@ def test_an_interval_that_leaves_out_its_estimate_is_flagged(fitted: Build, law:
     low, high = doubtful.choice.fraction_interval or (0.0, 1.0)
     assert not low <= doubtful.choice.plan.fraction <= high
     assert any(flag.concern == "fraction-uncertain" for flag in doubtful.flags)
+
+
+def test_sixteen_bits_is_full_precision(fitted: Build, law: QatLoss) -> None:
+    """No QAT token, the loss and draws of a full-precision run, and no advice about a split or a schedule."""
+    fit = fitted(scatter=0.01)
+    advice = recommend(fit, problem(bits=(16.0,), params=1e9, tokens=2e11))
+    plan = advice.choice.plan
+    full = Inputs.of(n=1e9, d_total=2e11)
+    assert (plan.fraction, plan.d_qat, plan.d_fp) == (0.0, 0.0, 2e11)
+    assert plan.loss == pytest.approx(float(law.predict(full)[0]), rel=1e-12)
+    low, high = fit.predict_interval(full, 0.95)
+    assert advice.choice.loss_interval == pytest.approx((low[0], high[0]), rel=1e-12)
+    assert advice.choice.fraction_interval is None
+    assert advice.rules == ()
+    assert (advice.cost.flops_qat, advice.fusion.advised) == (0.0, False)
+    assert not {"split-unchecked", "fraction-at-end"} & {flag.concern for flag in advice.flags}
+    assert advice.memory.as_dict()["format"] == "bf16"
+    text = details(advice)
+    assert "Train 1B parameters in full precision (16 bits) on 200B tokens." in text
+    assert "QAT fraction" not in text
+    assert "Schedule" not in text
+    assert "QAT token" not in text
+
+
+def test_full_precision_stands_beside_quantized_widths(fitted: Build) -> None:
+    """Each draw's winner is judged at its own best split; a quantized width's answer is what it was without 16."""
+    fit = fitted(scatter=0.01)
+    both = recommend(fit, problem(bits=(4.0, 16.0), params=1e9, tokens=2e11))
+    alone = recommend(fit, problem(bits=(4.0,), params=1e9, tokens=2e11))
+    assert [option.plan.bits for option in both.options] == [16.0, 4.0]
+    assert both.alternatives[0].plan.d_qat == alone.choice.plan.d_qat
+    assert both.alternatives[0].loss_interval == alone.choice.loss_interval
+    assert both.alternatives[0].fraction_interval == alone.choice.fraction_interval
+    assert both.choice.probability_best == pytest.approx(1.0)
+    # Within a memory the model of 16 bits is smaller, and hours buy it tokens without any of QAT.
+    hours = problem(bits=(16.0,), memory=4 * 2**30, gpu_hours=1e4, qat_slowdown=2.0)
+    slow, quick = (recommend(fit, problem(hours, qat_slowdown=factor)).choice.plan for factor in (2.0, 1.0))
+    assert (slow.n, slow.d_fp, slow.loss) == (quick.n, quick.d_fp, quick.loss)
+    assert slow.memory_bytes <= 4 * 2**30
+    reached = recommend(fit, problem(bits=(16.0,), params=1e9, target_loss=2.3)).choice.plan
+    assert (reached.loss, reached.fraction) == (pytest.approx(2.3, abs=1e-9), 0.0)
+
+
+def test_a_fraction_is_refused_where_the_law_cannot_use_it(fitted: Build) -> None:
+    precision = get("precision").for_inputs(Inputs.of(n=1e8, d_total=1e10, fraction=1.0, bits=4.0))
+    with pytest.raises(UsageError, match=r"fraction 0\.3 has no meaning for law precision"):
+        recommend(fitted(law=precision), problem(SIZE, fraction=0.3))
+    assert recommend(fitted(law=precision), problem(SIZE, fraction=0.0)).choice.plan.fraction == 0.0
+    only = recommend(fitted(), problem(bits=(4.0, 16.0), params=1e9, tokens=2e11, fraction=0.1))
+    assert "fraction has no meaning at 16 bits" in only.excluded["16"]

@@ -210,6 +210,7 @@ def test_laws_that_cannot_plan_everything_say_so(law: QatFraction | Chinchilla, 
     text = Reader(said.html).text
     assert Reader(said.html).faults == []
     assert ("Losses, and the choice of bits, need a sweep" in text) == (law.name == "qat-fraction")
+    assert ("with 4-bit weights" in text) == (law.name == "qat-fraction")
     assert ("This fit gives no plan" in text) == (law.name == "chinchilla")
 
 

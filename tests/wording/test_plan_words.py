@@ -166,18 +166,41 @@ def test_never_and_saved_tokens(shipped: FittedLaw) -> None:
 
 
 def test_the_fraction_law_says_the_split_alone() -> None:
-    advice = advise(problem(bits=(2.0, 4.0, 16.0), params=1e9, tokens=1.5e9))
+    advice = advise(problem(bits=(2.0, 4.0, 16.0), params=1e9, tokens=2.5e9))
     short, long = fraction_sections(advice), fraction_sections(advice, details=True)
     assert short == plan_sections(advice)
     for sections in (short, long):
         lines = to_text(sections).splitlines()
         assert max(map(len, lines)) <= 80
         assert len(lines) <= LINES
-    assert "16 bits: S_total" in words(short)
+    assert "16 bits: bits is 16, which is full precision without a QAT phase" in words(short)
     assert "classic schedule" in words(long)
     assert "classic schedule" not in words(short)
     one = advise(problem(bits=(4.0,), params=1e9, tokens=5e10))
     assert "tokens/byte" not in words(fraction_sections(one))
+
+
+def test_the_fraction_law_names_the_width_asked_for_all_that_fit_and_the_cost() -> None:
+    asked = problem(bits=(8.0, 2.0, 3.0), params=1.5e9, tokens=3e11, memory=1.2 * 2**30, price_per_hour=2.0)
+    advice = advise(asked)
+    said = words(fraction_sections(advice))
+    assert "with 2-bit weights" in said
+    assert "Widths that fit 1.2 GiB: 2, 3 bits." in said
+    assert set(advice.excluded) == {"8"}
+    cost = advice.choice.cost
+    assert cost.money == pytest.approx(2.0 * cost.gpu_hours)
+    assert f"training {cost.flops:.3g} FLOPs" in said
+    assert f"{cost.money:,.2f} in money." in said
+    free = advise(problem(params=1.5e9, tokens=3e11))
+    assert free.choice.bits == 4
+    assert "in money" not in words(fraction_sections(free))
+
+
+@pytest.mark.parametrize("bits", [None, 16.0])
+def test_sixteen_bits_are_predicted_as_full_precision(shipped: FittedLaw, bits: float | None) -> None:
+    said = predict(shipped, params=3e5, tokens=2e7, bits=bits)
+    assert said.loss == predict(shipped, params=3e5, tokens=2e7).loss
+    assert (said.bits, said.fraction) == (None, None)
 
 
 @pytest.mark.parametrize("bits", [None, 4.0])

@@ -89,6 +89,8 @@ def advice(objective: Objective, plan: Candidate, measured: Measured | None, *, 
         found = objective.log_tokens_at_best(plan.n, plan.bits, loss, start, start + _FAR)
         return None if found is None else math.exp(found) - plan.tokens
 
+    if not plan.quantized:
+        return Fusion(advised=False, why="full precision has no QAT phase to fuse", source="the plan")
     if given_model:
         return Fusion(
             advised=False,

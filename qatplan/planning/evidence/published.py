@@ -28,24 +28,10 @@ def published_split(plan: Candidate, *, continues: bool, most: float = math.inf)
     the best share, at most the `most` that the budget pays. None where S_total <= 1, which the law does not cover.
     """
     law, size = QatFraction(), plan.n * plan.bits / 8.0
-
-    def share(tokens: float) -> float:
-        return float(law.fraction(tokens / size)) if tokens > size else 0.0
-
-    tokens = plan.tokens
-    if continues:
-
-        def missing(log_tokens: float) -> float:
-            """Falls through 0 where the full-precision tokens are what the law leaves to them."""
-            total = math.exp(log_tokens)
-            return total * (1.0 - share(total)) / plan.d_fp - 1.0
-
-        start = math.log(plan.d_fp)
-        tokens = math.exp(root_of_falling(lambda t: -missing(t), 0.0, start, math.log(MOST_TOKENS)))
-        tokens = min(tokens, plan.d_fp + most)
+    tokens = min(balanced_tokens(law, plan.d_fp, size), plan.d_fp + most) if continues else plan.tokens
     if tokens <= size:
         return None
-    fraction = 1.0 - plan.d_fp / tokens if continues else share(tokens)
+    fraction = 1.0 - plan.d_fp / tokens if continues else float(law.fraction(tokens / size))
     return PublishedSplit(
         bits=plan.bits,
         params=plan.layout.parameters,
@@ -55,3 +41,18 @@ def published_split(plan: Candidate, *, continues: bool, most: float = math.inf)
         fraction=fraction,
         tokens_per_parameter_byte=tokens / size,
     )
+
+
+def balanced_tokens(law: QatFraction, d_fp: float, parameter_bytes: float) -> float:
+    """Tokens of both phases of which `d_fp`, those of a given model, are the best share in full precision.
+
+    `d_fp` itself where it is at most one token per parameter byte and the law has no value.
+    """
+
+    def left(log_tokens: float) -> float:
+        """Falls through 0 where the full-precision tokens are what the law leaves to them."""
+        s = math.exp(log_tokens) / parameter_bytes
+        share = float(law.fraction(s)) if s > 1 else 0.0
+        return 1.0 - math.exp(log_tokens) * (1.0 - share) / d_fp
+
+    return math.exp(root_of_falling(left, 0.0, math.log(d_fp), math.log(MOST_TOKENS)))

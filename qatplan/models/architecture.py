@@ -11,39 +11,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qatplan.errors import UsageError, shorten
-
-TensorKind = Literal[
-    "embedding", "head", "query", "key", "value", "attention-output", "gate", "up", "down", "router", "norm", "bias"
-]
+from qatplan.models.layers import Bias, Layer, Tensor, attention, feed_forward, latent_attention, norms
 
 LARGEST, MOST_LAYERS = 10**9, 10_000
 """Of a shape: work grows with the layers, and products of the others must stay numbers."""
 
-MATRIX_KINDS: frozenset[str] = frozenset({"query", "key", "value", "attention-output", "gate", "up", "down"})
-"""Kinds that every weight quantizer quantizes; embedding and head follow their own rule, the rest stay as they are."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tensor:
-    """One weight tensor: `count` matrices of `rows` output channels by `cols` inputs (`rows` 1 for vectors)."""
-
-    kind: TensorKind
-    layer: int
-    """Layer index from 0; -1 for tensors outside the stack."""
-    rows: int
-    cols: int
-    count: int = 1
-    """Number of experts that each hold such a matrix; 1 in a dense model."""
-
-    @property
-    def size(self) -> int:
-        """Number of weights in it."""
-        return self.rows * self.cols * self.count
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Architecture:
-    """A decoder-only transformer with gated feed-forward layers (SwiGLU or GeGLU), as most public models are."""
+    """A decoder-only model: layers that are all alike, as the fields say, or a `stack` of any layers.
+
+    Of a stack the fields up to `experts_active` say what its layers have in common.
+    """
 
     name: str
     layers: int
@@ -61,13 +40,29 @@ class Architecture:
     norms_per_layer: int = 2
     query_key_norm: Literal["none", "head", "full"] = "none"
     """Normalised queries and keys: per head (one vector of the head size) or over the full projection."""
-    attention_bias: Literal["none", "qkv", "all"] = "none"
+    attention_bias: Bias = "none"
     expert_bias: bool = False
     attention_sinks: bool = False
     """One learned logit per head beside the keys (gpt-oss)."""
     local_layers: int = 0
     """Layers whose attention sees only the last `window` tokens."""
     window: int = 0
+    gated: bool = True
+    """Gate, up and down matrices (SwiGLU or GeGLU); otherwise up and down alone, as in GPT-2."""
+    shared: int = 0
+    """Hidden units beside the experts that every token passes through."""
+    kv_rank: int = 0
+    """Rank of compressed keys and values (multi-head latent attention); 0 for plain ones."""
+    query_rank: int = 0
+    """Rank of compressed queries; 0 where they are not."""
+    rotary_size: int = 0
+    """Part of a query or key with positions, beside `head_size` without, in latent attention."""
+    stack: tuple[Layer, ...] = ()
+    outside: tuple[Tensor, ...] = ()
+    """Tensors besides the embedding, the stack, the last norm's weights and the head."""
+    final_norm: bool = True
+    mixtures_known: bool = True
+    """False where llama.cpp's choice of tensor types for this family is not followed here."""
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -83,37 +78,54 @@ class Architecture:
             raise UsageError(
                 f"{self.name}: experts_active is {self.experts_active}, but it must lie between 1 and {self.experts}."
             )
+        for field in ("shared", "kv_rank", "query_rank", "rotary_size"):
+            if not 0 <= getattr(self, field) <= LARGEST:
+                raise UsageError(f"{self.name}: {field} is {getattr(self, field)}, but it must be 0 to {LARGEST}.")
         if not 0 <= self.local_layers <= self.layers or (self.local_layers and self.window < 1):
             raise UsageError(
                 f"{self.name}: local_layers must lie between 0 and {self.layers}, with a window of at least 1 token."
             )
 
+        if self.stack and len(self.stack) != self.layers:
+            raise UsageError(f"{self.name}: layers is {self.layers}, but the stack has {len(self.stack)}.")
+        if len({layer.window for layer in self.blocks if layer.window}) > 1:
+            raise UsageError(f"{self.name}: its layers have different windows; one is understood.")
+        if self.kv_rank and not self.stack and (not self.rotary_size or self.local_layers):
+            raise UsageError(f"{self.name}: kv_rank needs rotary_size of at least 1, and no local_layers.")
+
+    @property
+    def blocks(self) -> tuple[Layer, ...]:
+        """Every layer."""
+        if self.stack:
+            return self.stack
+        local = (self._layer(self.window),) * self.local_layers if self.local_layers else ()
+        return local + (self._layer(0),) * (self.layers - self.local_layers)
+
     def tensors(self) -> Iterator[Tensor]:
         """Every weight tensor, layer by layer in the order of the forward pass."""
-        queries, keys, experts = self.heads * self.head_size, self.kv_heads * self.head_size, self.experts
-        yield Tensor(kind="embedding", layer=-1, rows=self.vocabulary, cols=self.width)
-        for layer in range(self.layers):
-            yield Tensor(kind="query", layer=layer, rows=queries, cols=self.width)
-            yield Tensor(kind="key", layer=layer, rows=keys, cols=self.width)
-            yield Tensor(kind="value", layer=layer, rows=keys, cols=self.width)
-            yield Tensor(kind="attention-output", layer=layer, rows=self.width, cols=queries)
-            yield Tensor(kind="gate", layer=layer, rows=self.feed_forward, cols=self.width, count=experts)
-            yield Tensor(kind="up", layer=layer, rows=self.feed_forward, cols=self.width, count=experts)
-            yield Tensor(kind="down", layer=layer, rows=self.width, cols=self.feed_forward, count=experts)
-            if experts > 1:
-                yield Tensor(kind="router", layer=layer, rows=experts, cols=self.width)
-            yield Tensor(kind="norm", layer=layer, rows=1, cols=self._norm_values(queries, keys))
-            if biases := self._bias_values(queries, keys):
-                yield Tensor(kind="bias", layer=layer, rows=1, cols=biases)
-        yield Tensor(kind="norm", layer=-1, rows=1, cols=self.width)
+        yield Tensor(kind="embedding", rows=self.vocabulary, cols=self.width)
+        yield from self.outside
+        for layer, block in enumerate(self.blocks):
+            for tensor in block.tensors:
+                yield tensor.at(layer)
+        if self.final_norm:
+            yield Tensor(kind="norm", rows=1, cols=self.width)
         if not self.tied:
-            yield Tensor(kind="head", layer=-1, rows=self.vocabulary, cols=self.width)
+            yield Tensor(kind="head", rows=self.vocabulary, cols=self.width)
 
-    def _norm_values(self, queries: int, keys: int) -> int:
-        query_key = {"none": 0, "head": 2 * self.head_size, "full": queries + keys}[self.query_key_norm]
-        return self.norms_per_layer * self.width + query_key
-
-    def _bias_values(self, queries: int, keys: int) -> int:
-        attention = {"none": 0, "qkv": queries + 2 * keys, "all": queries + 2 * keys + self.width}[self.attention_bias]
-        experts = self.experts * (2 * self.feed_forward + self.width + 1)  # the last is the router's
-        return attention + (experts if self.expert_bias else 0) + (self.heads if self.attention_sinks else 0)
+    def _layer(self, window: int) -> Layer:
+        if self.kv_rank:
+            mixer = latent_attention(
+                self.width, self.heads, rank=self.kv_rank, query_rank=self.query_rank, plain=self.head_size,
+                rotary=self.rotary_size, value=self.head_size,
+            )  # fmt: skip
+        else:
+            mixer = attention(
+                self.width, self.heads, self.kv_heads, self.head_size, window=window, bias=self.attention_bias,
+                query_key_norm=self.query_key_norm, sinks=self.attention_sinks,
+            )  # fmt: skip
+        forward = feed_forward(
+            self.width, self.feed_forward, gated=self.gated, bias=self.expert_bias, experts=self.experts,
+            shared=self.shared,
+        )  # fmt: skip
+        return mixer + forward + norms(self.norms_per_layer * self.width)

@@ -110,6 +110,8 @@ _GPTQ = "https://github.com/AutoGPTQ/AutoGPTQ (qlinear: packed codes, float16 sc
 _AWQ = "https://github.com/mit-han-lab/llm-awq (WQLinear: packed codes, float16 scale and packed zero point per group)"
 _TORCHAO = "https://docs.pytorch.org/ao/stable/generated/torchao.quantization.Int4WeightOnlyConfig.html"
 _OCP = "OCP Microscaling Formats v1.0: blocks of 32 four-bit floats with one 8-bit scale"
+_NF4 = "QLoRA, arXiv 2305.14314, section 3: blocks of 64 weights with one 32-bit scale (bitsandbytes' default)"
+_NF4_DOUBLE = "QLoRA, arXiv 2305.14314, section 3: those scales in 8 bits, with a 32-bit scale per 256 of them"
 _NVFP4 = "https://developer.nvidia.com/blog/introducing-nvfp4-for-efficient-and-accurate-low-precision-inference/"
 
 NAMED: Final[dict[str, Uniform]] = {
@@ -130,6 +132,8 @@ NAMED: Final[dict[str, Uniform]] = {
         Uniform(
             name="mxfp4-experts", bits=4, group_size=32, scale_bits=8, table_bits=16, quantizes="experts", source=_OCP
         ),
+        Uniform(name="nf4", bits=4, group_size=64, scale_bits=32, table_bits=16, source=_NF4),
+        Uniform(name="nf4-double", bits=4, group_size=64, scale_bits=8.125, table_bits=16, source=_NF4_DOUBLE),
         Uniform(name="nvfp4", bits=4, group_size=16, scale_bits=8, table_bits=16, source=_NVFP4),
     )
 }

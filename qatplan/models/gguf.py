@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from qatplan.errors import UsageError
-from qatplan.models.architecture import Architecture, Tensor
+from qatplan.models.architecture import Architecture
 from qatplan.models.formats import BLOCKS, Block
+from qatplan.models.layers import Tensor
 
 # Mixture name -> the type it starts from.
 _BASE: Final[dict[str, str]] = {
@@ -25,9 +26,14 @@ _BASE: Final[dict[str, str]] = {
     "TQ1_0": "TQ1_0", "TQ2_0": "TQ2_0", "MXFP4_MOE": "MXFP4",
 }  # fmt: skip
 _ALIASES: Final = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
-NAMES: Final[tuple[str, ...]] = (*_BASE, *_ALIASES)
+# Mixtures of https://huggingface.co/bartowski (by its model cards, not measured here): embedding and head at Q8_0, all
+# else as in the mixture named.
+_FINE_TABLES: Final = {"Q2_K_L": "Q2_K", "Q3_K_XL": "Q3_K_L", "Q4_K_L": "Q4_K_M", "Q5_K_L": "Q5_K_M", "Q6_K_L": "Q6_K"}
+NAMES: Final[tuple[str, ...]] = (*_BASE, *_ALIASES, *_FINE_TABLES)
 """Mixture names; a name without a suffix means the M mixture, as in llama.cpp."""
 
+# Of compressed keys and recurrent layers the converter splits and renames tensors from model to model.
+_NOT_FOLLOWED: Final = frozenset({"latent", "mixer", "recurrence", "position"})
 _TWO_BIT_AND_LESS: Final = frozenset({"IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M"})
 # Where the width is no multiple of the block, llama.cpp falls back to a type with blocks of 32.
 _FALLBACK: Final[dict[str, str]] = {
@@ -46,6 +52,7 @@ _ATTENTION_OUTPUT: Final[dict[str, str]] = {
     "IQ1_S": "IQ2_XXS", "IQ1_M": "IQ2_XXS", "IQ2_S": "IQ3_S", "IQ2_M": "IQ3_S", "IQ3_XXS": "IQ3_S",
     "Q2_K": "Q3_K", "Q3_K_M": "Q4_K", "IQ3_M": "Q4_K", "Q3_K_L": "Q5_K",
 }  # fmt: skip
+_FUSED_QKV: Final = {"Q3_K_M": "Q4_K", "Q3_K_L": "Q4_K", "IQ3_M": "Q4_K", "Q4_K_M": "Q5_K", "Q5_K_M": "Q6_K"}
 _FIVE_WITH_EIGHT_EXPERTS: Final = frozenset(
     ["Q2_K", "IQ3_XS", "IQ3_XXS", "Q3_K_S", "Q3_K_M", "IQ4_NL", "IQ4_XS", "Q4_K_S", "Q4_K_M", "IQ3_S", "IQ3_M"]
 )
@@ -60,7 +67,7 @@ def mixture(name: str) -> str | None:
     """The mixture's canonical name, or None when it is none of llama.cpp's."""
     upper = name.strip().upper()
     upper = _ALIASES.get(upper, upper)
-    return upper if upper in _BASE else None
+    return upper if upper in _BASE or upper in _FINE_TABLES else None
 
 
 def assign(architecture: Architecture, name: str) -> Iterator[tuple[Tensor, Block]]:
@@ -71,13 +78,22 @@ def assign(architecture: Architecture, name: str) -> Iterator[tuple[Tensor, Bloc
     canonical = mixture(name)
     if canonical is None:
         raise UsageError(f"format {name!r} is not one of llama.cpp's mixtures: {', '.join(NAMES)}.")
-    for tensor in architecture.tensors():
+    tensors = tuple(architecture.tensors())
+    if not architecture.mixtures_known or {tensor.kind for tensor in tensors} & _NOT_FOLLOWED:
+        raise UsageError(
+            f"format {name}: which types llama.cpp gives to the tensors of {architecture.name} is not followed here; "
+            "give a uniform format such as int4:g32 or bf16."
+        )
+    for tensor in tensors:
         yield tensor, BLOCKS[_type_of(tensor, architecture, canonical)]
 
 
 def _type_of(tensor: Tensor, architecture: Architecture, name: str) -> str:
+    if name in _FINE_TABLES:
+        is_table = tensor.kind in ("embedding", "head") and tensor.cols % BLOCKS["Q8_0"].weights == 0
+        return "Q8_0" if is_table else _type_of(tensor, architecture, _FINE_TABLES[name])
     base = _BASE[name]
-    if tensor.kind in ("norm", "bias", "router"):
+    if tensor.kind in ("norm", "bias", "router", "position"):
         return "F32"
     if base in ("F32", "F16", "BF16"):
         return base
@@ -106,6 +122,8 @@ def _chosen(tensor: Tensor, architecture: Architecture, name: str, base: str) ->
         return "Q4_K" if name in _TWO_BIT_AND_LESS else "Q8_0"
     if kind in ("query", "key"):
         return {"IQ3_XS": "IQ3_XXS", "IQ3_XXS": "IQ2_S"}.get(name, base)
+    if kind == "query-key-value":
+        return _FUSED_QKV.get(name, base)
     if kind == "attention-output":
         if eight_experts:
             return "Q5_K" if name in _TWO_BIT_AND_LESS or name in _FIVE_WITH_EIGHT_EXPERTS else base

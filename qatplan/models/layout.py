@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from qatplan.models.architecture import Architecture
 
 
+MICRO_BATCH: Final = 512
+"""Prompt tokens that are computed at a time, llama.cpp's default (`--ubatch-size`)."""
+_CELLS: Final = 256
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Matrix:
     """A stack of equal weight matrices: `rows` output channels in all, `cols` inputs each."""
@@ -38,10 +43,12 @@ class Layout:
     """Weights of the embedding table."""
     head: float
     """Weights of a head of its own; 0 when tied."""
+    tables: tuple[Matrix, ...]
+    """The embedding table, and those that a model has for each layer."""
     matrices: tuple[Matrix, ...]
     """All quantizable matrices of the stack, equal shapes gathered."""
     other: float
-    """Norms, biases, routers: kept at 32 bits."""
+    """Norms, biases, routers, learned positions, convolutions and decays: kept at 32 bits."""
     width: float
     layers: float
     vocabulary: float
@@ -56,6 +63,8 @@ class Layout:
     kv_values_per_token_local: float
     window: float
     """Tokens that a sliding-window layer sees; 0 when there is none."""
+    state_values: float
+    """Values that recurrent layers keep for a sequence of any length, 32 bits each."""
     inferred: bool
     """True when only the number of parameters was known."""
     source: str
@@ -64,6 +73,14 @@ class Layout:
     def nonembedding(self) -> float:
         """Parameters without the embedding table and the head."""
         return self.parameters - self.embedding - self.head
+
+    @property
+    def window_cells(self) -> float:
+        """Tokens that a sliding-window layer keeps: its window and a micro-batch, in steps of 256; 0 without one.
+
+        Source: llama.cpp, src/llama-kv-cache-iswa.cpp (size_swa), read in November 2026.
+        """
+        return math.ceil((self.window + MICRO_BATCH) / _CELLS) * float(_CELLS) if self.window else 0.0
 
     def weight_bytes(self, form: Uniform) -> dict[str, float]:
         """Bytes of each group of weights in a uniform format."""
@@ -75,7 +92,7 @@ class Layout:
         )
         head_rows = self.head / self.width
         return {
-            "embedding": form.bytes_of(self.embedding / self.width, self.width, bits=form.embedding_bits),
+            "embedding": sum(form.bytes_of(m.rows, m.cols, bits=form.embedding_bits) for m in self.tables),
             "head": form.bytes_of(head_rows, self.width, bits=form.output_bits) if self.head else 0.0,
             "matrices": matrices,
             "norms": self.other * (4.0 if form.bits < 16 else min(form.bits, 32.0) / 8.0),
@@ -83,44 +100,48 @@ class Layout:
 
     def kv_values(self, context: float) -> float:
         """Keys and values kept for one sequence of `context` tokens; sliding windows cap theirs."""
-        local = min(context, self.window) if self.window else 0.0
+        local = min(context, self.window_cells)
         return self.kv_values_per_token * context + self.kv_values_per_token_local * local
 
 
 def of_architecture(architecture: Architecture) -> Layout:
     """The exact totals of an architecture."""
-    from qatplan.models.architecture import MATRIX_KINDS  # a plan from --params never needs it, and starts the sooner
+    from qatplan.models.layers import MATRIX_KINDS  # a plan from --params never needs it, and starts the sooner
 
     sizes: Counter[str] = Counter()
     shapes: Counter[tuple[int, bool]] = Counter()
+    tables: list[Matrix] = []
     active = 0
     for tensor in architecture.tensors():
         sizes[tensor.kind] += tensor.size
+        if tensor.kind == "embedding":
+            tables.append(Matrix(rows=float(tensor.rows), cols=float(tensor.cols)))
         if tensor.kind in MATRIX_KINDS:
             shapes[tensor.cols, tensor.count > 1] += tensor.rows * tensor.count
             active += tensor.size // tensor.count * min(tensor.count, architecture.experts_active)
     embedding, head, router = sizes["embedding"], sizes["head"], sizes["router"]
-    per_layer = architecture.heads * architecture.head_size
-    kv_per_layer = 2 * architecture.kv_heads * architecture.head_size
-    full = architecture.layers - architecture.local_layers
+    full = [layer for layer in architecture.blocks if not layer.window]
+    local = [layer for layer in architecture.blocks if layer.window]
     return Layout(
         name=architecture.name,
         parameters=float(sizes.total()),
         embedding=float(embedding),
         head=float(head),
+        tables=tuple(tables),
         matrices=tuple(
             Matrix(rows=float(rows), cols=float(cols), expert=expert) for (cols, expert), rows in shapes.items()
         ),
-        other=float(sizes["norm"] + sizes["bias"] + router),
+        other=float(sum(sizes[kind] for kind in ("norm", "bias", "router", "position", "recurrence"))),
         width=float(architecture.width),
         layers=float(architecture.layers),
         vocabulary=float(architecture.vocabulary),
-        active_matrix_weights=float(active + router + (head or embedding)),
-        attention_width=float(per_layer * full),
-        attention_width_local=float(per_layer * architecture.local_layers),
-        kv_values_per_token=float(kv_per_layer * full),
-        kv_values_per_token_local=float(kv_per_layer * architecture.local_layers),
-        window=float(architecture.window),
+        active_matrix_weights=float(active + router + architecture.vocabulary * architecture.width),
+        attention_width=sum(layer.attention for layer in full),
+        attention_width_local=sum(layer.attention for layer in local),
+        kv_values_per_token=float(sum(layer.cache for layer in full)),
+        kv_values_per_token_local=float(sum(layer.cache for layer in local)),
+        window=float(max((layer.window for layer in local), default=0)),
+        state_values=float(sum(layer.state for layer in architecture.blocks)),
         inferred=False,
         source=architecture.source,
     )
@@ -176,6 +197,7 @@ def infer(parameters: float, *, vocabulary: float | None = None) -> Layout:
         parameters=parameters,
         embedding=parameters - stack,
         head=0.0,
+        tables=(Matrix(rows=(parameters - stack) / width, cols=width),),
         matrices=(
             Matrix(rows=layers * width * (2.0 + 2.0 * _KV_SHARE + 2.0 * _FEED_FORWARD), cols=width),
             Matrix(rows=layers * width, cols=_FEED_FORWARD * width),
@@ -190,6 +212,7 @@ def infer(parameters: float, *, vocabulary: float | None = None) -> Layout:
         kv_values_per_token=2.0 * layers * _KV_SHARE * width,
         kv_values_per_token_local=0.0,
         window=0.0,
+        state_values=0.0,
         inferred=True,
         source=(
             f"inferred from the number of parameters: about {max(round(layers), 1)} layers of width {round(width)}, "

@@ -7,14 +7,13 @@ from typing import Any
 
 from qatplan.errors import UsageError
 from qatplan.models.architecture import Architecture
-from qatplan.models.hf_config import from_config
 from qatplan.models.layout import Layout, infer
 from qatplan.models.presets import preset
 from qatplan.storage.incoming import read_json
 
 
 def architecture(name: str) -> Architecture:
-    """The architecture of a preset name, a `config.json`, or a folder that holds one.
+    """The architecture of a preset's name or repository, a `config.json`, or a folder that holds one.
 
     Raises UsageError for an unknown name and DataError for a file that is no configuration.
     """
@@ -22,9 +21,11 @@ def architecture(name: str) -> Architecture:
     if path.is_dir():
         path = path / "config.json"
     if not path.is_file():
-        if path.suffix == ".json" or "/" in name:
+        if path.suffix == ".json":
             raise UsageError(f"{path} does not exist; give a config.json or the name of a known model.")
         return preset(name)
+    from qatplan.models.hf_config import from_config  # a known name starts the sooner without
+
     return from_config(
         read_json(path, "a config.json"),
         name=path.parent.name if path.name == "config.json" and path.parent.name else path.stem,

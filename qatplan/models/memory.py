@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from qatplan.errors import UsageError
 from qatplan.models.formats import BLOCKS, NAMED, Uniform, parse_uniform
-from qatplan.models.layout import Layout, of_architecture
+from qatplan.models.layout import MICRO_BATCH, Layout, of_architecture
 
 if TYPE_CHECKING:
     from qatplan.models.architecture import Architecture
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 # exact tensor bytes (tests/reference/model_files.csv), by the vocabulary that gives the tokenizer away.
 _HEADER_PER_ENTRY: Final = {49_152: 36.335, 128_256: 61.1, 151_936: 39.2, 262_144: 24.93, 262_208: 24.98}
 _HEADER_TYPICAL: Final = 40.0
-_MICRO_BATCH: Final = 512
 
 KV_FORMATS: Final[tuple[str, ...]] = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl", "fp8")
 """Formats of the KV cache: ggml's types, and plain 8-bit floats."""
@@ -58,7 +57,7 @@ class Memory:
     @property
     def weights_bytes(self) -> int:
         """What the model's file holds: weights with their scales, header and tokenizer."""
-        return self.total_bytes - self.kv_bytes - self.bytes_of("workspace")
+        return self.total_bytes - self.bytes_of("kv cache", "state", "workspace")
 
     @property
     def kv_bytes(self) -> int:
@@ -117,9 +116,14 @@ def estimate(
         label, weights = _mixture_items(model, str(form))
         assumptions = ["tensor types as llama.cpp chooses them without an importance matrix"]
     assumptions.append(layout.source if layout.inferred else f"the shape of {layout.name} is from {layout.source}")
+    if layout.window:
+        assumptions.append(
+            f"sliding-window layers keep {layout.window_cells:,.0f} tokens: the window of {layout.window:,.0f} and a "
+            f"micro-batch of {MICRO_BATCH}, in steps of 256, as llama.cpp does"
+        )
     items = [*weights, *_running_items(layout, context=context, batch=batch, kv_format=kv_format)]
     assumptions.append(
-        f"workspace: logits and one layer of activations in 32 bits for up to {_MICRO_BATCH} prompt tokens at a time, "
+        f"workspace: logits and one layer of activations in 32 bits for up to {MICRO_BATCH} prompt tokens at a time, "
         "attention computed in tiles"
     )
     return Memory(
@@ -179,11 +183,12 @@ def _mixture_items(model: Architecture | Layout, name: str) -> tuple[str, list[I
 def _running_items(layout: Layout, *, context: int, batch: int, kv_format: str) -> list[Item]:
     values = layout.kv_values(float(context)) * batch
     bits = kv_bits(kv_format)
-    tokens = min(_MICRO_BATCH, context * batch)
+    tokens = min(MICRO_BATCH, context * batch)
     # llama.cpp reports exactly this (258.50 MiB for Llama 3 8B at 512 tokens) as its compute buffer.
     workspace = 4.0 * tokens * (layout.vocabulary + layout.width)
     return [
         _item("kv cache", values * bits / 8.0, f"{batch} x {context:,} tokens at {bits:g} bits per value"),
+        _item("state", 4.0 * layout.state_values * batch, f"recurrent layers, {batch} x 32-bit values, at any context"),
         _item("workspace", workspace, f"logits and activations of {tokens} tokens"),
     ]
 
@@ -195,5 +200,5 @@ def _item(name: str, size: float, detail: str) -> Item:
 def total_bytes(layout: Layout, form: Uniform, *, context: int, batch: int, kv_format: str) -> float:
     """The same total as `estimate`, as a real number that grows smoothly with an inferred layout's parameters."""
     weights = sum(layout.weight_bytes(form).values())
-    kv = layout.kv_values(float(context)) * batch * kv_bits(kv_format) / 8.0
-    return weights + kv + 4.0 * min(_MICRO_BATCH, context * batch) * (layout.vocabulary + layout.width)
+    kept = layout.kv_values(float(context)) * kv_bits(kv_format) / 8.0 + 4.0 * layout.state_values
+    return weights + kept * batch + 4.0 * min(MICRO_BATCH, context * batch) * (layout.vocabulary + layout.width)

@@ -64,11 +64,15 @@ PRESETS: dict[str, Architecture] = {
     for name, repository, shape, rest in _ROWS
 }
 """Name to shape; `preset` looks names up without regard to case."""
+_REPOSITORIES = {repository.lower(): name for name, repository, _, _ in _ROWS}
 
 
 def preset(name: str) -> Architecture:
-    """The public model of that name (case does not matter). Raises UsageError with the names there are."""
-    found = PRESETS.get(name.lower())
+    """The public model of that name or repository (`Qwen/Qwen3-8B`); case does not matter.
+
+    Raises UsageError with the names there are.
+    """
+    found = PRESETS.get(_REPOSITORIES.get(name.lower(), name.lower()))
     if found is None:
         raise UsageError(f"{name!r} is neither a file nor one of the models known here: {', '.join(PRESETS)}.")
     return found

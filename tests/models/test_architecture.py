@@ -5,8 +5,9 @@ from collections import Counter
 import pytest
 
 from qatplan.errors import UsageError
-from qatplan.models.architecture import MATRIX_KINDS, Architecture
+from qatplan.models.architecture import Architecture
 from qatplan.models.hf_config import from_config
+from qatplan.models.layers import MATRIX_KINDS
 from qatplan.models.layout import of_architecture
 from qatplan.models.presets import PRESETS, preset
 
@@ -177,7 +178,9 @@ OLMO = {
 def test_config_file_gives_the_preset(config: dict[str, object], name: str) -> None:
     read, known = from_config(config, name=name), preset(name)
     assert list(read.tensors()) == list(known.tensors())
-    assert (read.local_layers, read.window, read.tied) == (known.local_layers, known.window, known.tied)
+    assert read.tied == known.tied
+    assert sorted(b.window for b in read.blocks) == sorted(b.window for b in known.blocks)
+    assert sum(b.cache for b in read.blocks) == sum(b.cache for b in known.blocks)
 
 
 @pytest.mark.parametrize(
@@ -188,12 +191,17 @@ def test_config_file_gives_the_preset(config: dict[str, object], name: str) -> N
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
         ({"num_key_value_heads": 5}, "kv_heads 5 does not divide"),
         ({"head_dim": "64"}, "head_dim is '64'"),
-        ({"sliding_window": "wide"}, "sliding_window is 'wide'"),
+        ({"num_hidden_layers": 10**6}, "num_hidden_layers is 1000000, but it must be a whole number from 1 to 10000"),
+        ({"model_type": "mistral", "sliding_window": "wide"}, "sliding_window is 'wide'"),
     ],
 )
 def test_unusable_config_names_the_field(change: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         from_config({**LLAMA, **change}, name="x")
+
+
+def test_a_repository_names_its_preset() -> None:
+    assert preset("Qwen/Qwen3-8B") is preset("qwen3-8b")
 
 
 def test_unknown_preset_lists_the_known_ones() -> None:
@@ -217,8 +225,7 @@ def test_a_configuration_says_biases_and_windows() -> None:
         "model_type": "mistral", "num_hidden_layers": 4, "hidden_size": 64, "num_attention_heads": 4,
         "intermediate_size": 128, "vocab_size": 256, "attention_bias": True, "sliding_window": 32,
     }  # fmt: skip
-    shape = from_config(config, name="m")
-    assert shape.attention_bias == "all"
-    assert (shape.local_layers, shape.window) == (4, 32)
-    gemma = from_config({**config, "model_type": "gemma2", "attention_bias": False}, name="g")
-    assert gemma.local_layers == 2
+    assert [block.window for block in from_config(config, name="m").blocks] == [32] * 4
+    gemma = from_config({**config, "model_type": "gemma2"}, name="g")
+    assert [block.window for block in gemma.blocks] == [32, 0, 32, 0]
+    assert sum(tensor.size for tensor in gemma.tensors() if tensor.kind == "bias") == 4 * (3 * 4 * 256 + 64)

@@ -58,7 +58,9 @@ def test_block_bits_per_weight(name: str, bits: float) -> None:
     ("text", "bits"),
     [
         ("int4", 4 + 16 / 4096), ("int4:g128", 4.125), ("int4:g128:z", 4.15625), ("gptq4", 4.15625), ("awq", 4.15625),
-        ("torchao-int4", 4.25), ("mxfp4", 4.25), ("nvfp4", 4.5), ("bf16", 16), ("int1.58:g128", 1.6 + 0.125),
+        ("torchao-int4", 4.25), ("mxfp4", 4.25), ("nvfp4", 4.5),
+        ("nf4", 4.5), ("nf4-double", 4 + 8 / 64 + 32 / (64 * 256)),
+        ("bf16", 16), ("int1.58:g128", 1.6 + 0.125),
         ("int3:m", 3 + 24 / 4096), ("int3:g64:z:m", 3 + 19 / 64 + 8 / 4096),
     ],
 )  # fmt: skip
@@ -91,10 +93,14 @@ def test_kv_cache_of_llama(form: str, per_token: float) -> None:
 
 
 def test_sliding_windows_cap_their_cache() -> None:
+    """llama.cpp keeps the window and a micro-batch of 512 tokens, in steps of 256: 1,024 and, of gpt-oss, 768 cells."""
     shape = preset("gemma-3-1b")
     per_layer = 2 * shape.kv_heads * shape.head_size * 2
-    assert estimate(shape, form="Q8_0", context=8192).kv_bytes == per_layer * (4 * 8192 + 22 * 512)
+    assert estimate(shape, form="Q8_0", context=8192).kv_bytes == per_layer * (4 * 8192 + 22 * 1024)
     assert estimate(shape, form="Q8_0", context=100).kv_bytes == per_layer * 26 * 100
+    gpt_oss = estimate(preset("gpt-oss-20b"), form="bf16", context=8192)
+    assert gpt_oss.kv_bytes == 2 * 8 * 64 * 2 * 12 * (8192 + 768)
+    assert any("768 tokens" in line for line in gpt_oss.assumptions)
 
 
 def test_workspace_is_llama_cpp_s_compute_buffer() -> None:
@@ -174,6 +180,13 @@ def test_eight_experts_share_attention_that_is_kept_finer(name: str, key: str, o
     types = {tensor.kind: block.name for tensor, block in assign(MIXTRAL, name) if tensor.layer == 0}
     assert types["key"] == key
     assert types["attention-output"] == output
+
+
+def test_large_mixtures_have_finer_tables_alone() -> None:
+    llama = preset("llama-3-8b")
+    plain, large = ([block.name for _, block in assign(llama, name)] for name in ("Q4_K_M", "Q4_K_L"))
+    assert (large[0], large[-1]) == ("Q8_0", "Q8_0")
+    assert large[1:-1] == plain[1:-1]
 
 
 def test_a_width_that_no_block_divides_is_kept_in_f16() -> None:

@@ -1,0 +1,1 @@
+"""Readers of `config.json`, by family: each turns the fields of transformers' configuration class into a shape."""

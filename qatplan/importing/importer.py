@@ -140,12 +140,12 @@ def _store(rows: Sequence[Row]) -> tuple[pa.Table, list[Objection]]:
     """The rows as a completed table of SCHEMA, without those that its checks refuse."""
     table = runs.complete(_arrow(rows))
     problems = runs.validate(table)
-    without_total = {each.row for each in problems if each.field == "d_total" and "missing" in each.sentence}
     objections = []
     for problem in problems:
-        if problem.row in without_total and problem.field in ("d_fp", "d_qat"):
-            continue  # parts of what is missing
         row = rows[problem.row - 1]
+        part_of_missing = problem.field in ("d_fp", "d_qat") and row.values.get(problem.field) is None
+        if part_of_missing and row.values.get("d_total") is None:
+            continue  # the total is missing, and said to be
         reason = problem.sentence.rstrip(".")
         if problem.other is not None:
             reason += f" (row {rows[problem.other - 1].number})"

@@ -88,7 +88,8 @@ def _local_path(uri: str) -> Path | None:
     parts = urlsplit(uri)
     if parts.scheme == "sqlite":
         return Path(parts.path.removeprefix("/"))
-    return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
+    # A bare `databricks` is a server, which the client finds in its own settings.
+    return Path(unquote(parts.path)) if parts.scheme in ("", "file") and uri != "databricks" else None
 
 
 def _pages(search: Any, *what: Any) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qatplan.errors import UsageError, shorten
-from qatplan.models.layers import Bias, Layer, Tensor, attention, feed_forward, latent_attention, norms
+from qatplan.models.layers import Bias, Layer, Tensor, attention, feed_forward, norms
 
 LARGEST, MOST_LAYERS = 10**9, 10_000
 """Of a shape: work grows with the layers, and products of the others must stay numbers."""
@@ -47,16 +47,6 @@ class Architecture:
     local_layers: int = 0
     """Layers whose attention sees only the last `window` tokens."""
     window: int = 0
-    gated: bool = True
-    """Gate, up and down matrices (SwiGLU or GeGLU); otherwise up and down alone, as in GPT-2."""
-    shared: int = 0
-    """Hidden units beside the experts that every token passes through."""
-    kv_rank: int = 0
-    """Rank of compressed keys and values (multi-head latent attention); 0 for plain ones."""
-    query_rank: int = 0
-    """Rank of compressed queries; 0 where they are not."""
-    rotary_size: int = 0
-    """Part of a query or key with positions, beside `head_size` without, in latent attention."""
     stack: tuple[Layer, ...] = ()
     outside: tuple[Tensor, ...] = ()
     """Tensors besides the embedding, the stack, the last norm's weights and the head."""
@@ -78,20 +68,14 @@ class Architecture:
             raise UsageError(
                 f"{self.name}: experts_active is {self.experts_active}, but it must lie between 1 and {self.experts}."
             )
-        for field in ("shared", "kv_rank", "query_rank", "rotary_size"):
-            if not 0 <= getattr(self, field) <= LARGEST:
-                raise UsageError(f"{self.name}: {field} is {getattr(self, field)}, but it must be 0 to {LARGEST}.")
         if not 0 <= self.local_layers <= self.layers or (self.local_layers and self.window < 1):
             raise UsageError(
                 f"{self.name}: local_layers must lie between 0 and {self.layers}, with a window of at least 1 token."
             )
-
         if self.stack and len(self.stack) != self.layers:
             raise UsageError(f"{self.name}: layers is {self.layers}, but the stack has {len(self.stack)}.")
         if len({layer.window for layer in self.blocks if layer.window}) > 1:
             raise UsageError(f"{self.name}: its layers have different windows; one is understood.")
-        if self.kv_rank and not self.stack and (not self.rotary_size or self.local_layers):
-            raise UsageError(f"{self.name}: kv_rank needs rotary_size of at least 1, and no local_layers.")
 
     @property
     def blocks(self) -> tuple[Layer, ...]:
@@ -114,18 +98,9 @@ class Architecture:
             yield Tensor(kind="head", rows=self.vocabulary, cols=self.width)
 
     def _layer(self, window: int) -> Layer:
-        if self.kv_rank:
-            mixer = latent_attention(
-                self.width, self.heads, rank=self.kv_rank, query_rank=self.query_rank, plain=self.head_size,
-                rotary=self.rotary_size, value=self.head_size,
-            )  # fmt: skip
-        else:
-            mixer = attention(
-                self.width, self.heads, self.kv_heads, self.head_size, window=window, bias=self.attention_bias,
-                query_key_norm=self.query_key_norm, sinks=self.attention_sinks,
-            )  # fmt: skip
-        forward = feed_forward(
-            self.width, self.feed_forward, gated=self.gated, bias=self.expert_bias, experts=self.experts,
-            shared=self.shared,
+        mixer = attention(
+            self.width, self.heads, self.kv_heads, self.head_size, window=window, bias=self.attention_bias,
+            query_key_norm=self.query_key_norm, sinks=self.attention_sinks,
         )  # fmt: skip
+        forward = feed_forward(self.width, self.feed_forward, bias=self.expert_bias, experts=self.experts)
         return mixer + forward + norms(self.norms_per_layer * self.width)

@@ -26,7 +26,7 @@ _BASE: Final[dict[str, str]] = {
     "TQ1_0": "TQ1_0", "TQ2_0": "TQ2_0", "MXFP4_MOE": "MXFP4",
 }  # fmt: skip
 _ALIASES: Final = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
-# Mixtures of https://huggingface.co/bartowski (by its model cards, not measured here): embedding and head at Q8_0, all
+# Mixtures of https://huggingface.co/bartowski (not checked against a file): embedding and head at Q8_0, all
 # else as in the mixture named.
 _FINE_TABLES: Final = {"Q2_K_L": "Q2_K", "Q3_K_XL": "Q3_K_L", "Q4_K_L": "Q4_K_M", "Q5_K_L": "Q5_K_M", "Q6_K_L": "Q6_K"}
 NAMES: Final[tuple[str, ...]] = (*_BASE, *_ALIASES, *_FINE_TABLES)

@@ -126,7 +126,7 @@ class FractionAdvice:
             "balanced_qat_tokens": choice.balanced_qat_tokens,
             "qat_tokens_per_parameter_byte": choice.qat_per_byte,
             "question": OBJECTIVE,
-            "published_recipes": [recipe.as_dict(choice.params, choice.bits) for recipe in self.recipes],
+            "published_recipes": [recipe.as_dict(choice.params) for recipe in self.recipes],
         }
 
 

@@ -84,14 +84,12 @@ def _recipes(advice: FractionAdvice) -> Section:
     per_byte = wanted / (split.params_in_law * split.bits / 8.0)
     rows = [("this law", f"{split.bits:g}", f"{per_byte:.4g}", format_count(wanted), law)]
     for recipe in advice.recipes:
-        low, high = map(format_count, recipe.qat_tokens(split.params, split.bits))
-        one = recipe.low == recipe.high
         rows.append(
             (
                 recipe.name,
-                f"{recipe.bits or split.bits:g}",
-                f"{recipe.low:g}" if one else f"{recipe.low:g} to {recipe.high:g}",
-                low if one else f"{low} to {high}",
+                f"{recipe.bits:g}",
+                f"{recipe.tokens_per_byte:g}",
+                format_count(recipe.qat_tokens(split.params)),
                 f"{recipe.source}, {recipe.dated}",
             )
         )

@@ -186,6 +186,13 @@ def test_a_folder_that_mlflow_refuses_names_the_cure(tmp_path: Path, monkeypatch
         read_source(f"mlflow:{tmp_path.as_uri()}")
 
 
+def test_databricks_is_a_server_and_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # where the client would look for credentials
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        read_source("mlflow:databricks")
+    assert "does not exist" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "address", ["./nope", "file:nope", "{folder}/nope", "sqlite:///nope.db", "sqlite:///{folder}/nope.db"]
 )
